@@ -1,0 +1,1 @@
+"""Rankers that a tuned model has to beat."""

@@ -1,0 +1,1 @@
+"""The `irec` command: one file a sub-command."""

@@ -1,0 +1,1 @@
+"""Likelihoods of items and a search that cannot leave the catalog."""

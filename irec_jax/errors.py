@@ -1,0 +1,33 @@
+"""The one exception that means "the user can mend this"."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(Exception):
+    """Bad data, a bad setting or a bad command, told in one message.
+
+    The command line prints it without a traceback and exits with code 2.
+
+    Args:
+        what: What is wrong, with the wrong value in it.
+        where: The file (and line, column or row) or the config key it was found in.
+        mend: What to do about it.
+    """
+
+    def __init__(self, what: str, *, where: str = "", mend: str = "") -> None:
+        self.what, self.where, self.mend = what, where, mend
+        message = f"{where}: {what}" if where else what
+        super().__init__(f"{message}\n  To mend it: {mend}" if mend else message)
+
+
+def nearest(word: str, allowed: Iterable[str]) -> str:
+    """Says which allowed word was probably meant.
+
+    >>> nearest("titel", ["title", "atomic"])
+    "did you mean 'title'? Allowed: title, atomic."
+    """
+    words = list(allowed)
+    close = difflib.get_close_matches(word, words, n=1, cutoff=0.5)
+    guess = f"did you mean '{close[0]}'? " if close else ""
+    return f"{guess}Allowed: {', '.join(words)}."

@@ -1,0 +1,1 @@
+"""Grades any ranker over the whole catalog, with intervals."""

@@ -1,0 +1,1 @@
+"""What users did: behavior logs, where they come from and how they are split."""

@@ -1,0 +1,1 @@
+"""One file a source; each asserts the published counts that it knows."""

@@ -1,0 +1,1 @@
+"""From a tuned run to recommendations."""

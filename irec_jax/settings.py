@@ -1,0 +1,105 @@
+"""Frozen settings dataclasses to JSON and back, strictly."""
+
+import dataclasses
+import enum
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from irec_jax.errors import InputError, nearest
+
+T = TypeVar("T")
+
+
+def to_json(value: Any) -> Any:
+    """Turns settings into what `json.dump` can write.
+
+    Dataclasses become dicts of their fields, enums their values, tuples lists, paths strings.
+    """
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {
+            field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value)
+        }
+    if isinstance(value, enum.Enum):
+        return value.value
+    if isinstance(value, tuple | list):
+        return [to_json(item) for item in value]
+    if isinstance(value, Mapping):
+        return {str(key): to_json(item) for key, item in value.items()}
+    return str(value) if isinstance(value, Path) else value
+
+
+def from_json(cls: type[T], data: Any, *, where: str = "") -> T:
+    """Builds the dataclass `cls` from what `to_json` made of one.
+
+    Args:
+        cls: The dataclass to build; its field types say how each value is read.
+        data: The parsed JSON.
+        where: The file and key of `data`, for messages.
+
+    Raises:
+        InputError: On an unknown key (with the nearest match) or a value of another type. A
+            missing key takes its default.
+    """
+    if not isinstance(data, Mapping):
+        raise InputError(f"expected an object, got {data!r}", where=where)
+    hints = typing.get_type_hints(cls)
+    names = [field.name for field in dataclasses.fields(typing.cast(Any, cls))]
+    for key in data:
+        if key not in names:
+            raise InputError(f"unknown key '{key}'", where=where, mend=nearest(key, names))
+    values = {
+        key: _read(hints[key], value, f"{where}.{key}".lstrip(".")) for key, value in data.items()
+    }
+    return cls(**values)
+
+
+def _read(hint: Any, value: Any, where: str) -> Any:
+    """Reads one value as the type `hint`."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if dataclasses.is_dataclass(hint):
+        return from_json(typing.cast(type, hint), value, where=where)
+    if isinstance(hint, type) and issubclass(hint, enum.Enum):
+        return _read_enum(hint, value, where)
+    if origin is typing.Literal:
+        if value not in arguments:
+            mend = nearest(str(value), [str(argument) for argument in arguments])
+            raise InputError(f"{value!r} is not possible", where=where, mend=mend)
+        return value
+    if origin in (typing.Union, types.UnionType):
+        return _read_union(arguments, value, where)
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            raise InputError(f"expected a list, got {value!r}", where=where)
+        return tuple(_read(arguments[0], item, where) for item in value)
+    if origin is dict:
+        return dict(value)
+    return _read_plain(hint, value, where)
+
+
+def _read_enum(hint: type[enum.Enum], value: Any, where: str) -> enum.Enum:
+    try:
+        return hint(value)
+    except ValueError:
+        mend = nearest(str(value), [str(member.value) for member in hint])
+        raise InputError(f"{value!r} is not possible", where=where, mend=mend) from None
+
+
+def _read_union(arguments: tuple[Any, ...], value: Any, where: str) -> Any:
+    if value is None and type(None) in arguments:
+        return None
+    rest = [argument for argument in arguments if argument is not type(None)]
+    return _read(rest[0], value, where)
+
+
+def _read_plain(hint: Any, value: Any, where: str) -> Any:
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if hint is Path and isinstance(value, str):
+        return Path(value)
+    expected = hint if isinstance(hint, type) else object
+    if not isinstance(value, expected) or (isinstance(value, bool) and expected is int):
+        raise InputError(f"expected {hint.__name__}, got {value!r}", where=where)
+    return value

@@ -1,0 +1,1 @@
+"""Loss, optimizer, sharding, checkpoints and the loop."""
