@@ -1,0 +1,200 @@
+"""A beam search that cannot leave the catalog, as one compiled program."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from irec_jax.decoding.legal import LegalSequences
+from irec_jax.decoding.prompts import Prompts
+from irec_jax.errors import InputError
+from irec_jax.model.params import Params, Structure, merge
+from irec_jax.tokens.text import PAD
+
+Cache = Any
+Step = Callable[
+    [Int[Array, "requests front"], Cache], tuple[Float[Array, "requests front vocabulary"], Cache]
+]
+Gather = Callable[[Cache, Int[Array, "requests beams"]], Cache]
+
+
+@dataclasses.dataclass(frozen=True)
+class DecodeConfig:
+    """How answers are searched for.
+
+    Attributes:
+        method: `beam` looks at the best `beams` beginnings of titles only; with the atomic index
+            that is exact. `exhaustive` scores the whole catalog, exactly, at its price.
+        beams: Beginnings kept at each step, at least as many as the answers asked for.
+        batch: Requests that are ranked together.
+        chunk: Items that are scored together with the title index.
+        diversity: 0 keeps the model's order; up to 1, answers of categories that are not yet in
+            the list come sooner.
+    """
+
+    method: Literal["beam", "exhaustive"] = "beam"
+    beams: int = 32
+    batch: int = 64
+    chunk: int = 256
+    diversity: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.method not in ("beam", "exhaustive"):
+            raise InputError(
+                f"'{self.method}' is no way to search",
+                where="decode.method",
+                mend="use 'beam' or 'exhaustive'.",
+            )
+        for name in ("beams", "batch", "chunk"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{getattr(self, name)} is less than 1", where=f"decode.{name}")
+        if not 0.0 <= self.diversity <= 1.0:
+            raise InputError(f"{self.diversity} is not between 0 and 1", where="decode.diversity")
+
+
+class Front(NamedTuple):
+    """The beams of each request, best first; a slot that holds nothing scores -inf.
+
+    Attributes:
+        nodes: Node of the trie each beam has reached; at a leaf it is finished.
+        scores: Log-probability of the tokens on the way there.
+        tokens: The last of these tokens, the next input of the decoder.
+    """
+
+    nodes: Int[Array, "requests beams"]
+    scores: Float[Array, "requests beams"]
+    tokens: Int[Array, "requests beams"]
+
+
+@functools.partial(jax.jit, static_argnames=("structure", "beams"))
+def beam_search(
+    structure: Structure,
+    params: Params,
+    trie: LegalSequences,
+    prompts: Prompts,
+    allowed: Bool[Array | np.ndarray, "requests items"] | None = None,
+    *,
+    beams: int,
+) -> tuple[Int[Array, "requests beams"], Float[Array, "requests beams"]]:
+    """Finds likely items of each request among its allowed ones.
+
+    Args:
+        structure: The model without its parameters.
+        params: The parameters.
+        trie: All legal sequences.
+        prompts: The requests.
+        allowed: Items that may be returned; None allows all.
+        beams: Beams kept, and items returned. With as many as there are items the answer is exact.
+
+    Returns:
+        Item numbers, best first and distinct, -1 where fewer than `beams` are allowed, and their
+        log-probabilities under the model over its whole vocabulary (not renormalized to the legal
+        tokens), -inf where there is no item.
+    """
+    model = merge(structure, params)
+    tokens, segments = prompts
+    cache = model.start_cache(model.encode(tokens, segments), segments, trie.depth)
+    if allowed is None:
+        allowed = jnp.ones((tokens.shape[0], trie.items), bool)
+    return search(model.step, model.gather_cache, cache, trie, allowed, beams=beams)
+
+
+def search(
+    step: Step,
+    gather: Gather,
+    cache: Cache,
+    trie: LegalSequences,
+    allowed: Bool[Array, "requests items"],
+    *,
+    beams: int,
+) -> tuple[Int[Array, "requests beams"], Float[Array, "requests beams"]]:
+    """Searches `trie` with any step function; see `beam_search`.
+
+    A finished beam stays in the front with the score it has: more tokens only lower a score, so
+    whatever it is pushed out by could still end above it, and nothing else can.
+    """
+    before = trie.allowed_before(allowed)
+    root = jnp.zeros((allowed.shape[0], 1), jnp.int32)
+    front = Front(root, jnp.zeros(root.shape, jnp.float32), jnp.full_like(root, PAD))
+    # The root alone branches into most of the catalog; inner nodes branch into few, and their
+    # expansion, repeated for each beam, is what memory is spent on.
+    logits, cache = step(front.tokens, cache)
+    front, parents = _advance(trie, front, logits, before, trie.root_branching, beams)
+    cache = gather(cache, parents)
+
+    def unfinished(carry: tuple[Int[Array, ""], Front, Cache]) -> Bool[Array, ""]:
+        depth, front, _ = carry
+        return (depth < trie.depth) & jnp.any(_is_open(trie, front))
+
+    def deepen(
+        carry: tuple[Int[Array, ""], Front, Cache],
+    ) -> tuple[Int[Array, ""], Front, Cache]:
+        depth, front, cache = carry
+        logits, cache = step(front.tokens, cache)
+        front, parents = _advance(trie, front, logits, before, trie.inner_branching, beams)
+        return depth + 1, front, gather(cache, parents)
+
+    if trie.inner_branching:
+        _, front, _ = jax.lax.while_loop(unfinished, deepen, (jnp.int32(1), front, cache))
+    found = jnp.isfinite(front.scores)
+    return jnp.where(found, trie.node_item[front.nodes], -1), front.scores
+
+
+def _is_open(trie: LegalSequences, front: Front) -> Bool[Array, "requests beams"]:
+    return (trie.node_item[front.nodes] < 0) & jnp.isfinite(front.scores)
+
+
+def _advance(
+    trie: LegalSequences,
+    front: Front,
+    logits: Float[Array, "requests front vocabulary"],
+    before: Int[Array, "requests items_plus_one"],
+    branching: int,
+    beams: int,
+) -> tuple[Front, Int[Array, "requests beams"]]:
+    """Replaces each open beam by its legal continuations and keeps the best `beams` of all.
+
+    Args:
+        trie: All legal sequences.
+        front: The beams.
+        logits: What the model says after each of them.
+        before: Allowed items before each leaf.
+        branching: Most edges that a node of `front` can have.
+        beams: Beams to keep.
+
+    Returns:
+        The new front, and from which old beam each of its beams comes.
+    """
+    requests, width = front.nodes.shape
+    is_open = _is_open(trie, front)
+    first = trie.row_offsets[front.nodes]
+    count = trie.row_offsets[front.nodes + 1] - first
+    slots = jnp.arange(branching, dtype=jnp.int32)[None, None, :]
+    legal = (slots < count[:, :, None]) & is_open[:, :, None]
+    edges = jnp.where(legal, first[:, :, None] + slots, 0)
+    tokens, nodes = trie.edge_tokens[edges], trie.edge_targets[edges]
+    legal &= trie.open_nodes(before, nodes.reshape(requests, -1)).reshape(nodes.shape)
+    log_normalizer = jax.nn.logsumexp(logits, axis=-1, keepdims=True)
+    steps = jnp.take_along_axis(logits, tokens, axis=-1) - log_normalizer
+    scores = jnp.where(legal, front.scores[:, :, None] + steps, -jnp.inf)
+
+    def pool(kept: Array, grown: Array) -> Array:
+        return jnp.concatenate([kept, grown.reshape(requests, -1)], axis=1)
+
+    pooled = pool(jnp.where(is_open, -jnp.inf, front.scores), scores)
+    pooled = jnp.pad(
+        pooled, ((0, 0), (0, max(0, beams - pooled.shape[1]))), constant_values=-jnp.inf
+    )
+    best, chosen = jax.lax.top_k(pooled, beams)
+    alive = jnp.isfinite(best)
+    chosen = jnp.where(alive, chosen, 0)
+    grown_from = jnp.maximum(chosen - width, 0) // max(branching, 1)
+    parents = jnp.where(chosen < width, chosen, grown_from)
+    nodes = jnp.take_along_axis(pool(front.nodes, nodes), chosen, axis=1)
+    tokens = jnp.take_along_axis(pool(front.tokens, tokens), chosen, axis=1)
+    return Front(jnp.where(alive, nodes, 0), best, tokens), parents
