@@ -1,0 +1,243 @@
+"""A behavior log: who did what with which item, when."""
+
+import dataclasses
+import enum
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from jaxtyping import Int
+
+from irec_jax.errors import InputError
+from irec_jax.files import replaced_folder, write_text
+from irec_jax.log.checks import check_interactions, check_items
+from irec_jax.log.kcore import count_core
+
+ITEMS_FILE = "items.parquet"
+INTERACTIONS_FILE = "interactions.parquet"
+MANIFEST_FILE = "manifest.json"
+
+FORMAT = 1
+CREATED_BY = "irec-jax 0.1.0"
+COUNTED_CORE = 5
+
+
+class EventKind(enum.Enum):
+    """What a user did with an item."""
+
+    VIEW = "view"
+    PURCHASE = "purchase"
+    RATING = "rating"
+    REVIEW = "review"
+    QUERY = "query"
+
+
+_KINDS = [kind.value for kind in EventKind]
+
+
+class TimeUnit(enum.Enum):
+    """What the log's `time` counts; a position orders one user's events and no more."""
+
+    SECONDS = "seconds"
+    POSITION = "position"
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """Where a log comes from and what was done to it.
+
+    Attributes:
+        source: The reader's name, such as `movietweetings`.
+        license: The licence that the data came with, "" where it is not known.
+        created_by: The program and version that wrote it.
+        seed: What drew a simulated log; None for a real one, whose pseudonyms must not be
+            rebuilt from what lies beside them.
+        counts: `users`, `items`, `interactions`, and the same of the 5-core as `core5_users`
+            and so on.
+        dropped: Reason -> number of rows that were dropped or mended for it.
+        sha256: File name -> checksum of what was written.
+        settings: What the reader was told, and `time`: a value of `TimeUnit`.
+    """
+
+    source: str
+    license: str = ""
+    created_by: str = CREATED_BY
+    seed: int | None = None
+    counts: dict[str, int] = dataclasses.field(default_factory=dict)
+    dropped: dict[str, int] = dataclasses.field(default_factory=dict)
+    sha256: dict[str, str] = dataclasses.field(default_factory=dict)
+    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """Gives the text of `manifest.json`."""
+        fields = {"format": FORMAT, **dataclasses.asdict(self)}
+        return json.dumps(fields, indent=2, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, where: str = MANIFEST_FILE) -> "Manifest":
+        """Reads the text of a `manifest.json`.
+
+        Raises:
+            InputError: The text is not JSON, or not of this format.
+        """
+        mend = "prepare the log again with `irec data prepare`"
+        try:
+            fields = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise InputError(f"not JSON ({error})", where=where, mend=mend) from error
+        names = {field.name for field in dataclasses.fields(cls)}
+        if not isinstance(fields, dict) or fields.pop("format", None) != FORMAT:
+            raise InputError(f"not a manifest of format {FORMAT}", where=where, mend=mend)
+        if set(fields) != names:
+            wrong = ", ".join(sorted(set(fields) ^ names))
+            raise InputError(f"missing or unknown keys: {wrong}", where=where, mend=mend)
+        return cls(**fields)
+
+    @property
+    def time_unit(self) -> TimeUnit:
+        """What the log's `time` counts."""
+        return TimeUnit(self.settings.get("time", TimeUnit.SECONDS.value))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class BehaviorLog:
+    """Items and interactions of one data set, with a manifest.
+
+    Attributes:
+        items: `item` str (unique), `title` str (never blank), `categories` list[str]; optional
+            `brand` str, `description` str, `price` float64, `released` str (ISO 8601, may be a
+            year alone).
+        interactions: `user` int64, `item` str (one of `items`), `time` int64 (seconds or
+            sequence position), `event` str (a value of `EventKind`); optional `rating` float64,
+            `review` str, `query` str, `intention` str ("vague" or "specific": what kind of
+            query it is). Sorted by user, then time.
+        manifest: Where they come from.
+
+    Raises:
+        InputError: One of these promises is broken; the message says which, and where.
+    """
+
+    items: pl.DataFrame
+    interactions: pl.DataFrame
+    manifest: Manifest
+
+    def __post_init__(self) -> None:
+        check_items(self.items)
+        check_interactions(self.interactions, self.items["item"], _KINDS)
+
+    @classmethod
+    def assemble(
+        cls, items: pl.DataFrame, interactions: pl.DataFrame, manifest: Manifest
+    ) -> "BehaviorLog":
+        """Sorts the interactions, counts, and builds the log.
+
+        Args:
+            items: The catalog, see the class.
+            interactions: In any order; equal times of a user keep their order.
+            manifest: What the reader knows; its counts are made here.
+
+        Raises:
+            InputError: The tables are not a behavior log.
+        """
+        # Before sorting, so that a message names the row as the source counts it.
+        check_items(items)
+        check_interactions(interactions, items["item"], _KINDS, ordered=False)
+        settings = {"time": TimeUnit.SECONDS.value, **manifest.settings}
+        ordered = interactions.sort("user", "time", maintain_order=True)
+        return cls(items, ordered, dataclasses.replace(manifest, settings=settings)).recounted()
+
+    def recounted(self) -> "BehaviorLog":
+        """Gives the same tables with the manifest's counts made anew and no checksums."""
+        users = self.interactions["user"]
+        counts = {
+            "users": users.n_unique(),
+            "items": self.items.height,
+            "interactions": self.interactions.height,
+        }
+        core = count_core(users.to_numpy(), self.item_rows(), COUNTED_CORE)
+        counts |= {f"core{COUNTED_CORE}_{name}": count for name, count in core.items()}
+        manifest = dataclasses.replace(self.manifest, counts=counts, sha256={})
+        return dataclasses.replace(self, manifest=manifest)
+
+    def item_rows(self) -> Int[np.ndarray, " events"]:
+        """Gives `[events]` int64: the row of `items` that each interaction is with."""
+        rows = self.items.select("item").with_row_index("row")
+        joined = self.interactions.select("item").join(
+            rows, on="item", how="left", maintain_order="left"
+        )
+        return joined["row"].cast(pl.Int64).to_numpy()
+
+    def save(self, folder: Path, *, overwrite: bool = False) -> None:
+        """Writes the log as a folder, all of it or nothing.
+
+        Args:
+            folder: New, empty, or holding an older log, which is replaced.
+            overwrite: Replaces a folder of anything else, too.
+
+        Raises:
+            InputError: The folder holds something else, or it could not be written; what was
+                there stays.
+        """
+        refuse_foreign_folder(folder, overwrite=overwrite)
+        try:
+            with replaced_folder(folder.resolve()) as temporary:
+                self.items.write_parquet(temporary / ITEMS_FILE)
+                self.interactions.write_parquet(temporary / INTERACTIONS_FILE)
+                names = (ITEMS_FILE, INTERACTIONS_FILE)
+                sums = {name: _sha256(temporary / name) for name in names}
+                manifest = dataclasses.replace(self.manifest, sha256=sums)
+                write_text(temporary / MANIFEST_FILE, manifest.to_json())
+        except (OSError, pl.exceptions.PolarsError) as error:
+            raise InputError(
+                f"could not be written ({error}); what was there is unchanged",
+                where=str(folder),
+                mend="make room on the disk, or write to another folder with --out",
+            ) from error
+
+    @classmethod
+    def load(cls, folder: Path) -> "BehaviorLog":
+        """Reads a folder written by `save` and checks it.
+
+        Raises:
+            InputError: The folder or one of its files is missing, changed or damaged.
+        """
+        mend = "prepare the log again with `irec data prepare`"
+        if not folder.is_dir():
+            raise InputError("there is no such folder", where=str(folder), mend=mend)
+        for name in (MANIFEST_FILE, ITEMS_FILE, INTERACTIONS_FILE):
+            if not (folder / name).is_file():
+                what = f"the behavior log misses its file {name}"
+                raise InputError(what, where=str(folder), mend=mend)
+        path = folder / MANIFEST_FILE
+        manifest = Manifest.from_json(path.read_text(encoding="utf-8"), where=str(path))
+        tables = []
+        for name in (ITEMS_FILE, INTERACTIONS_FILE):
+            if _sha256(folder / name) != manifest.sha256.get(name):
+                what = f"not what was written (sha256 differs from {MANIFEST_FILE})"
+                raise InputError(what, where=str(folder / name), mend=mend)
+            tables.append(pl.read_parquet(folder / name))
+        return cls(tables[0], tables[1], manifest)
+
+
+def refuse_foreign_folder(folder: Path, *, overwrite: bool = False) -> None:
+    """Makes sure that replacing `folder` loses nothing but an older behavior log.
+
+    Raises:
+        InputError: It is a file, or a folder that holds something else.
+    """
+    mend = "choose another folder, or give --overwrite to lose all that this one holds"
+    if folder.exists() and not folder.is_dir():
+        raise InputError("this is a file, not a folder", where=str(folder), mend=mend)
+    if overwrite or not folder.exists() or (folder / MANIFEST_FILE).is_file():
+        return
+    if any(folder.iterdir()):
+        what = "the folder holds something that is not a behavior log"
+        raise InputError(what, where=str(folder), mend=mend)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
