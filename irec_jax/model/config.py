@@ -3,6 +3,8 @@
 import dataclasses
 from typing import Literal
 
+from irec_jax.errors import InputError, nearest
+
 
 @dataclasses.dataclass(frozen=True)
 class T5Config:
@@ -27,6 +29,8 @@ class T5Config:
         dropout: Dropout rate while training.
         norm_epsilon: Added to the mean square in RMS norm.
         compute: Dtype of activations; parameters are float32.
+        unroll_layers: Whether layers are written out one after the other instead of looped
+            over: the same numbers, faster steps, longer compilation.
     """
 
     vocabulary: int = 32_128
@@ -44,3 +48,68 @@ class T5Config:
     dropout: float = 0.1
     norm_epsilon: float = 1e-6
     compute: Literal["float32", "bfloat16"] = "float32"
+    unroll_layers: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuses impossible values, naming the key."""
+        for name in _SIZES:
+            if getattr(self, name) < 1:
+                raise InputError(
+                    f"must be at least 1, not {getattr(self, name)}", where=f"model.{name}"
+                )
+        if self.relative_buckets < 4 or self.relative_buckets % 4:
+            raise InputError(
+                f"must be a multiple of 4, not {self.relative_buckets}",
+                where="model.relative_buckets",
+                mend="T5 uses 32.",
+            )
+        if self.relative_max_distance <= self.relative_buckets // 2:
+            raise InputError(
+                f"must be above half of the buckets, not {self.relative_max_distance}",
+                where="model.relative_max_distance",
+                mend="T5 uses 128.",
+            )
+        if not 0.0 <= self.dropout < 1.0:
+            raise InputError(
+                f"must be from 0 up to but not 1, not {self.dropout}", where="model.dropout"
+            )
+        if not self.norm_epsilon > 0:
+            raise InputError(
+                f"must be above 0, not {self.norm_epsilon}", where="model.norm_epsilon"
+            )
+        for name, allowed in _CHOICES.items():
+            if getattr(self, name) not in allowed:
+                raise InputError(
+                    f"{getattr(self, name)!r} is not possible",
+                    where=f"model.{name}",
+                    mend=nearest(str(getattr(self, name)), allowed),
+                )
+
+
+_SIZES = (
+    "vocabulary",
+    "width",
+    "head_dim",
+    "heads",
+    "hidden",
+    "encoder_layers",
+    "decoder_layers",
+)
+_CHOICES = {"activation": ("gelu", "relu"), "compute": ("float32", "bfloat16")}
+
+# T5 v1.1 and Flan-T5 (Raffel et al. 2020, released configurations). TINY is no published size:
+# it is what a CPU can train in minutes.
+TINY = T5Config(
+    vocabulary=8_192,
+    width=128,
+    head_dim=32,
+    heads=4,
+    hidden=256,
+    encoder_layers=4,
+    decoder_layers=4,
+)
+SMALL = T5Config()
+BASE = T5Config(width=768, heads=12, hidden=2_048, encoder_layers=12, decoder_layers=12)
+LARGE = T5Config(width=1_024, heads=16, hidden=2_816, encoder_layers=24, decoder_layers=24)
+XL = T5Config(width=2_048, heads=32, hidden=5_120, encoder_layers=24, decoder_layers=24)
+XXL = T5Config(width=4_096, heads=64, hidden=10_240, encoder_layers=24, decoder_layers=24)

@@ -1,0 +1,53 @@
+"""Attention over packed rows, with T5's bias and without scaling."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from irec_jax.model.dropout import Noise, dropout
+
+# Finite, so that a row in which everything is masked (padding) gives numbers and no NaN.
+MASKED = -1e9
+
+
+@dataclasses.dataclass(frozen=True)
+class Sight:
+    """Who sees whom: the segments of queries and keys, and whether time counts.
+
+    Attributes:
+        queries: [batch, queries] segment number of each query.
+        keys: [batch, keys] segment number of each key.
+        causal: Whether a query sees no key behind its own column.
+    """
+
+    queries: Int[Array, "batch queries"]
+    keys: Int[Array, "batch keys"]
+    causal: bool = False
+
+    def mask(self) -> Bool[Array, "batch 1 queries keys"]:
+        """True where a query sees a key."""
+        same = self.queries[:, :, None] == self.keys[:, None, :]
+        if self.causal:
+            before = jnp.arange(same.shape[1])[:, None] >= jnp.arange(same.shape[2])[None, :]
+            same = same & before[None]
+        return same[:, None]
+
+
+def attend(
+    query: Float[Array, "batch heads queries size"],
+    key: Float[Array, "batch heads keys size"],
+    value: Float[Array, "batch heads keys size"],
+    sight: Sight,
+    *,
+    bias: Float[Array, "heads queries keys"] | None = None,
+    noise: Noise | None = None,
+) -> Float[Array, "batch heads queries size"]:
+    """Softmax attention in the dtype of `query`; the softmax itself in float32."""
+    scores = jnp.einsum("bhqd,bhkd->bhqk", query, key, preferred_element_type=jnp.float32)
+    if bias is not None:
+        scores = scores + bias[None]
+    weights = jax.nn.softmax(jnp.where(sight.mask(), scores, MASKED), axis=-1)
+    weights = dropout(weights.astype(value.dtype), noise)
+    return jnp.einsum("bhqk,bhkd->bhqd", weights, value)

@@ -1,0 +1,241 @@
+"""The blocks of T5. Every parameter may have a leading layer axis (`stack`).
+
+A block with a layer axis only holds arrays; `irec_jax.model.t5` runs one slice of it per layer.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from irec_jax.model.attention import MASKED, Sight, attend
+from irec_jax.model.config import T5Config
+from irec_jax.model.dropout import Noise, dropout, fold
+
+Stack = tuple[int, ...]
+
+
+class Context(NamedTuple):
+    """What all layers of a stack share: who sees whom, and the position bias."""
+
+    sight: Sight
+    bias: Float[Array, "heads length length"]
+
+
+class LayerCache(NamedTuple):
+    """What one decoder layer remembers of a request; see `irec_jax.model.t5.Cache`."""
+
+    keys: Float[Array, "requests beams heads length size"]
+    values: Float[Array, "requests beams heads length size"]
+    source_keys: Float[Array, "requests heads source size"]
+    source_values: Float[Array, "requests heads source size"]
+
+
+def normal(rngs: nnx.Rngs, shape: tuple[int, ...], deviation: float) -> nnx.Param:
+    """A float32 parameter drawn from a normal distribution of mean 0."""
+    return nnx.Param(deviation * jax.random.normal(rngs.params(), shape, jnp.float32))
+
+
+def weight(parameter: nnx.Param, like: Float[Array, "..."]) -> Float[Array, "..."]:
+    """The array of a parameter in the dtype of the activations."""
+    return parameter[...].astype(like.dtype)
+
+
+class Norm(nnx.Module):
+    """Root-mean-square norm, computed in float32 (Zhang and Sennrich 2019)."""
+
+    def __init__(self, config: T5Config, stack: Stack = ()) -> None:
+        self.scale = nnx.Param(jnp.ones((*stack, config.width), jnp.float32))
+        self.epsilon = config.norm_epsilon
+
+    def __call__(self, hidden: Float[Array, "*rows width"]) -> Float[Array, "*rows width"]:
+        """Scales each row to mean square 1, then by the learned scale."""
+        wide = hidden.astype(jnp.float32)
+        mean_square = jnp.mean(jnp.square(wide), axis=-1, keepdims=True)
+        normed = wide * jax.lax.rsqrt(mean_square + self.epsilon)
+        scale = jax.lax.expand_dims(self.scale[...], range(hidden.ndim - 1))
+        return (normed * scale).astype(hidden.dtype)
+
+
+class FeedForward(nnx.Module):
+    """Two products with a GELU or ReLU between them, gated or not (Shazeer 2020)."""
+
+    def __init__(self, config: T5Config, rngs: nnx.Rngs, stack: Stack = ()) -> None:
+        inward = (*stack, config.width, config.hidden)
+        self.gate = normal(rngs, inward, config.width**-0.5)
+        self.up = normal(rngs, inward, config.width**-0.5) if config.gated else None
+        outward = (*stack, config.hidden, config.width)
+        self.down = normal(rngs, outward, config.hidden**-0.5)
+        self.activation = config.activation
+
+    def __call__(
+        self, hidden: Float[Array, "*rows width"], noise: Noise | None = None
+    ) -> Float[Array, "*rows width"]:
+        """Each row on its own."""
+        inner = hidden @ weight(self.gate, hidden)
+        # The tanh form is what T5 v1.1 was trained with ("gelu_new").
+        active = jax.nn.relu(inner) if self.activation == "relu" else jax.nn.gelu(inner)
+        if self.up is not None:
+            active = active * (hidden @ weight(self.up, hidden))
+        return dropout(active, noise) @ weight(self.down, hidden)
+
+
+class Attention(nnx.Module):
+    """Multi-head attention without scaling: the initialization of the query holds the factor."""
+
+    def __init__(self, config: T5Config, rngs: nnx.Rngs, stack: Stack = ()) -> None:
+        self.heads = config.heads
+        inner = config.heads * config.head_dim
+        inward = (*stack, config.width, inner)
+        self.query = normal(rngs, inward, (config.width * config.head_dim) ** -0.5)
+        self.key = normal(rngs, inward, config.width**-0.5)
+        self.value = normal(rngs, inward, config.width**-0.5)
+        self.output = normal(rngs, (*stack, inner, config.width), inner**-0.5)
+
+    def project(
+        self, hidden: Float[Array, "batch length width"], *parameters: nnx.Param
+    ) -> list[Float[Array, "batch heads length size"]]:
+        """Several products of the same input as one, split by head."""
+        joined = jnp.stack([weight(each, hidden) for each in parameters], axis=1)
+        joined = joined.reshape(*joined.shape[:2], self.heads, -1)
+        return list(jnp.einsum("bsw,wphd->pbhsd", hidden, joined))
+
+    def merge_heads(
+        self, attended: Float[Array, "batch heads length size"]
+    ) -> Float[Array, "batch length width"]:
+        """The heads' answers as one hidden state."""
+        output = weight(self.output, attended)
+        return jnp.einsum(
+            "bhsd,hdw->bsw", attended, output.reshape(self.heads, -1, output.shape[-1])
+        )
+
+    def __call__(
+        self,
+        hidden: Float[Array, "batch length width"],
+        context: Context,
+        noise: Noise | None = None,
+    ) -> Float[Array, "batch length width"]:
+        """Self-attention."""
+        query, key, value = self.project(hidden, self.query, self.key, self.value)
+        attended = attend(query, key, value, context.sight, bias=context.bias, noise=noise)
+        return self.merge_heads(attended)
+
+    def across(
+        self,
+        hidden: Float[Array, "rows length width"],
+        source: Float[Array, "batch source width"],
+        sight: Sight,
+        noise: Noise | None = None,
+    ) -> Float[Array, "rows length width"]:
+        """Attention to an encoded source; `rows // batch` rows in turn share one source row."""
+        rows, length, width = hidden.shape
+        (query,) = self.project(hidden.reshape(source.shape[0], -1, width), self.query)
+        key, value = self.project(source, self.key, self.value)
+        attended = attend(query, key, value, sight, noise=noise)
+        return self.merge_heads(attended).reshape(rows, length, width)
+
+    def step(
+        self,
+        hidden: Float[Array, "requests beams width"],
+        cache: LayerCache,
+        position: Int[Array, ""],
+        bias: Float[Array, "heads length"],
+    ) -> tuple[Float[Array, "requests beams width"], LayerCache]:
+        """Self-attention of the token at `position` to itself and all before it."""
+        query, key, value = self.project(hidden, self.query, self.key, self.value)
+        cache = cache._replace(
+            keys=_written(cache.keys, key, position), values=_written(cache.values, value, position)
+        )
+        scores = jnp.einsum(
+            "rhnd,rnhld->rnhl", query, cache.keys, preferred_element_type=jnp.float32
+        )
+        seen = (jnp.arange(bias.shape[-1]) <= position)[None, None, None]
+        scores = jnp.where(seen, scores + bias[None, None], MASKED)
+        weights = jax.nn.softmax(scores, axis=-1).astype(hidden.dtype)
+        return self.merge_heads(jnp.einsum("rnhl,rnhld->rhnd", weights, cache.values)), cache
+
+    def step_across(
+        self,
+        hidden: Float[Array, "requests beams width"],
+        cache: LayerCache,
+        sight: Sight,
+    ) -> Float[Array, "requests beams width"]:
+        """Attention to the source; the beams of a request share its keys and values."""
+        (query,) = self.project(hidden, self.query)
+        return self.merge_heads(attend(query, cache.source_keys, cache.source_values, sight))
+
+
+def _written(
+    cached: Float[Array, "requests beams heads length size"],
+    new: Float[Array, "requests heads beams size"],
+    position: Int[Array, ""],
+) -> Float[Array, "requests beams heads length size"]:
+    column = new.swapaxes(1, 2)[:, :, :, None]
+    return jax.lax.dynamic_update_slice_in_dim(cached, column, position, axis=3)
+
+
+class EncoderLayer(nnx.Module):
+    """Self-attention and feed-forward, each behind a norm and beside a residual."""
+
+    def __init__(self, config: T5Config, rngs: nnx.Rngs, stack: Stack = ()) -> None:
+        self.attention_norm = Norm(config, stack)
+        self.attention = Attention(config, rngs, stack)
+        self.feed_forward_norm = Norm(config, stack)
+        self.feed_forward = FeedForward(config, rngs, stack)
+
+    def __call__(
+        self,
+        hidden: Float[Array, "batch length width"],
+        context: Context,
+        noise: Noise | None = None,
+    ) -> Float[Array, "batch length width"]:
+        """One layer."""
+        attended = self.attention(self.attention_norm(hidden), context, fold(noise, 0))
+        hidden = hidden + dropout(attended, fold(noise, 1))
+        thought = self.feed_forward(self.feed_forward_norm(hidden), fold(noise, 2))
+        return hidden + dropout(thought, fold(noise, 3))
+
+
+class DecoderLayer(nnx.Module):
+    """Causal self-attention, attention to the source, and feed-forward."""
+
+    def __init__(self, config: T5Config, rngs: nnx.Rngs, stack: Stack = ()) -> None:
+        self.attention_norm = Norm(config, stack)
+        self.attention = Attention(config, rngs, stack)
+        self.across_norm = Norm(config, stack)
+        self.across = Attention(config, rngs, stack)
+        self.feed_forward_norm = Norm(config, stack)
+        self.feed_forward = FeedForward(config, rngs, stack)
+
+    def __call__(
+        self,
+        hidden: Float[Array, "rows length width"],
+        context: Context,
+        source: Float[Array, "batch source width"],
+        source_sight: Sight,
+        noise: Noise | None = None,
+    ) -> Float[Array, "rows length width"]:
+        """One layer over whole rows."""
+        attended = self.attention(self.attention_norm(hidden), context, fold(noise, 0))
+        hidden = hidden + dropout(attended, fold(noise, 1))
+        normed = self.across_norm(hidden)
+        attended = self.across.across(normed, source, source_sight, fold(noise, 2))
+        hidden = hidden + dropout(attended, fold(noise, 3))
+        thought = self.feed_forward(self.feed_forward_norm(hidden), fold(noise, 4))
+        return hidden + dropout(thought, fold(noise, 5))
+
+    def step(
+        self,
+        hidden: Float[Array, "requests beams width"],
+        cache: LayerCache,
+        position: Int[Array, ""],
+        bias: Float[Array, "heads length"],
+        sight: Sight,
+    ) -> tuple[Float[Array, "requests beams width"], LayerCache]:
+        """One layer for one more token of each beam."""
+        attended, cache = self.attention.step(self.attention_norm(hidden), cache, position, bias)
+        hidden = hidden + attended
+        hidden = hidden + self.across.step_across(self.across_norm(hidden), cache, sight)
+        return hidden + self.feed_forward(self.feed_forward_norm(hidden)), cache

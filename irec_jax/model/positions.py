@@ -1,0 +1,69 @@
+"""Relative position bias: one learned number per head and bucket of distances."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+
+def buckets(
+    distances: Int[np.ndarray, "..."], *, bidirectional: bool, count: int, limit: int
+) -> Int[np.ndarray, "..."]:
+    """The bucket of each distance, as in T5 (Raffel et al. 2020, section 2.1).
+
+    Half of the buckets hold one distance each, the other half grow logarithmically up to `limit`;
+    all that is farther shares the last one.
+
+    Args:
+        distances: Key column minus query column.
+        bidirectional: Whether keys after the query have buckets of their own (the encoder); if
+            not (the decoder), they share bucket 0 and must be masked.
+        count: Number of buckets.
+        limit: Distance from which all share the last bucket.
+    """
+    if bidirectional:
+        count //= 2
+        base = np.where(distances > 0, count, 0)
+        distances = np.abs(distances)
+    else:
+        base = np.zeros_like(distances)
+        distances = np.maximum(-distances, 0)
+    exact = count // 2
+    ratio = np.maximum(distances, 1).astype(np.float32) / np.float32(exact)
+    growth = np.log(ratio) / np.float32(np.log(limit / exact)) * np.float32(count - exact)
+    far = np.minimum(exact + growth.astype(np.int32), count - 1)
+    return (base + np.where(distances < exact, distances, far)).astype(np.int32)
+
+
+def bias_by_distance(
+    table: Float[Array, "buckets heads"],
+    distances: Int[np.ndarray, " distances"],
+    *,
+    bidirectional: bool,
+    limit: int,
+) -> Float[Array, "heads distances"]:
+    """The bias of each head at each distance.
+
+    A product with a one-hot matrix, because its gradient is a product too and not a scatter.
+    """
+    count = table.shape[0]
+    bucket = buckets(distances, bidirectional=bidirectional, count=count, limit=limit)
+    chosen = jnp.asarray(np.eye(count, dtype=np.float32)[bucket])
+    return jnp.einsum("db,bh->hd", chosen, table, precision=jax.lax.Precision.HIGHEST)
+
+
+def bias_matrix(
+    table: Float[Array, "buckets heads"], length: int, *, bidirectional: bool, limit: int
+) -> Float[Array, "heads length length"]:
+    """The bias of each head for each query column (rows) and key column, float32.
+
+    The matrix has one number per diagonal, so it is laid out from a vector by broadcasting and
+    reshaping alone: with period 2 * length, row i of the flattened broadcast starts i later.
+    """
+    period = 2 * length
+    distances = (np.arange(period) + length) % period - length
+    vector = bias_by_distance(table, distances, bidirectional=bidirectional, limit=limit)
+    heads = vector.shape[0]
+    flat = jnp.broadcast_to(vector[:, None, :], (heads, length, period)).reshape(heads, -1)
+    skewed = flat[:, : length * (period - 1)].reshape(heads, length, period - 1)
+    return skewed[:, :, :length]

@@ -1,0 +1,251 @@
+"""T5: encode, decode, logits, and decoding one token at a time with the cache as a value."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float, Int, Key
+
+from irec_jax.model.attention import Sight
+from irec_jax.model.config import T5Config
+from irec_jax.model.dropout import Noise, dropout, fold
+from irec_jax.model.layers import (
+    Context,
+    DecoderLayer,
+    EncoderLayer,
+    LayerCache,
+    Norm,
+    normal,
+    weight,
+)
+from irec_jax.model.positions import bias_by_distance, bias_matrix
+
+START = 0  # the decoder's first input is the padding token, as in every T5
+
+
+@nnx.dataclass
+class Cache(nnx.Pytree):
+    """What decoding remembers between steps: a value, passed in and given back.
+
+    The keys and values of the source are stored once per request and shared by its beams.
+    """
+
+    keys: Float[Array, "layers requests beams heads length size"] = nnx.data()
+    values: Float[Array, "layers requests beams heads length size"] = nnx.data()
+    source_keys: Float[Array, "layers requests heads source size"] = nnx.data()
+    source_values: Float[Array, "layers requests heads source size"] = nnx.data()
+    source_segments: Int[Array, "requests source"] = nnx.data()
+    position: Int[Array, ""] = nnx.data()
+
+
+class Stack(nnx.Module):
+    """The layers of one side, their shared position bias and the final norm."""
+
+    def __init__(
+        self, layer: type[EncoderLayer] | type[DecoderLayer], config: T5Config, rngs: nnx.Rngs
+    ) -> None:
+        self.causal = layer is DecoderLayer
+        self.count = config.decoder_layers if self.causal else config.encoder_layers
+        self.layers = layer(config, rngs, (self.count,))
+        shape = (config.relative_buckets, config.heads)
+        self.bias = normal(rngs, shape, config.width**-0.5)
+        self.norm = Norm(config)
+        self.limit = config.relative_max_distance
+        self.unroll = config.unroll_layers
+
+    def run(
+        self,
+        hidden: Float[Array, "batch length width"],
+        segments: Int[Array, "batch length"],
+        noise: Noise | None,
+        *source: Float[Array, "rows source width"] | Sight,
+    ) -> Float[Array, "batch length width"]:
+        """All layers and the final norm; `source` is what the decoder attends to."""
+        bias = bias_matrix(
+            self.bias[...], hidden.shape[1], bidirectional=not self.causal, limit=self.limit
+        )
+        context = Context(Sight(segments, segments, self.causal), bias)
+        split, arrays = self.split()
+
+        def layer(
+            hidden: Float[Array, "batch length width"], slices: tuple
+        ) -> tuple[Float[Array, "batch length width"], None]:
+            number, arrays = slices
+            block = nnx.merge(split, arrays)
+            return block(hidden, context, *source, noise=fold(noise, number)), None
+
+        hidden = dropout(hidden, fold(noise, self.count))
+        slices = (jnp.arange(self.count, dtype=jnp.uint32), arrays)
+        hidden, _ = jax.lax.scan(layer, hidden, slices, unroll=self.unroll)
+        return dropout(self.norm(hidden), fold(noise, self.count + 1))
+
+    def split(self) -> tuple[nnx.GraphDef, dict]:
+        """The layers as structure and arrays, ready to be scanned over."""
+        structure, state = nnx.split(self.layers)
+        return structure, nnx.to_pure_dict(state)
+
+
+class T5(nnx.Module):
+    """An encoder-decoder of the T5 family (Raffel et al. 2020; Shazeer 2020).
+
+    Made by `irec_jax.model.params.merge` inside a jitted function, never kept.
+    """
+
+    def __init__(self, config: T5Config, rngs: nnx.Rngs) -> None:
+        self.config = config
+        self.embedding = normal(rngs, (config.vocabulary, config.width), 1.0)
+        self.encoder = Stack(EncoderLayer, config, rngs)
+        self.decoder = Stack(DecoderLayer, config, rngs)
+        shape = (config.width, config.vocabulary)
+        self.head = None if config.tied_head else normal(rngs, shape, 1.0)
+
+    def encode(
+        self,
+        inputs: Int[Array, "batch source"],
+        segments: Int[Array, "batch source"],
+        *,
+        dropout_key: Key[Array, ""] | None = None,
+    ) -> Float[Array, "batch source width"]:
+        """Hidden states of packed inputs, in the compute dtype.
+
+        Args:
+            inputs: Token ids.
+            segments: Segment numbers, 0 for padding; a token sees only its own segment.
+            dropout_key: Drops while training; None drops nothing.
+        """
+        noise = fold(Noise.start(dropout_key, self.config.dropout), 0)
+        return self.encoder.run(self._embed(inputs), segments, noise)
+
+    def decode(
+        self,
+        decoder_inputs: Int[Array, "rows target"],
+        target_segments: Int[Array, "rows target"],
+        encoded: Float[Array, "batch source width"],
+        source_segments: Int[Array, "batch source"],
+        *,
+        dropout_key: Key[Array, ""] | None = None,
+    ) -> Float[Array, "rows target width"]:
+        """Hidden states of packed decoder inputs, in the compute dtype.
+
+        There may be several rows for each source row, in the order of the source rows: they share
+        its keys and values (to score many answers of one request, encode it once).
+
+        Args:
+            decoder_inputs: Token ids shifted right (`shift_right`).
+            target_segments: Segment numbers, 0 for padding.
+            encoded: What `encode` gave.
+            source_segments: Segment numbers of the source; targets see the same number.
+            dropout_key: Drops while training; None drops nothing.
+        """
+        noise = fold(Noise.start(dropout_key, self.config.dropout), 1)
+        queries = target_segments.reshape(encoded.shape[0], -1)
+        sight = Sight(queries, source_segments)
+        hidden = self._embed(decoder_inputs)
+        return self.decoder.run(hidden, target_segments, noise, encoded, sight)
+
+    def logits(self, hidden: Float[Array, "*rows width"]) -> Float[Array, "*rows vocabulary"]:
+        """Scores of every token, float32, from the decoder's hidden states."""
+        if self.head is None:
+            hidden = hidden * jnp.asarray(self.config.width**-0.5, hidden.dtype)
+            head = weight(self.embedding, hidden).T
+        else:
+            head = weight(self.head, hidden)
+        return jnp.matmul(hidden, head, preferred_element_type=jnp.float32)
+
+    def start_cache(
+        self,
+        encoded: Float[Array, "requests source width"],
+        source_segments: Int[Array, "requests source"],
+        length: int,
+        *,
+        beams: int = 1,
+    ) -> Cache:
+        """An empty cache for answers of at most `length` tokens.
+
+        Args:
+            encoded: What `encode` gave; each row holds one request, in segment 1.
+            source_segments: 1 for the request, 0 for padding.
+            length: Most steps that can follow.
+            beams: Answers in the making per request; `gather_cache` can change it.
+        """
+        split, arrays = self.decoder.split()
+
+        def keys_and_values(_: None, arrays: dict) -> tuple[None, list]:
+            across = nnx.merge(split, arrays).across
+            return None, across.project(encoded, across.key, across.value)
+
+        _, (source_keys, source_values) = jax.lax.scan(keys_and_values, None, arrays)
+        layers, requests, heads, _, size = source_keys.shape
+        empty = jnp.zeros((layers, requests, beams, heads, length, size), encoded.dtype)
+        position = jnp.zeros((), jnp.int32)
+        return Cache(empty, empty, source_keys, source_values, source_segments, position)
+
+    def step(
+        self, tokens: Int[Array, " rows"], cache: Cache
+    ) -> tuple[Float[Array, "rows vocabulary"], Cache]:
+        """Feeds one token to each beam and says what may follow.
+
+        Args:
+            tokens: The last token of each beam, beams of a request together; `START` at first.
+            cache: The state before; it must have room for one more token.
+
+        Returns:
+            Logits of the next token, float32, and the state after.
+        """
+        requests, beams, _, length = cache.keys.shape[1:5]
+        sight = Sight(jnp.ones((requests, beams), jnp.int32), cache.source_segments)
+        bias = self._bias_at(cache.position, length)
+        split, arrays = self.decoder.split()
+
+        def layer(
+            hidden: Float[Array, "requests beams width"], slices: tuple
+        ) -> tuple[Float[Array, "requests beams width"], tuple]:
+            arrays, layer_cache = slices
+            block = nnx.merge(split, arrays)
+            hidden, new = block.step(hidden, layer_cache, cache.position, bias, sight)
+            return hidden, (new.keys, new.values)
+
+        hidden = self._embed(tokens.reshape(requests, beams))
+        remembered = LayerCache(cache.keys, cache.values, cache.source_keys, cache.source_values)
+        hidden, (keys, values) = jax.lax.scan(
+            layer, hidden, (arrays, remembered), unroll=self.config.unroll_layers
+        )
+        logits = self.logits(self.decoder.norm(hidden)).reshape(requests * beams, -1)
+        after = dataclasses.replace(cache, keys=keys, values=values, position=cache.position + 1)
+        return logits, after
+
+    def _embed(self, tokens: Int[Array, "*rows"]) -> Float[Array, "*rows width"]:
+        return self.embedding[...].astype(self.config.compute)[tokens]
+
+    def _bias_at(self, position: Int[Array, ""], length: int) -> Float[Array, "heads length"]:
+        distances = -np.arange(length)
+        by_distance = bias_by_distance(
+            self.decoder.bias[...], distances, bidirectional=False, limit=self.decoder.limit
+        )
+        return jnp.take(by_distance, position - jnp.arange(length), axis=1, mode="clip")
+
+
+def gather_cache(cache: Cache, parents: Int[Array, "requests beams"]) -> Cache:
+    """The cache after each beam is replaced by a continuation of its parent.
+
+    Args:
+        cache: Before.
+        parents: For each new beam the number of the old beam of the same request that it goes on
+            from; there may be more or fewer new beams than old ones.
+    """
+    index = parents[None, :, :, None, None, None]
+    keys = jnp.take_along_axis(cache.keys, index, axis=2)
+    values = jnp.take_along_axis(cache.values, index, axis=2)
+    return dataclasses.replace(cache, keys=keys, values=values)
+
+
+def shift_right(
+    targets: Int[Array, "batch target"], segments: Int[Array, "batch target"]
+) -> Int[Array, "batch target"]:
+    """What the decoder reads: each segment's targets one later, after the start token."""
+    start = jnp.full_like(targets[:, :1], START)
+    shifted = jnp.concatenate([start, targets[:, :-1]], axis=1)
+    before = jnp.concatenate([jnp.zeros_like(segments[:, :1]), segments[:, :-1]], axis=1)
+    return jnp.where(segments == before, shifted, START)
