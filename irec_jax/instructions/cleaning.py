@@ -4,7 +4,9 @@ import unicodedata
 
 # Invisible marks that change the order in which text is shown, so that a title could make a
 # prompt read differently from what the model gets. Right-to-left letters themselves stay.
-X
+_DIRECTION_MARKS = frozenset(
+    "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+)
 
 
 def clean(text: str) -> str:

@@ -120,7 +120,8 @@ class Task:
 
     def hidden(self, split: Split, position: int) -> range:
         """Returns the positions that a prompt about `position` may not show."""
-        return range(position, _user_bounds(split, position)[1])
+        row = int(np.searchsorted(split.offsets, position, side="right")) - 1
+        return range(position, int(split.offsets[row + 1]))
 
     def scenario_at(self, split: Split, position: int) -> Scenario:
         """Returns the scenario of one eligible position."""
@@ -136,8 +137,7 @@ class Task:
         excluded: the question could be anybody's. `user` is always the log's, so that results
         can be grouped by it.
         """
-        start, _ = _user_bounds(split, position)
-        history = tuple(split.items[start:position].tolist()) if self.needs_history else ()
+        history = tuple(split.history(position).tolist()) if self.needs_history else ()
         row = int(np.searchsorted(split.offsets, position, side="right")) - 1
         return Request(
             scenario=self.scenario_at(split, position),
@@ -151,12 +151,6 @@ class Task:
     def relevant(self, split: Split, position: int) -> tuple[int, ...]:
         """Returns the item numbers that are right answers; grading needs nothing else."""
         return (int(split.items[position]),)
-
-
-def _user_bounds(split: Split, position: int) -> tuple[int, int]:
-    """Returns the positions from which and before which the events are the same user's."""
-    row = int(np.searchsorted(split.offsets, position, side="right")) - 1
-    return int(split.offsets[row]), int(split.offsets[row + 1])
 
 
 SEQUENTIAL_RECOMMENDATION = Task(
