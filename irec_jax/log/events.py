@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 from jaxtyping import Int
 
+from irec_jax import __version__
 from irec_jax.errors import InputError
 from irec_jax.files import replaced_folder, write_text
 from irec_jax.log.checks import check_interactions, check_items
@@ -21,7 +22,7 @@ INTERACTIONS_FILE = "interactions.parquet"
 MANIFEST_FILE = "manifest.json"
 
 FORMAT = 1
-CREATED_BY = "irec-jax 0.1.0"
+CREATED_BY = f"irec-jax {__version__}"
 COUNTED_CORE = 5
 
 

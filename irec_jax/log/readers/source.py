@@ -1,0 +1,131 @@
+"""Opens a table file of any format that we read: csv, tsv, jsonl and parquet, plain or gz."""
+
+import gzip
+import hashlib
+import io
+import zlib
+from pathlib import Path
+from typing import NamedTuple
+
+import polars as pl
+
+from irec_jax.errors import InputError, nearest
+
+FORMATS = ("tsv", "csv", "jsonl", "parquet")
+SUFFIXES = tuple(f".{name}{gz}" for name in FORMATS for gz in ("", ".gz"))
+
+_NO_PATH = "check the path; relative paths start at the current folder"
+
+
+class Source(NamedTuple):
+    """A table as it lies in its file.
+
+    Attributes:
+        path: The file.
+        table: Its columns; text files keep every value as text, so that ids keep their zeros.
+        sha256: The checksum of the unpacked bytes.
+    """
+
+    path: Path
+    table: pl.DataFrame
+    sha256: str
+
+
+def find_table(folder: Path, name: str, mend: str) -> Path:
+    """Finds the file of a table in a folder.
+
+    Args:
+        folder: Where to look.
+        name: The file's name without its suffix.
+        mend: What to do where it is not there.
+
+    Raises:
+        InputError: The folder is missing, or has no such file.
+    """
+    if not folder.is_dir():
+        raise InputError("there is no such folder", where=str(folder), mend=_NO_PATH)
+    for suffix in SUFFIXES:
+        if (folder / f"{name}{suffix}").is_file():
+            return folder / f"{name}{suffix}"
+    raise InputError(
+        f"there is no {name}.tsv in it (nor one of {', '.join(SUFFIXES[1:])})",
+        where=str(folder),
+        mend=mend,
+    )
+
+
+def open_table(path: Path) -> Source:
+    """Reads a whole table file; its format is told by its suffix.
+
+    Raises:
+        InputError: The file is missing, empty, damaged, not UTF-8, or of no format that we
+            know.
+    """
+    suffixes = [suffix.lstrip(".").lower() for suffix in path.suffixes]
+    packed = suffixes[-1:] == ["gz"]
+    form = suffixes[-2 if packed else -1] if len(suffixes) > packed else ""
+    form = "jsonl" if form == "ndjson" else form
+    if form not in FORMATS:
+        what = f"the suffix .{form} tells no format that can be read"
+        raise InputError(what, where=str(path), mend=nearest(form, FORMATS))
+    data = _bytes(path, packed=packed)
+    if not data.strip():
+        raise InputError("the file is empty", where=str(path), mend="give a file with rows")
+    try:
+        table = _parse(data, form)
+    except pl.exceptions.PolarsError as error:
+        if form != "parquet":
+            _refuse_other_encodings(data, path)
+        what = f"not {form} that can be read ({str(error).splitlines()[0]})"
+        raise InputError(what, where=str(path), mend=_HOW[form]) from error
+    if table.height == 0:
+        what = "the table has a header and no rows"
+        raise InputError(what, where=str(path), mend="give a file with rows")
+    return Source(path, table, hashlib.sha256(data).hexdigest())
+
+
+_HOW = {
+    "tsv": "one header line, then as many tab-separated values in each line, without quoting",
+    "csv": "one header line, then as many values in each line; quote values that hold commas",
+    "jsonl": "one JSON object a line, with the same type in every line",
+    "parquet": "write the file again",
+}
+
+
+def _bytes(path: Path, *, packed: bool) -> bytes:
+    if not path.is_file():
+        raise InputError("there is no such file", where=str(path), mend=_NO_PATH)
+    data = path.read_bytes()
+    if not packed or not data:
+        return data
+    try:
+        return gzip.decompress(data)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise InputError(
+            f"damaged gzip ({error})", where=str(path), mend="fetch it again"
+        ) from error
+
+
+def _parse(data: bytes, form: str) -> pl.DataFrame:
+    if form == "parquet":
+        return pl.read_parquet(io.BytesIO(data))
+    if form == "jsonl":
+        return pl.read_ndjson(io.BytesIO(data), infer_schema_length=None)
+    separator, quote = ("\t", None) if form == "tsv" else (",", '"')
+    table = pl.read_csv(data, separator=separator, quote_char=quote, infer_schema=False)
+    # A blank last line is common and no row.
+    while table.height and all(value is None for value in table.row(-1)):
+        table = table.head(-1)
+    return table
+
+
+def _refuse_other_encodings(data: bytes, path: Path) -> None:
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise InputError(
+            f"not UTF-8: byte 0x{data[error.start]:02x} at offset {error.start:,}",
+            where=f"{path}, line {line:,}",
+            mend=f"convert it, such as with: iconv -f latin1 -t utf-8 {path.name}",
+        ) from error

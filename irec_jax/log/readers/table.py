@@ -1,0 +1,312 @@
+"""Reads any pair of tables, told by a map which column is what."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import polars as pl
+
+from irec_jax.errors import InputError, nearest
+from irec_jax.log.checks import check_interactions, check_items, refuse_rows
+from irec_jax.log.events import BehaviorLog, EventKind, Manifest, TimeUnit
+from irec_jax.log.privacy import pseudonyms
+from irec_jax.log.readers.source import Source, find_table, open_table
+
+UNKNOWN_ITEM = "interaction with an item that is not in the items table"
+BLANK_TITLE = "blank title, written from brand and category instead"
+
+POSITION, ROW_ORDER = "position", "row"
+UNTITLED = "untitled"
+
+Kind = Literal["view", "purchase", "rating", "review", "query"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Columns:
+    """Which column of the files is what; a column that is not there is left out.
+
+    Attributes:
+        user: User names or numbers, in interactions.
+        item: Item ids, in both files; kept as text.
+        time: Seconds since 1970, ISO 8601 text, or `position` for a column that only orders
+            a user's events, or `row` to take the order of the rows.
+        event: One of view, purchase, rating, review, query.
+        rating: A number.
+        review: Text.
+        query: What the user typed before the event.
+        intention: What kind of query it is, vague or specific.
+        title: How an item is called, in items.
+        categories: Text with a separator between categories, or a list.
+        brand: Brand, maker or author.
+        description: Text.
+        price: A number.
+        released: A year or date.
+    """
+
+    user: str = "user"
+    item: str = "item"
+    time: str = "time"
+    event: str = "event"
+    rating: str = "rating"
+    review: str = "review"
+    query: str = "query"
+    intention: str = "intention"
+    title: str = "title"
+    categories: str = "categories"
+    brand: str = "brand"
+    description: str = "description"
+    price: str = "price"
+    released: str = "released"
+
+    def __post_init__(self) -> None:
+        """Refuses empty names."""
+        for field in dataclasses.fields(self):
+            if not getattr(self, field.name):
+                where, mend = f"table.columns.{field.name}", "give the name of a column"
+                raise InputError("is empty", where=where, mend=mend)
+
+
+@dataclasses.dataclass(frozen=True)
+class TableConfig:
+    """Where the tables are and how to read them.
+
+    Attributes:
+        interactions: The interactions file; empty for `interactions.*` in the folder PATH.
+        items: The items file; empty for `items.*` in the folder PATH.
+        columns: Which column is what.
+        category_separator: What stands between the categories of an item.
+        kind: What every row is where there is no event column.
+        unknown_items: What to do with an interaction whose item is not in the items table.
+        license: The licence of the data, for the manifest.
+    """
+
+    interactions: str = ""
+    items: str = ""
+    columns: Columns = dataclasses.field(default_factory=Columns)
+    category_separator: str = "|"
+    kind: Kind = "view"
+    unknown_items: Literal["refuse", "drop"] = "refuse"
+    license: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuses impossible settings."""
+        if not self.category_separator:
+            raise InputError("is empty", where="table.category_separator", mend="give one, as '|'")
+        for key, kinds in {"kind": Kind, "unknown_items": Literal["refuse", "drop"]}.items():
+            value, allowed = getattr(self, key), get_args(kinds)
+            if value not in allowed:
+                mend = nearest(value, allowed)
+                raise InputError(f"unknown value {value!r}", where=f"table.{key}", mend=mend)
+
+
+def read_table(folder: Path | None, config: TableConfig, seed: int) -> BehaviorLog:
+    """Reads an items file and an interactions file.
+
+    Args:
+        folder: Where both lie, unless `config` names them.
+        config: Where they are and what their columns mean.
+        seed: Deals the users' pseudonyms.
+
+    Raises:
+        InputError: A file cannot be read or does not hold a behavior log; the message names
+            the file and the row.
+    """
+    paths = []
+    for name in ("interactions", "items"):
+        told = getattr(config, name)
+        if not told and folder is None:
+            mend = f"give the folder that holds it, or --table.{name} FILE"
+            raise InputError(f"there is no {name} file", where=f"table.{name}", mend=mend)
+        paths.append(
+            Path(told)
+            if told
+            else find_table(folder or Path(), name, f"or name the file with --table.{name}")
+        )
+    return log_of(open_table(paths[0]), open_table(paths[1]), config, seed, source="table")
+
+
+def log_of(
+    interactions: Source, items: Source, config: TableConfig, seed: int, *, source: str
+) -> BehaviorLog:
+    """Makes a log of two opened tables.
+
+    Args:
+        interactions: Who did what.
+        items: The catalog.
+        config: What their columns mean.
+        seed: Deals the users' pseudonyms.
+        source: The reader's name, for the manifest.
+
+    Raises:
+        InputError: The tables are not a behavior log.
+    """
+    catalog, catalog_columns, blank = _catalog(items, config)
+    events, event_columns, unit = _events(interactions, config, seed)
+    where = str(interactions.path)
+    kinds = [kind.value for kind in EventKind]
+    known = catalog["item"]
+    drop = config.unknown_items == "drop"
+    if drop:
+        known = pl.concat([known, events["item"].drop_nulls()])
+    check_interactions(events, known, kinds, ordered=False, where=where)
+    dropped = {BLANK_TITLE: blank} if blank else {}
+    if drop:
+        stays = events["item"].is_in(catalog["item"].implode())
+        dropped |= {UNKNOWN_ITEM: int((~stays).sum())} if not stays.all() else {}
+        events = events.filter(stays)
+    settings: dict[str, Any] = {
+        "time": unit.value,
+        "files": {s.path.name: s.sha256 for s in (items, interactions)},
+        "columns": {"items": catalog_columns, "interactions": event_columns},
+        "unused_columns": {
+            "items": _unused(items, catalog_columns),
+            "interactions": _unused(interactions, event_columns),
+        },
+    }
+    manifest = Manifest(source, license=config.license, dropped=dropped, settings=settings)
+    return BehaviorLog.assemble(catalog, events, manifest)
+
+
+def _unused(source: Source, columns: dict[str, str]) -> list[str]:
+    return [name for name in source.table.columns if name not in columns.values()]
+
+
+def _catalog(source: Source, config: TableConfig) -> tuple[pl.DataFrame, dict[str, str], int]:
+    names = ("item", "title", "categories", "brand", "description", "price", "released")
+    picked = _pick(source, config.columns, names, needed=("item", "title"))
+    raw = source.table
+    columns = {"item": _text(raw[picked["item"]])}
+    columns["title"] = _clean(raw[picked["title"]])
+    if "categories" in picked:
+        columns["categories"] = _list(raw[picked["categories"]], config.category_separator)
+    else:
+        columns["categories"] = pl.Series([[]] * raw.height, dtype=pl.List(pl.String))
+    for name in ("brand", "description", "released"):
+        if name in picked:
+            columns[name] = _clean(raw[picked[name]])
+    if "price" in picked:
+        columns["price"] = _numbers(raw[picked["price"]], "price", str(source.path))
+    catalog, blank = _titled(pl.DataFrame(columns))
+    check_items(catalog, str(source.path))
+    return catalog, picked, blank
+
+
+def _events(
+    source: Source, config: TableConfig, seed: int
+) -> tuple[pl.DataFrame, dict[str, str], TimeUnit]:
+    names = ("user", "item", "event", "rating", "review", "query", "intention")
+    picked = _pick(source, config.columns, names, needed=("user", "item"))
+    raw, where = source.table, str(source.path)
+    columns = {
+        "user": pseudonyms(raw[picked["user"]], seed),
+        "item": _text(raw[picked["item"]]),
+    }
+    time = _time_column(source, config.columns.time)
+    if time is None:
+        columns["time"] = pl.int_range(raw.height, dtype=pl.Int64, eager=True)
+        unit = TimeUnit.POSITION
+    else:
+        picked["time"] = time
+        columns["time"] = _times(raw[time], where)
+        unit = TimeUnit.POSITION if time == POSITION else TimeUnit.SECONDS
+    if "event" in picked:
+        columns["event"] = _text(raw[picked["event"]]).str.to_lowercase()
+    else:
+        columns["event"] = pl.repeat(config.kind, raw.height, dtype=pl.String, eager=True)
+    if "rating" in picked:
+        columns["rating"] = _numbers(raw[picked["rating"]], "rating", where)
+    for name in ("review", "query", "intention"):
+        if name in picked:
+            columns[name] = _clean(raw[picked[name]])
+    return pl.DataFrame(columns), picked, unit
+
+
+def _pick(
+    source: Source, columns: Columns, names: tuple[str, ...], needed: tuple[str, ...]
+) -> dict[str, str]:
+    """Gives our name -> the file's name of every column that is there."""
+    picked, defaults = {}, Columns()
+    for name in names:
+        told = getattr(columns, name)
+        if told in source.table.columns:
+            picked[name] = told
+        elif name in needed or told != getattr(defaults, name):
+            raise _no_column(source, name, told)
+    return picked
+
+
+def _no_column(source: Source, name: str, told: str) -> InputError:
+    return InputError(
+        f"there is no column {told!r}",
+        where=str(source.path),
+        mend=f"{nearest(told, source.table.columns)} Say which with --table.columns.{name}.",
+    )
+
+
+def _time_column(source: Source, told: str) -> str | None:
+    """Gives the file's column to order events by, None for the order of the rows."""
+    columns = source.table.columns
+    if told == ROW_ORDER:
+        return None
+    if told in columns:
+        return told
+    if told == Columns().time:
+        if POSITION in columns:
+            return POSITION
+        # A column that looks like a time and is called otherwise must not be lost in silence.
+        if not any(part in name.lower() for name in columns for part in ("time", "date")):
+            return None
+    raise _no_column(source, "time", told)
+
+
+def _times(column: pl.Series, where: str) -> pl.Series:
+    if column.dtype.is_temporal():
+        return column.cast(pl.Datetime("us")).dt.epoch("s")
+    if column.dtype.is_integer():
+        return column.cast(pl.Int64)
+    whole = column.cast(pl.Int64, strict=False)
+    if column.dtype == pl.String and whole.null_count() == column.len() > column.null_count():
+        times = column.str.to_datetime(strict=False, time_unit="us", time_zone="UTC").dt.epoch("s")
+    else:
+        times = column.cast(pl.Float64, strict=False).floor().cast(pl.Int64, strict=False)
+        times = whole.fill_null(times) if column.dtype == pl.String else times
+    mend = "give seconds since 1970-01-01 (UTC), or ISO 8601 text"
+    wrong = times.is_null() & column.is_not_null()
+    refuse_rows(column, wrong, "time {value!r} is no time", where, mend)
+    return times
+
+
+def _numbers(column: pl.Series, name: str, where: str) -> pl.Series:
+    numbers = column.cast(pl.Float64, strict=False)
+    wrong = numbers.is_null() & column.is_not_null()
+    refuse_rows(column, wrong, f"{name} {{value!r}} is no number", where, "leave it empty")
+    return numbers
+
+
+def _text(column: pl.Series) -> pl.Series:
+    text = column.cast(pl.String).str.strip_chars()
+    return text.set(text == "", None)
+
+
+def _clean(column: pl.Series) -> pl.Series:
+    # One line each: line breaks and tabs inside a title would end up inside prompts.
+    return _text(column.cast(pl.String).str.replace_all(r"\s+", " "))
+
+
+def _list(column: pl.Series, separator: str) -> pl.Series:
+    lists = column
+    if not isinstance(column.dtype, pl.List):
+        lists = column.cast(pl.String).fill_null("").str.split(separator)
+    parts = lists.cast(pl.List(pl.String)).fill_null([])
+    trimmed = parts.list.eval(pl.element().str.strip_chars())
+    return trimmed.list.eval(pl.element().filter(pl.element() != ""))
+
+
+def _titled(catalog: pl.DataFrame) -> tuple[pl.DataFrame, int]:
+    """Gives every item a title, and how many had none."""
+    brand = pl.col("brand") if "brand" in catalog.columns else pl.lit(None, pl.String)
+    kind = pl.col("categories").list.last()
+    instead = pl.concat_str(brand, kind, separator=" ", ignore_nulls=True)
+    instead = pl.when(instead == "").then(pl.lit(UNTITLED)).otherwise(instead)
+    blank = catalog["title"].null_count()
+    return catalog.with_columns(pl.col("title").fill_null(instead)), blank
