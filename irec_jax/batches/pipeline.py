@@ -1,0 +1,182 @@
+"""From record numbers to packed batches, with a position that can be saved and resumed."""
+
+import dataclasses
+from typing import Protocol
+
+import grain
+import numpy as np
+from jaxtyping import Int
+
+from irec_jax.batches.batch import Batch
+from irec_jax.batches.packing import pack
+from irec_jax.instructions.forms import Instruction
+from irec_jax.tokens.items import TokenWriter
+from irec_jax.tokens.text import EOS
+
+# Examples that are packed together: enough for full rows, few enough to make again on resume.
+WINDOW = 1_024
+ENDLESS = 2**40
+BATCHES_AHEAD = 4
+
+Row = dict[str, Int[np.ndarray, " length"]]
+
+
+class RecordSource(Protocol):
+    """What is trained on: a pure function of the record's number."""
+
+    def record(self, number: int) -> Instruction:
+        """The record with this number, any number from 0 on."""
+        ...
+
+
+@dataclasses.dataclass
+class Cuts:
+    """What had to be shortened so far, those made ahead of the trainer included.
+
+    Attributes:
+        records: Records rendered.
+        inputs: Prompts longer than an encoder row.
+        targets: Answers longer than a decoder row.
+    """
+
+    records: int = 0
+    inputs: int = 0
+    targets: int = 0
+
+
+def encode_prompt(text: str, writer: TokenWriter, source_length: int) -> list[int]:
+    """The ids of a prompt with `EOS`, at most `source_length` of them.
+
+    Training, scoring and serving all write prompts through here. A prompt that is too long
+    keeps its first quarter, which says what is asked, and its end, which holds the newest
+    events and the user's own words; what goes is the old end of the history.
+    """
+    return _shorten([*writer.encode(text), EOS], source_length)
+
+
+def _shorten(ids: list[int], length: int) -> list[int]:
+    if len(ids) <= length:
+        return ids
+    head = length // 4
+    return ids[:head] + ids[len(ids) - (length - head) :]
+
+
+def encode_record(
+    instruction: Instruction, writer: TokenWriter, source_length: int, target_length: int
+) -> dict[str, Int[np.ndarray, " length"]]:
+    """The ids of one example: `inputs` and `targets`, both int32 and ending with `EOS`.
+
+    An answer that is too long loses its end; items never are (`TokensConfig` sees to it).
+    """
+    targets = writer.encode(instruction.targets)[: target_length - 1]
+    return {
+        "inputs": np.array(encode_prompt(instruction.inputs, writer, source_length), np.int32),
+        "targets": np.array([*targets, EOS], np.int32),
+    }
+
+
+@dataclasses.dataclass(frozen=True)
+class PackedWindow(grain.experimental.FlatMapTransform):
+    """Window number -> packed rows of the records `WINDOW * number` to `WINDOW * (number + 1)`.
+
+    Pure, so a position in the data is a window number and a row number. The rows come in an
+    order drawn from the window's number: packing puts the longest examples first.
+    """
+
+    renderer: RecordSource
+    writer: TokenWriter
+    source_length: int
+    target_length: int
+    cuts: Cuts
+
+    max_fan_out = WINDOW
+
+    def flat_map(self, element: int) -> list[Row]:
+        """The rows of window `element`."""
+        examples = [self._example(WINDOW * element + place) for place in range(WINDOW)]
+        rows = pack(
+            np.array([len(inputs) for inputs, _ in examples]),
+            np.array([len(targets) for _, targets in examples]),
+            self.source_length,
+            self.target_length,
+        )
+        order = np.random.default_rng(element).permutation(len(rows))
+        return [self._row([examples[number] for number in rows[place]]) for place in order]
+
+    def _example(self, number: int) -> tuple[list[int], list[int]]:
+        record = self.renderer.record(number)
+        encode = self.writer.encode
+        inputs, targets = [*encode(record.inputs), EOS], [*encode(record.targets), EOS]
+        cuts = self.cuts
+        cuts.records += 1
+        if len(inputs) > self.source_length:
+            cuts.inputs += 1
+            inputs = _shorten(inputs, self.source_length)
+        if len(targets) > self.target_length:
+            cuts.targets += 1
+            targets = [*targets[: self.target_length - 1], EOS]
+        return inputs, targets
+
+    def _row(self, examples: list[tuple[list[int], list[int]]]) -> Row:
+        row = {}
+        for side, (name, segments, length) in enumerate(
+            (
+                ("inputs", "input_segments", self.source_length),
+                ("targets", "target_segments", self.target_length),
+            )
+        ):
+            parts = [example[side] for example in examples]
+            tokens = np.zeros(length, np.int32)
+            numbers = np.zeros(length, np.int32)
+            flat = [token for part in parts for token in part]
+            tokens[: len(flat)] = flat
+            numbers[: len(flat)] = np.repeat(
+                np.arange(1, len(parts) + 1), [len(part) for part in parts]
+            )
+            row[name], row[segments] = tokens, numbers
+        return row
+
+
+def training_batches(
+    renderer: RecordSource,
+    writer: TokenWriter,
+    *,
+    batch_size: int,
+    source_length: int,
+    target_length: int,
+    cuts: Cuts | None = None,
+) -> grain.IterDataset[Batch]:
+    """Endless packed batches of int32 arrays, made a few ahead in a background thread.
+
+    The iterator's `get_state()` is a small dict of plain numbers (JSON will do); an iterator
+    that is given it with `set_state` goes on with the very same batches, in any process.
+
+    Args:
+        renderer: Gives records 0, 1, 2, ...; its seed decides their order.
+        writer: Turns them into ids.
+        batch_size: Rows of a batch.
+        source_length: Encoder columns.
+        target_length: Decoder columns.
+        cuts: Counts what is shortened; counting starts anew when a run is resumed.
+    """
+    window = PackedWindow(renderer, writer, source_length, target_length, cuts or Cuts())
+    # No read threads: rendering holds the GIL, and one thread ahead of the step is enough.
+    numbers = grain.MapDataset.range(ENDLESS).to_iter_dataset(grain.ReadOptions(num_threads=0))
+    rows = grain.experimental.FlatMapIterDataset(numbers, window)
+    batches = rows.batch(batch_size).map(_to_batch)
+    return grain.experimental.ThreadPrefetchIterDataset(batches, prefetch_buffer_size=BATCHES_AHEAD)
+
+
+def _to_batch(row: dict[str, np.ndarray]) -> Batch:
+    return Batch(**row)
+
+
+def fill(batch: Batch) -> float:
+    """The share of encoder cells that hold a token, 0 to 1."""
+    return float(np.mean(np.asarray(batch.input_segments) > 0))
+
+
+def real_tokens(batch: Batch) -> int:
+    """Tokens of both sides, padding not counted."""
+    sides = (batch.input_segments, batch.target_segments)
+    return int(sum(np.count_nonzero(np.asarray(side)) for side in sides))

@@ -1,0 +1,95 @@
+"""Prompts of requests as static shapes, a few of them, so that little is compiled."""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from jaxtyping import Int
+
+from irec_jax.errors import InputError
+from irec_jax.tokens.text import EOS
+
+
+@dataclasses.dataclass(frozen=True)
+class Buckets:
+    """The shapes that prompts are padded to.
+
+    Attributes:
+        batches: Numbers of rows, rising.
+        lengths: Numbers of columns, rising; the last is the longest prompt there may be.
+    """
+
+    batches: tuple[int, ...] = (1, 8, 64)
+    lengths: tuple[int, ...] = (64, 128, 256)
+
+    def __post_init__(self) -> None:
+        """Refuses buckets that do not rise from at least 1.
+
+        Raises:
+            InputError: They do not.
+        """
+        for name, sizes in (("batches", self.batches), ("lengths", self.lengths)):
+            if not sizes or sizes[0] < 1 or list(sizes) != sorted(set(sizes)):
+                raise InputError(
+                    f"{sizes} must be different sizes from 1 on, smallest first",
+                    where=f"buckets.{name}",
+                    mend="for example (1, 8, 64)",
+                )
+
+
+def pad_prompts(
+    prompts: Sequence[Sequence[int]], buckets: Buckets
+) -> tuple[Int[np.ndarray, "batch source"], Int[np.ndarray, "batch source"]]:
+    """Pads prompts to the smallest bucket that holds them, one prompt a row.
+
+    Rows without a prompt hold one `EOS`, so that no row attends to nothing.
+
+    Args:
+        prompts: Ids of each, at least one prompt, none empty.
+        buckets: The shapes that may come out.
+
+    Returns:
+        Inputs and their segments (1 on a prompt, 0 on padding), both int32.
+
+    Raises:
+        ValueError: More prompts, or a longer one, than the largest bucket holds.
+    """
+    rows = _bucket(len(prompts), buckets.batches, "prompts")
+    columns = _bucket(max(len(prompt) for prompt in prompts), buckets.lengths, "tokens")
+    inputs = np.zeros((rows, columns), np.int32)
+    segments = np.zeros((rows, columns), np.int32)
+    for row, prompt in enumerate(prompts):
+        inputs[row, : len(prompt)] = prompt
+        segments[row, : len(prompt)] = 1
+    inputs[len(prompts) :, 0] = EOS
+    segments[len(prompts) :, 0] = 1
+    return inputs, segments
+
+
+def request_batches(
+    prompts: Sequence[Sequence[int]], buckets: Buckets
+) -> Iterator[
+    tuple[
+        Int[np.ndarray, " prompts"],
+        Int[np.ndarray, "batch source"],
+        Int[np.ndarray, "batch source"],
+    ]
+]:
+    """Cuts many prompts into padded batches; prompts of like length share one.
+
+    Yields:
+        Which prompts (the first rows of the batch are these, in this order), inputs, segments.
+    """
+    order = np.argsort([len(prompt) for prompt in prompts], kind="stable")
+    largest = buckets.batches[-1]
+    for start in range(0, len(order), largest):
+        chosen = order[start : start + largest]
+        inputs, segments = pad_prompts([prompts[number] for number in chosen], buckets)
+        yield chosen, inputs, segments
+
+
+def _bucket(size: int, sizes: tuple[int, ...], what: str) -> int:
+    for allowed in sizes:
+        if size <= allowed:
+            return allowed
+    raise ValueError(f"{size} {what}, but the largest bucket holds {sizes[-1]}")

@@ -1,0 +1,367 @@
+"""Text to token ids and back: the border to every tokenizer library.
+
+All vocabularies here number their special tokens as the T5 family does: `PAD` 0 (also the
+decoder's start), `EOS` 1, `UNKNOWN` 2.
+"""
+
+import dataclasses
+import enum
+import io
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import sentencepiece
+import tokenizers
+
+from irec_jax.errors import InputError
+
+PAD, EOS, UNKNOWN = 0, 1, 2
+
+HUGGING_FACE_FILE = "tokenizer.json"
+SENTENCEPIECE_FILE = "spiece.model"
+
+TRAINING_TEXTS = 500_000
+CACHED_WORDS = 500_000
+
+# Words with every habit that makes tokenizers look across a space.
+_SAMPLES = (
+    "translate English to German: The house is wonderful.",
+    "a  user ; has (2019) bought : L'été & co. #12 ; 'quoted' - \"words\" !",
+    "<item_17> ; <item_3> ; 100 % wool , size 44.5 / 10",
+    " Ünïcödé 東京 naïve … \u00bd ",
+    "Hello hello HELLO don't can't 3.14 1,000,000 e-mail@example.org",
+)
+
+
+class IndexKind(enum.Enum):
+    """How an item is written as tokens: its title's pieces, or one token of its own."""
+
+    TITLE = "title"
+    ATOMIC = "atomic"
+
+
+@dataclasses.dataclass(frozen=True)
+class TokensConfig:
+    """How text and items become tokens.
+
+    Attributes:
+        tokenizer: `trained` to train one on the log's text, or the path of a `tokenizer.json`,
+            a sentencepiece model, or a folder that holds one of them.
+        vocabulary: Pieces when trained on the log's text; fewer if the text has fewer.
+        index: How an item is written.
+        max_item_tokens: Longest item, end-of-sequence included; longer titles are cut.
+        source_length: Columns of a packed encoder row.
+        target_length: Columns of a packed decoder row.
+    """
+
+    tokenizer: str = "trained"
+    vocabulary: int = 2_048
+    index: IndexKind = IndexKind.ATOMIC
+    max_item_tokens: int = 16
+    source_length: int = 256
+    target_length: int = 32
+
+    def __post_init__(self) -> None:
+        """Refuses sizes with which nothing could be written.
+
+        Raises:
+            InputError: A size is too small, or an item would not fit a decoder row.
+        """
+        if not self.tokenizer:
+            raise InputError(
+                "the path is empty",
+                where="tokens.tokenizer",
+                mend="say 'trained', or the path of a tokenizer.json or sentencepiece model",
+            )
+        for name, least in (("vocabulary", 512), ("max_item_tokens", 8), ("source_length", 16)):
+            if getattr(self, name) < least:
+                raise InputError(
+                    f"{getattr(self, name)} is too small",
+                    where=f"tokens.{name}",
+                    mend=f"use at least {least}",
+                )
+        if self.target_length < self.max_item_tokens:
+            raise InputError(
+                f"{self.target_length} cannot hold an item of {self.max_item_tokens} tokens",
+                where="tokens.target_length",
+                mend="raise it to at least tokens.max_item_tokens, or lower that",
+            )
+
+
+class Pieces(Protocol):
+    """What a tokenizer library must give."""
+
+    file: str
+
+    @property
+    def size(self) -> int:
+        """The number of ids."""
+        ...
+
+    def encode(self, text: str) -> list[int]:
+        """The pieces of `text`, without special tokens."""
+        ...
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of `ids`, without special tokens."""
+        ...
+
+    def save(self, path: Path) -> None:
+        """Writes the tokenizer's own file."""
+        ...
+
+
+class HuggingFacePieces:
+    """A `tokenizer.json`."""
+
+    file = HUGGING_FACE_FILE
+
+    def __init__(self, tokenizer: tokenizers.Tokenizer) -> None:
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        # Otherwise a title or a query that holds "</s>" would end the sequence.
+        tokenizer.encode_special_tokens = True
+        self._tokenizer = tokenizer
+        self.size = max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1
+
+    def encode(self, text: str) -> list[int]:
+        """The pieces of `text`, without special tokens."""
+        return self._tokenizer.encode(text, add_special_tokens=False).ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of `ids`, without special tokens."""
+        return self._tokenizer.decode(list(ids), skip_special_tokens=True)
+
+    def special_ids(self) -> dict[str, int | None]:
+        """The ids of padding, end of sequence and unknown."""
+        return {name: self._tokenizer.token_to_id(name) for name in ("<pad>", "</s>", "<unk>")}
+
+    def save(self, path: Path) -> None:
+        """Writes `tokenizer.json`."""
+        self._tokenizer.save(str(path))
+
+    def __getstate__(self) -> str:
+        return self._tokenizer.to_str()
+
+    def __setstate__(self, state: str) -> None:
+        self.__init__(tokenizers.Tokenizer.from_str(state))
+
+
+class SentencePiecePieces:
+    """A sentencepiece model."""
+
+    file = SENTENCEPIECE_FILE
+
+    def __init__(self, model: bytes) -> None:
+        self._model = model
+        self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+        self.size = self._processor.get_piece_size()
+
+    def encode(self, text: str) -> list[int]:
+        """The pieces of `text`, without special tokens."""
+        return self._processor.encode(text)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of `ids`, without special tokens."""
+        return self._processor.decode([int(token) for token in ids])
+
+    def special_ids(self) -> dict[str, int | None]:
+        """The ids of padding, end of sequence and unknown."""
+        held = self._processor
+        return {"<pad>": held.pad_id(), "</s>": held.eos_id(), "<unk>": held.unk_id()}
+
+    def save(self, path: Path) -> None:
+        """Writes the model file."""
+        path.write_bytes(self._model)
+
+    def __getstate__(self) -> bytes:
+        return self._model
+
+    def __setstate__(self, state: bytes) -> None:
+        self.__init__(state)
+
+
+class _WordCache(dict[str, list[int]]):
+    """The ids of every word met so far; words beyond the limit are encoded but not kept."""
+
+    def __init__(self, pieces: Pieces, special: Mapping[str, list[int]]) -> None:
+        super().__init__(special)
+        self._pieces = pieces
+        self._limit = CACHED_WORDS + len(special)
+
+    def __missing__(self, word: str) -> list[int]:
+        # A lone surrogate (from JSON) is no text; the tokenizers would raise.
+        ids = self._pieces.encode(word.encode("utf-8", "replace").decode("utf-8"))
+        if len(self) < self._limit:
+            self[word] = ids
+        return ids
+
+
+class TextCodec:
+    """Text to ids and back, with a cache of words.
+
+    In the T5 family no piece crosses a space, so the ids of a text are those of its words one
+    after another. That is tried on samples when the codec is made (`by_word`); a tokenizer
+    without that property is asked for each whole text instead.
+
+    Args:
+        pieces: The tokenizer.
+        special: Words that stand for fixed ids, such as the names of atomic items.
+    """
+
+    def __init__(self, pieces: Pieces, special: Mapping[str, list[int]] | None = None) -> None:
+        self._pieces = pieces
+        self._special = dict(special or {})
+        self._words = _WordCache(pieces, self._special)
+        self.by_word = all(_same_by_word(pieces, text) for text in _SAMPLES)
+
+    @property
+    def size(self) -> int:
+        """The number of ids of text, special tokens included, special words not."""
+        return self._pieces.size
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of `text`, without end-of-sequence; never `PAD` or `EOS`."""
+        if not self.by_word:
+            return self._encode_runs(text)
+        ids: list[int] = []
+        words = self._words
+        for word in text.split(" "):
+            ids += words[word]
+        return ids
+
+    def _encode_runs(self, text: str) -> list[int]:
+        if not self._special:
+            return list(self._words[text])
+        ids: list[int] = []
+        for special, run in itertools.groupby(text.split(" "), self._special.__contains__):
+            if special:
+                ids += [token for word in run for token in self._special[word]]
+            else:
+                ids += self._words[" ".join(run)]
+        return ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of `ids` (all below `size`); padding and end-of-sequence are left out."""
+        return self._pieces.decode([token for token in ids if token not in (PAD, EOS)])
+
+    def with_words(self, special: Mapping[str, list[int]]) -> "TextCodec":
+        """The same codec with special words."""
+        return TextCodec(self._pieces, special)
+
+    def save(self, folder: Path) -> None:
+        """Writes the tokenizer's own file into `folder`, which is there."""
+        self._pieces.save(folder / self._pieces.file)
+
+    @classmethod
+    def load(cls, folder: Path) -> "TextCodec":
+        """Reads what `save` wrote; see `open_codec` for the errors."""
+        return open_codec(folder)
+
+
+def _same_by_word(pieces: Pieces, text: str) -> bool:
+    words = [token for word in text.split(" ") for token in pieces.encode(word)]
+    return words == pieces.encode(text)
+
+
+def open_codec(path: str | Path) -> TextCodec:
+    """Opens a tokenizer file, or a folder that holds one.
+
+    Args:
+        path: `tokenizer.json`, a sentencepiece model, or a folder with `tokenizer.json` or
+            `spiece.model` (the first of them counts).
+
+    Raises:
+        InputError: There is no such file, it is no tokenizer, or its special tokens are not
+            `<pad>` 0, `</s>` 1 and `<unk>` 2.
+    """
+    file = _tokenizer_file(Path(path))
+    try:
+        if file.suffix == ".json":
+            pieces = HuggingFacePieces(tokenizers.Tokenizer.from_file(str(file)))
+        else:
+            pieces = SentencePiecePieces(file.read_bytes())
+    except Exception as error:  # both libraries raise bare Exception or RuntimeError
+        raise InputError(
+            f"this is no tokenizer ({str(error).splitlines()[0] if str(error) else 'unreadable'})",
+            where=str(file),
+            mend="give a Hugging Face tokenizer.json or a sentencepiece .model file",
+        ) from error
+    found = pieces.special_ids()
+    if found != {"<pad>": PAD, "</s>": EOS, "<unk>": UNKNOWN}:
+        told = ", ".join(f"{name} {number}" for name, number in found.items())
+        raise InputError(
+            f"its special tokens have the ids {told}; needed are <pad> 0, </s> 1, <unk> 2",
+            where=str(file),
+            mend="use a tokenizer of the T5 family, or tokens.tokenizer='trained'",
+        )
+    return TextCodec(pieces)
+
+
+def _tokenizer_file(path: Path) -> Path:
+    if path.is_file():
+        return path
+    for name in (HUGGING_FACE_FILE, SENTENCEPIECE_FILE):
+        if (path / name).is_file():
+            return path / name
+    missing = f"no {HUGGING_FACE_FILE} or {SENTENCEPIECE_FILE} in it" if path.is_dir() else ""
+    raise InputError(
+        missing or "there is no such file",
+        where=str(path),
+        mend="give the path of a tokenizer.json, a sentencepiece model, or 'trained'",
+    )
+
+
+def train_codec(texts: Iterable[str], size: int, seed: int = 0) -> TextCodec:
+    """Trains a unigram vocabulary on `texts`; the same texts, size and seed give the same bytes.
+
+    Whatever the vocabulary does not cover is written as UTF-8 bytes, so no text is unknown.
+
+    Args:
+        texts: What will be written: titles, queries, templates.
+        size: Number of ids, special tokens and the 256 bytes included; fewer if the texts do
+            not have that many pieces.
+        seed: Chooses which texts are learned from when there are very many.
+
+    Raises:
+        InputError: No text, or more different characters than `size` has room for.
+    """
+    kept = [text for text in texts if text and not text.isspace()]
+    if not kept:
+        raise InputError(
+            "there is no text to train a tokenizer on",
+            where="tokens.tokenizer",
+            mend="give the items titles, or the path of a tokenizer",
+        )
+    if len(kept) > TRAINING_TEXTS:
+        chosen = np.random.default_rng([seed, 0]).choice(len(kept), TRAINING_TEXTS, replace=False)
+        kept = [kept[position] for position in np.sort(chosen)]
+    model = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(kept),
+            model_writer=model,
+            model_type="unigram",
+            vocab_size=size,
+            hard_vocab_limit=False,
+            byte_fallback=True,
+            # Digits tell numbered duplicates apart; they must not fall back to bytes.
+            required_chars="0123456789#()",
+            pad_id=PAD,
+            eos_id=EOS,
+            unk_id=UNKNOWN,
+            bos_id=-1,
+            # More threads add floats in another order, which changes the pieces.
+            num_threads=1,
+            minloglevel=2,
+        )
+    except RuntimeError as error:
+        raise InputError(
+            f"{size} ids are too few for this text ({str(error).splitlines()[0]})",
+            where="tokens.vocabulary",
+            mend="raise it",
+        ) from error
+    return TextCodec(SentencePiecePieces(model.getvalue()))
