@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,8 @@ from jaxtyping import Int
 
 from irec_jax.errors import InputError
 from irec_jax.files import replaced_folder
-from irec_jax.tokens.names import UNTITLED, clean_title, distinct_names
+from irec_jax.instructions.cleaning import clean
+from irec_jax.tokens.names import UNTITLED, distinct_names
 from irec_jax.tokens.text import (
     EOS,
     PAD,
@@ -81,7 +82,7 @@ def build_index(catalog: pl.DataFrame, codec: TextCodec, config: TokensConfig) -
     """
     if not catalog.height:
         raise InputError("the catalog has no items", where="data.log", mend="give a log with some")
-    titles = [clean_title(title or "") or UNTITLED for title in catalog["title"].to_list()]
+    titles = [clean(title or "") or UNTITLED for title in catalog["title"].to_list()]
     pieces = [codec.encode(title) or [UNKNOWN] for title in titles]
     if config.index is IndexKind.ATOMIC:
         names = _atomic_names(len(titles))
@@ -221,14 +222,14 @@ class TokenWriter:
         return cls(codec, index)
 
 
-def build_writer(
-    catalog: pl.DataFrame, texts: Sequence[str], config: TokensConfig, seed: int
+def make_writer(
+    catalog: pl.DataFrame, texts: Iterable[str], config: TokensConfig, seed: int = 0
 ) -> TokenWriter:
     """Opens or trains the tokenizer and writes the catalog with it.
 
     Args:
         catalog: The items.
-        texts: What a trained tokenizer learns from, besides the titles: queries, templates.
+        texts: What a trained tokenizer learns from: titles, queries, templates.
         config: Which tokenizer and index.
         seed: Of the tokenizer's training.
 
@@ -236,8 +237,7 @@ def build_writer(
         InputError: As `open_codec`, `train_codec` and `build_index`.
     """
     if config.tokenizer == "trained":
-        titles = [clean_title(title or "") for title in catalog["title"].to_list()]
-        codec = train_codec([*titles, *texts], config.vocabulary, seed)
+        codec = train_codec(texts, config.vocabulary, seed)
     else:
         codec = open_codec(config.tokenizer)
     return TokenWriter(codec, build_index(catalog, codec, config))

@@ -1,35 +1,16 @@
 """Giving every item a text of its own that fits its token budget."""
 
 import dataclasses
-import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 
 import polars as pl
 
 from irec_jax.errors import InputError
+from irec_jax.instructions.cleaning import clean
 from irec_jax.tokens.text import TextCodec
 
 UNTITLED = "untitled"
-
-_JOINERS = "\u200c\u200d"  # part of Persian words and of emoji; the other format marks are not
-
-
-def clean_title(title: str) -> str:
-    r"""One line of visible text with single spaces; direction marks and controls are gone.
-
-    >>> clean_title(" The\tBank \u200e(1915)\n")
-    'The Bank (1915)'
-    """
-    if title.isascii() and title.isprintable():
-        return " ".join(title.split())
-    kept = []
-    for character in title:
-        category = unicodedata.category(character)
-        if category == "Cf" and character not in _JOINERS:
-            continue
-        kept.append(" " if category[0] in "CZ" and category != "Cf" else character)
-    return " ".join("".join(kept).split())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +42,7 @@ def distinct_names(catalog: pl.DataFrame, codec: TextCodec, budget: int) -> Titl
     Raises:
         InputError: Numbers do not fit the budget, or the tokenizer knows no digits.
     """
-    titles = [clean_title(title or "") or UNTITLED for title in catalog["title"].to_list()]
+    titles = [clean(title or "") or UNTITLED for title in catalog["title"].to_list()]
     details = _details(catalog)
     fitted = [_fit(title, "", codec, budget) for title in titles]
     cut = sum(fit.cut for fit in fitted)
@@ -102,7 +83,7 @@ def _details(catalog: pl.DataFrame) -> list[list[str]]:
         years = catalog["released"].cast(pl.String).str.extract(r"(\d{4})").fill_null("")
         details.append(years.to_list())
     if "brand" in catalog.columns:
-        details.append([clean_title(brand or "") for brand in catalog["brand"].to_list()])
+        details.append([clean(brand or "") for brand in catalog["brand"].to_list()])
     return details
 
 
