@@ -1,0 +1,137 @@
+"""`irec data prepare` and `irec data describe`."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from irec_jax.errors import InputError
+from irec_jax.files import write_text
+from irec_jax.log.describe import describe
+from irec_jax.log.events import COUNTED_CORE, BehaviorLog, refuse_foreign_folder
+from irec_jax.log.picture import draw
+from irec_jax.log.readers.movietweetings import read_movietweetings
+from irec_jax.log.readers.table import TableConfig, read_table
+from irec_jax.log.simulate import SimulateConfig
+
+PICTURE_FILE = "description.svg"
+
+_SIZES = ("users", "items", "interactions")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Prepare:
+    """Makes a behavior log from a source.
+
+    User names become random numbers here; the mapping is not written anywhere.
+
+    For example:
+
+    irec data prepare simulated --out logs/shop --simulate.users 5000
+
+    irec data prepare movietweetings ../data/movietweetings-100k --out logs/films
+
+    irec data prepare table ../data/mine --out logs/mine --table.columns.time timestamp
+
+    Attributes:
+        source: Where the data come from; `table` reads csv, tsv, jsonl and parquet, plain or gz.
+        path: The folder that holds the source's files; `simulated` needs none.
+        out: The folder to write; an older behavior log in it is replaced.
+        overwrite: Replace what is in --out even where it is not a behavior log.
+        seed: Deals the users' numbers. Keep it to yourself where user names are sensitive.
+        simulate: What the simulated world is like (source `simulated`).
+        table: Which file and which column is what (source `table`).
+    """
+
+    source: Annotated[Literal["simulated", "movietweetings", "table"], tyro.conf.Positional]
+    path: Annotated[str, tyro.conf.Positional] = ""
+    out: Path
+    overwrite: bool = False
+    seed: int = 0
+    simulate: SimulateConfig = dataclasses.field(default_factory=SimulateConfig)
+    table: TableConfig = dataclasses.field(default_factory=TableConfig)
+
+    def run(self) -> None:
+        """Reads the source, writes the folder and prints what it holds.
+
+        Raises:
+            InputError: The source cannot be read, or the folder cannot be written.
+        """
+        # Before reading: nobody should wait for a long read and then hear that --out is taken.
+        refuse_foreign_folder(self.out, overwrite=self.overwrite)
+        log = self._read()
+        log.save(self.out, overwrite=self.overwrite)
+        console = Console(highlight=False)
+        console.print(_summary(log))
+        for kind, names in log.manifest.settings.get("unused_columns", {}).items():
+            if names:
+                console.print(
+                    f"columns of {kind} that were not used: {', '.join(names)}", markup=False
+                )
+        console.print(f"written to {self.out}", markup=False, soft_wrap=True)
+
+    def _read(self) -> BehaviorLog:
+        if self.seed < 0:
+            raise InputError(f"is {self.seed}", where="seed", mend="use 0 or more")
+        if self.source == "simulated":
+            if self.path:
+                mend = "leave the path out, and say where to write with --out"
+                raise InputError("simulated reads nothing", where=self.path, mend=mend)
+            from irec_jax.log.simulate import World
+
+            return World.build(self.simulate).log()
+        if self.source == "table":
+            return read_table(Path(self.path) if self.path else None, self.table, self.seed)
+        if not self.path:
+            mend = f"irec data prepare {self.source} PATH --out DIR"
+            raise InputError("the folder of the files is missing", where="PATH", mend=mend)
+        return read_movietweetings(Path(self.path), self.seed)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Describe:
+    """Counts, lengths, ties, duplicates and leaks of a behavior log, as a table and a picture.
+
+    For example:
+
+    irec data describe logs/films
+
+    Attributes:
+        log: The folder of a prepared log.
+        picture: The SVG file to write; empty for `description.svg` in the folder.
+    """
+
+    log: Annotated[Path, tyro.conf.Positional]
+    picture: str = ""
+
+    def run(self) -> None:
+        """Prints the table and writes the picture.
+
+        Raises:
+            InputError: The folder is missing or damaged.
+        """
+        description = describe(BehaviorLog.load(self.log))
+        table = Table("what", "figure", "which means", title=f"{description.source}: {self.log}")
+        for row in description.rows():
+            table.add_row(*row)
+        console = Console(highlight=False)
+        console.print(table)
+        picture = Path(self.picture) if self.picture else self.log / PICTURE_FILE
+        write_text(picture, draw(description))
+        console.print(f"picture written to {picture}", markup=False, soft_wrap=True)
+
+
+def _summary(log: BehaviorLog) -> Table:
+    manifest = log.manifest
+    table = Table("", *_SIZES, title=f"behavior log from {manifest.source}")
+    for name, prefix in (("all", ""), (f"after the {COUNTED_CORE}-core", f"core{COUNTED_CORE}_")):
+        table.add_row(name, *(f"{manifest.counts[prefix + size]:,}" for size in _SIZES))
+    dropped = manifest.dropped or {"nothing": 0}
+    reasons = "; ".join(
+        f"{reason}: {rows:,}" if rows else reason for reason, rows in dropped.items()
+    )
+    table.caption = f"dropped or mended rows: {reasons}"
+    return table
