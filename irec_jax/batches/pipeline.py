@@ -1,7 +1,9 @@
 """From record numbers to packed batches, with a position that can be saved and resumed."""
 
 import dataclasses
-from typing import Protocol
+import weakref
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import grain
 import numpy as np
@@ -18,7 +20,7 @@ WINDOW = 1_024
 ENDLESS = 2**40
 BATCHES_AHEAD = 4
 
-Row = dict[str, Int[np.ndarray, " length"]]
+Example = dict[str, Int[np.ndarray, " _"]]
 
 
 class RecordSource(Protocol):
@@ -62,16 +64,34 @@ def _shorten(ids: list[int], length: int) -> list[int]:
 
 
 def encode_record(
-    instruction: Instruction, writer: TokenWriter, source_length: int, target_length: int
-) -> dict[str, Int[np.ndarray, " length"]]:
+    instruction: Instruction,
+    writer: TokenWriter,
+    source_length: int,
+    target_length: int,
+    cuts: Cuts | None = None,
+) -> Example:
     """The ids of one example: `inputs` and `targets`, both int32 and ending with `EOS`.
 
     An answer that is too long loses its end; items never are (`TokensConfig` sees to it).
+
+    Args:
+        instruction: What to write.
+        writer: What to write it with.
+        source_length: Most tokens of `inputs`.
+        target_length: Most tokens of `targets`.
+        cuts: Counts the record and what was shortened.
     """
-    targets = writer.encode(instruction.targets)[: target_length - 1]
+    inputs = [*writer.encode(instruction.inputs), EOS]
+    targets = [*writer.encode(instruction.targets), EOS]
+    if cuts is not None:
+        cuts.records += 1
+        cuts.inputs += len(inputs) > source_length
+        cuts.targets += len(targets) > target_length
+    if len(targets) > target_length:
+        targets = [*targets[: target_length - 1], EOS]
     return {
-        "inputs": np.array(encode_prompt(instruction.inputs, writer, source_length), np.int32),
-        "targets": np.array([*targets, EOS], np.int32),
+        "inputs": np.array(_shorten(inputs, source_length), np.int32),
+        "targets": np.array(targets, np.int32),
     }
 
 
@@ -91,50 +111,46 @@ class PackedWindow(grain.experimental.FlatMapTransform):
 
     max_fan_out = WINDOW
 
-    def flat_map(self, element: int) -> list[Row]:
+    def flat_map(self, element: int) -> list[Example]:
         """The rows of window `element`."""
-        examples = [self._example(WINDOW * element + place) for place in range(WINDOW)]
+        examples = [
+            encode_record(
+                self.renderer.record(number),
+                self.writer,
+                self.source_length,
+                self.target_length,
+                self.cuts,
+            )
+            for number in range(WINDOW * element, WINDOW * (element + 1))
+        ]
         rows = pack(
-            np.array([len(inputs) for inputs, _ in examples]),
-            np.array([len(targets) for _, targets in examples]),
+            np.array([len(example["inputs"]) for example in examples]),
+            np.array([len(example["targets"]) for example in examples]),
             self.source_length,
             self.target_length,
         )
         order = np.random.default_rng(element).permutation(len(rows))
         return [self._row([examples[number] for number in rows[place]]) for place in order]
 
-    def _example(self, number: int) -> tuple[list[int], list[int]]:
-        record = self.renderer.record(number)
-        encode = self.writer.encode
-        inputs, targets = [*encode(record.inputs), EOS], [*encode(record.targets), EOS]
-        cuts = self.cuts
-        cuts.records += 1
-        if len(inputs) > self.source_length:
-            cuts.inputs += 1
-            inputs = _shorten(inputs, self.source_length)
-        if len(targets) > self.target_length:
-            cuts.targets += 1
-            targets = [*targets[: self.target_length - 1], EOS]
-        return inputs, targets
+    def _row(self, examples: list[Example]) -> Example:
+        inputs, input_segments = _side([e["inputs"] for e in examples], self.source_length)
+        targets, target_segments = _side([e["targets"] for e in examples], self.target_length)
+        return {
+            "inputs": inputs,
+            "input_segments": input_segments,
+            "targets": targets,
+            "target_segments": target_segments,
+        }
 
-    def _row(self, examples: list[tuple[list[int], list[int]]]) -> Row:
-        row = {}
-        for side, (name, segments, length) in enumerate(
-            (
-                ("inputs", "input_segments", self.source_length),
-                ("targets", "target_segments", self.target_length),
-            )
-        ):
-            parts = [example[side] for example in examples]
-            tokens = np.zeros(length, np.int32)
-            numbers = np.zeros(length, np.int32)
-            flat = [token for part in parts for token in part]
-            tokens[: len(flat)] = flat
-            numbers[: len(flat)] = np.repeat(
-                np.arange(1, len(parts) + 1), [len(part) for part in parts]
-            )
-            row[name], row[segments] = tokens, numbers
-        return row
+
+def _side(parts: list[np.ndarray], length: int) -> tuple[np.ndarray, np.ndarray]:
+    tokens, segments = np.zeros((2, length), np.int32)
+    end = 0
+    for number, part in enumerate(parts, start=1):
+        tokens[end : end + len(part)] = part
+        segments[end : end + len(part)] = number
+        end += len(part)
+    return tokens, segments
 
 
 def training_batches(
@@ -167,7 +183,7 @@ def training_batches(
     return grain.experimental.ThreadPrefetchIterDataset(batches, prefetch_buffer_size=BATCHES_AHEAD)
 
 
-def _to_batch(row: dict[str, np.ndarray]) -> Batch:
+def _to_batch(row: dict[str, Any]) -> Batch:
     return Batch(**row)
 
 

@@ -52,7 +52,7 @@ def distinct_names(catalog: pl.DataFrame, codec: TextCodec, budget: int) -> Titl
             told = [column[item] for column in details[:level] if column[item]]
             if told:
                 fitted[item] = _fit(titles[item], f"({', '.join(told)})", codec, budget)
-    taken = {fit.ids for fit in fitted} if _shared(fitted) else set()
+    taken = {fit.ids for fit in fitted}
     met: set[tuple[int, ...]] = set()
     following: dict[tuple[int, ...], int] = {}
     for item, fit in enumerate(fitted):
