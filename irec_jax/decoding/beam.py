@@ -11,10 +11,10 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from irec_jax.decoding.legal import LegalSequences
-from irec_jax.decoding.prompts import Prompts
+from irec_jax.decoding.steps import Prompts, start, step
 from irec_jax.errors import InputError
 from irec_jax.model.params import Params, Structure, merge
-from irec_jax.tokens.text import PAD
+from irec_jax.model.t5 import START, gather_cache
 
 Cache = Any
 Step = Callable[
@@ -32,7 +32,6 @@ class DecodeConfig:
             that is exact. `exhaustive` scores the whole catalog, exactly, at its price.
         beams: Beginnings kept at each step, at least as many as the answers asked for.
         batch: Requests that are ranked together.
-        chunk: Items that are scored together with the title index.
         diversity: 0 keeps the model's order; up to 1, answers of categories that are not yet in
             the list come sooner.
     """
@@ -40,7 +39,6 @@ class DecodeConfig:
     method: Literal["beam", "exhaustive"] = "beam"
     beams: int = 32
     batch: int = 64
-    chunk: int = 256
     diversity: float = 0.0
 
     def __post_init__(self) -> None:
@@ -50,7 +48,7 @@ class DecodeConfig:
                 where="decode.method",
                 mend="use 'beam' or 'exhaustive'.",
             )
-        for name in ("beams", "batch", "chunk"):
+        for name in ("beams", "batch"):
             if getattr(self, name) < 1:
                 raise InputError(f"{getattr(self, name)} is less than 1", where=f"decode.{name}")
         if not 0.0 <= self.diversity <= 1.0:
@@ -97,15 +95,14 @@ def beam_search(
         tokens), -inf where there is no item.
     """
     model = merge(structure, params)
-    tokens, segments = prompts
-    cache = model.start_cache(model.encode(tokens, segments), segments, trie.depth)
-    if allowed is None:
-        allowed = jnp.ones((tokens.shape[0], trie.items), bool)
-    return search(model.step, model.gather_cache, cache, trie, allowed, beams=beams)
+    mask = jnp.ones((prompts.tokens.shape[0], trie.items), bool)
+    mask = mask if allowed is None else jnp.asarray(allowed)
+    ask = functools.partial(step, model)
+    return search(ask, gather_cache, start(model, prompts, trie.depth), trie, mask, beams=beams)
 
 
 def search(
-    step: Step,
+    ask: Step,
     gather: Gather,
     cache: Cache,
     trie: LegalSequences,
@@ -120,10 +117,10 @@ def search(
     """
     before = trie.allowed_before(allowed)
     root = jnp.zeros((allowed.shape[0], 1), jnp.int32)
-    front = Front(root, jnp.zeros(root.shape, jnp.float32), jnp.full_like(root, PAD))
+    front = Front(root, jnp.zeros(root.shape, jnp.float32), jnp.full_like(root, START))
     # The root alone branches into most of the catalog; inner nodes branch into few, and their
     # expansion, repeated for each beam, is what memory is spent on.
-    logits, cache = step(front.tokens, cache)
+    logits, cache = ask(front.tokens, cache)
     front, parents = _advance(trie, front, logits, before, trie.root_branching, beams)
     cache = gather(cache, parents)
 
@@ -135,7 +132,7 @@ def search(
         carry: tuple[Int[Array, ""], Front, Cache],
     ) -> tuple[Int[Array, ""], Front, Cache]:
         depth, front, cache = carry
-        logits, cache = step(front.tokens, cache)
+        logits, cache = ask(front.tokens, cache)
         front, parents = _advance(trie, front, logits, before, trie.inner_branching, beams)
         return depth + 1, front, gather(cache, parents)
 

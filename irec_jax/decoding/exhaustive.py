@@ -1,0 +1,98 @@
+"""The likelihood of every item of the catalog, exact."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from irec_jax.decoding.score import first_step, later_steps
+from irec_jax.decoding.steps import Prompts
+from irec_jax.model.config import T5Config
+from irec_jax.model.params import Params, Structure, merge
+from irec_jax.tokens.text import PAD
+
+FLOATS_AT_ONCE = 2**26
+"""Logits and cached keys and values of one chunk: 256 MiB."""
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["first_tokens", "chunks", "slots"],
+    meta_fields=["length"],
+)
+@dataclasses.dataclass(frozen=True, eq=False)
+class CatalogSequences:
+    """The legal sequences of all items, cut into chunks of one shape.
+
+    Sequences of like length share a chunk, so that a chunk takes no more steps than it needs.
+    Items of one token (all, with the atomic index) are in no chunk.
+
+    Attributes:
+        first_tokens: `[items]` the first token of each.
+        chunks: `[chunks, chunk, length]` sequences of the others, padded with `PAD`.
+        slots: `[items]` where each item lies in the flattened chunks; `chunks * chunk` if nowhere.
+        length: Tokens of the longest.
+    """
+
+    first_tokens: Int[Array, " items"]
+    chunks: Int[Array, "chunks chunk length"]
+    slots: Int[Array, " items"]
+    length: int
+
+
+def chunk_size(config: T5Config, requests: int, length: int) -> int:
+    """How many items are scored together for `requests` requests within `FLOATS_AT_ONCE`."""
+    cached = 2 * config.decoder_layers * length * config.heads * config.head_dim
+    return int(np.clip(FLOATS_AT_ONCE // (requests * (config.vocabulary + cached)), 1, 1024))
+
+
+def catalog_sequences(
+    offsets: Int[np.ndarray, " items_plus_one"], tokens: Int[np.ndarray, " total"], chunk: int
+) -> CatalogSequences:
+    """Lays out an item index (`ItemIndex.offsets`, `.tokens`) for `catalog_scores`."""
+    lengths = np.diff(offsets)
+    items, length = len(lengths), int(lengths.max())
+    padded = np.full((items, length), PAD, np.int32)
+    padded[np.arange(length)[None] < lengths[:, None]] = tokens
+    longer = np.flatnonzero(lengths > 1)
+    longer = longer[np.argsort(lengths[longer], kind="stable")]
+    chunk = min(chunk, max(len(longer), 1))
+    count = -(-len(longer) // chunk)
+    chunks = np.full((count * chunk, length), PAD, np.int32)
+    chunks[: len(longer)] = padded[longer]
+    slots = np.full(items, count * chunk, np.int32)
+    slots[longer] = np.arange(len(longer), dtype=np.int32)
+    return CatalogSequences(
+        first_tokens=jnp.asarray(padded[:, 0]),
+        chunks=jnp.asarray(chunks.reshape(count, chunk, length)),
+        slots=jnp.asarray(slots),
+        length=length,
+    )
+
+
+@functools.partial(jax.jit, static_argnames=("structure",))
+def catalog_scores(
+    structure: Structure, params: Params, prompts: Prompts, catalog: CatalogSequences
+) -> Float[Array, "requests items"]:
+    """Scores the whole catalog by log P(sequence | prompt), as `score_items` does for some items.
+
+    With the atomic index this is one step of the decoder; with titles, teacher forcing of every
+    item, chunk after chunk, behind one encoding of the prompt.
+    """
+    model = merge(structure, params)
+    first, cache = first_step(model, prompts, catalog.length)
+    scores = first[:, catalog.first_tokens]
+    if not len(catalog.chunks):
+        return scores
+    requests = scores.shape[0]
+
+    def score_chunk(_: None, chunk: Int[Array, "chunk length"]) -> tuple[None, Array]:
+        same = jnp.broadcast_to(chunk[None], (requests, *chunk.shape))
+        return None, later_steps(model, cache, same)
+
+    _, rest = jax.lax.scan(score_chunk, None, catalog.chunks)
+    rest = jnp.moveaxis(rest, 1, 0).reshape(requests, -1)
+    return scores + jnp.pad(rest, ((0, 0), (0, 1)))[:, catalog.slots]
