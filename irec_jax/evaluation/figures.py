@@ -1,0 +1,170 @@
+"""What a report holds: figures with intervals, differences, counts, and what they came from."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import polars as pl
+
+from irec_jax.evaluation.compare import Figure
+
+CHANCE = "chance"
+Group = Literal["all", "warm", "cold"]
+
+
+def metric_title(metric: str) -> str:
+    """How a metric is written in tables.
+
+    >>> metric_title("ndcg@10"), metric_title("recall@1")
+    ('NDCG@10', 'Recall@1')
+    """
+    return metric.capitalize() if metric.startswith("recall") else metric.upper()
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """The figures of one ranker on one group of requests.
+
+    Attributes:
+        ranker: Its name.
+        group: `all` requests, or those whose target is `warm` (met in training) or `cold`.
+        figures: A figure for each metric.
+    """
+
+    ranker: str
+    group: Group
+    figures: Mapping[str, Figure]
+
+
+@dataclasses.dataclass(frozen=True)
+class Difference:
+    """The paired difference of two rankers on one group of requests.
+
+    Attributes:
+        ranker: Whose figures are reduced.
+        minus: By whose.
+        group: As in `Row`.
+        figures: A figure for each metric; an interval without 0 is a difference.
+    """
+
+    ranker: str
+    minus: str
+    group: Group
+    figures: Mapping[str, Figure]
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskReport:
+    """What one task showed.
+
+    Attributes:
+        task: Its name.
+        eligible: Requests before sampling.
+        repeats: Sampled requests that were left out because the right answer lies in the
+            history, which may not be recommended.
+        requests: Requests graded, by group.
+        users: Users behind them, by group.
+        candidates: Mean number of items that competed in a request.
+        rows: Chance first, then the rankers as they were given.
+        differences: Each ranker against each one before it.
+    """
+
+    task: str
+    eligible: int
+    repeats: int
+    requests: Mapping[Group, int]
+    users: Mapping[Group, int]
+    candidates: float
+    rows: tuple[Row, ...]
+    differences: tuple[Difference, ...]
+
+    def row(self, ranker: str, group: Group = "all") -> Row:
+        """The row of a ranker.
+
+        Raises:
+            KeyError: If the report has no such row.
+        """
+        for row in self.rows:
+            if (row.ranker, row.group) == (ranker, group):
+                return row
+        raise KeyError(f"no row {ranker!r} for {group} targets in {self.task}")
+
+    def difference(self, ranker: str, minus: str, group: Group = "all") -> Difference:
+        """The difference of two rankers.
+
+        Raises:
+            KeyError: If the report has no such difference.
+        """
+        for difference in self.differences:
+            if (difference.ranker, difference.minus, difference.group) == (ranker, minus, group):
+                return difference
+        raise KeyError(f"no difference {ranker!r} - {minus!r} for {group} targets in {self.task}")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Report:
+    """What an evaluation showed.
+
+    Attributes:
+        protocol: The split's protocol.
+        role: `test` or `validation`.
+        seed: Of the sample and of the bootstrap.
+        settings: The evaluation's settings, as JSON.
+        split: Counts of the split.
+        split_sha256: `protocol.split_hash`; equal hashes mean equal questions.
+        tasks: One report a task.
+        ranks: A row for each request and ranker: `task`, `ranker`, `user`, `target`,
+            `position`, `warm`, `candidates`, `rank`.
+    """
+
+    protocol: str
+    role: str
+    seed: int
+    settings: Mapping[str, Any]
+    split: Mapping[str, int]
+    split_sha256: str
+    tasks: tuple[TaskReport, ...]
+    ranks: pl.DataFrame
+
+    @property
+    def name(self) -> str:
+        """The report's folder name: the protocol, with the role where it is not the test.
+
+        A validation report therefore never overwrites a test report.
+        """
+        return self.protocol if self.role == "test" else f"{self.protocol}_{self.role}"
+
+    def task(self, name: str) -> TaskReport:
+        """The report of a task.
+
+        Raises:
+            KeyError: If the task was not graded.
+        """
+        for task in self.tasks:
+            if task.task == name:
+                return task
+        raise KeyError(f"no task {name!r}; there are {', '.join(task.task for task in self.tasks)}")
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything but the ranks, as `json.dump` can write it; NaN becomes null."""
+        fields = {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if field.name not in ("tasks", "ranks")
+        }
+        return {"format": 1, **fields, "tasks": [_plain(task) for task in self.tasks]}
+
+
+def _plain(value: Any) -> Any:
+    """Dataclasses, mappings and tuples to JSON; floats to seven decimals."""
+    if dataclasses.is_dataclass(value):
+        names = [field.name for field in dataclasses.fields(value)]
+        return {name: _plain(getattr(value, name)) for name in names}
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return round(value, 7) if math.isfinite(value) else None
+    return value
