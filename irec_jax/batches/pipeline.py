@@ -180,7 +180,27 @@ def training_batches(
     numbers = grain.MapDataset.range(ENDLESS).to_iter_dataset(grain.ReadOptions(num_threads=0))
     rows = grain.experimental.FlatMapIterDataset(numbers, window)
     batches = rows.batch(batch_size).map(_to_batch)
-    return grain.experimental.ThreadPrefetchIterDataset(batches, prefetch_buffer_size=BATCHES_AHEAD)
+    return _Ahead(batches, prefetch_buffer_size=BATCHES_AHEAD)
+
+
+class _Ahead(grain.experimental.ThreadPrefetchIterDataset):
+    """Grain's prefetching thread, ended before the interpreter is.
+
+    At exit Python aborts the process if a daemon thread is inside a library's native code, and
+    grain 0.2.18 closes a living iterator only when its own modules are gone.
+    """
+
+    def __iter__(self) -> grain.DatasetIterator:
+        iterator = super().__iter__()
+        weakref.finalize(iterator, _close_at_exit, weakref.ref(iterator))
+        return iterator
+
+
+def _close_at_exit(reference: Callable[[], Any]) -> None:
+    iterator = reference()
+    if iterator is not None:
+        iterator.close()
+        iterator.close = lambda: None  # its `__del__` will call it again, too late
 
 
 def _to_batch(row: dict[str, Any]) -> Batch:
