@@ -1,32 +1,37 @@
 """What a behavior log promises, checked at once over whole columns."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import polars as pl
 
 from irec_jax.errors import InputError, nearest
 
-ITEM_COLUMNS = {
-    "item": pl.String(),
-    "title": pl.String(),
-    "categories": pl.List(pl.String()),
-    "brand": pl.String(),
-    "description": pl.String(),
-    "price": pl.Float64(),
-    "released": pl.String(),
-}
+# All columns that may be there, as empty tables.
+ITEM_COLUMNS = pl.DataFrame(
+    schema={
+        "item": pl.String(),
+        "title": pl.String(),
+        "categories": pl.List(pl.String()),
+        "brand": pl.String(),
+        "description": pl.String(),
+        "price": pl.Float64(),
+        "released": pl.String(),
+    }
+)
 NEEDED_ITEM_COLUMNS = ("item", "title", "categories")
 
-INTERACTION_COLUMNS = {
-    "user": pl.Int64(),
-    "item": pl.String(),
-    "time": pl.Int64(),
-    "event": pl.String(),
-    "rating": pl.Float64(),
-    "review": pl.String(),
-    "query": pl.String(),
-    "intention": pl.String(),
-}
+INTERACTION_COLUMNS = pl.DataFrame(
+    schema={
+        "user": pl.Int64(),
+        "item": pl.String(),
+        "time": pl.Int64(),
+        "event": pl.String(),
+        "rating": pl.Float64(),
+        "review": pl.String(),
+        "query": pl.String(),
+        "intention": pl.String(),
+    }
+)
 NEEDED_INTERACTION_COLUMNS = ("user", "item", "time", "event")
 
 LATEST_TIME = 7_258_118_400  # 2200-01-01 in seconds: milliseconds given for seconds lie beyond
@@ -144,17 +149,18 @@ def refuse_rows(values: pl.Series, wrong: pl.Series, what: str, where: str, mend
 
 
 def _check_columns(
-    table: pl.DataFrame, known: Mapping[str, pl.DataType], needed: Sequence[str], where: str
+    table: pl.DataFrame, known: pl.DataFrame, needed: Sequence[str], where: str
 ) -> None:
     for name in needed:
         if name not in table.columns:
             guess = nearest(name, table.columns) if table.columns else ""
             raise InputError(f"there is no column {name!r}", where=where, mend=guess)
     for name, dtype in table.schema.items():
-        if name not in known:
-            raise InputError(f"unknown column {name!r}", where=where, mend=nearest(name, known))
-        if dtype != known[name]:
-            what = f"column {name!r} is {dtype}, not {known[name]}"
+        if name not in known.columns:
+            mend = nearest(name, known.columns)
+            raise InputError(f"unknown column {name!r}", where=where, mend=mend)
+        if dtype != known.schema[name]:
+            what = f"column {name!r} is {dtype}, not {known.schema[name]}"
             raise InputError(what, where=where, mend="cast the column")
     if table.height == 0:
         raise InputError("the table has no rows", where=where, mend="give a log with events")
