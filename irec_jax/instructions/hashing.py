@@ -25,7 +25,7 @@ def derive_key(seed: int, *stream: int) -> int:
     """Makes a 64-bit key out of a seed and the numbers that name a stream of it."""
     key = scramble(seed)
     for number in stream:
-        key = scramble(key ^ scramble(number))
+        key = scramble(key + number)
     return key
 
 

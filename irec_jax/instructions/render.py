@@ -1,6 +1,7 @@
 """The renderer: (split, config, names, seed, record number) -> `Instruction`, and nothing else."""
 
 import dataclasses
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ from jaxtyping import Int
 from irec_jax.errors import InputError
 from irec_jax.instructions.cleaning import clean
 from irec_jax.instructions.forms import Instruction, Request, Scenario
-from irec_jax.instructions.hashing import derive_key, permutation, scramble
+from irec_jax.instructions.hashing import derive_key, permutation
 from irec_jax.instructions.tasks import InstructionsConfig, Task, task_named
 from irec_jax.instructions.templates import HISTORY_SLOT, QUERY_SLOT, Template, load_pack
 from irec_jax.log.split import Role, Split
@@ -26,16 +27,14 @@ class Wording:
     """How requests are written: item names and templates. It needs no log, so it can serve.
 
     Attributes:
+        config: Language, domain and length of the history.
         names: `[items]` how each item number is written, cleaned.
-        templates: The templates of every scenario of the three named tasks.
-        language: Of the templates.
-        max_history: How many of the last items of a history are written.
+        templates: The templates of every scenario that the pack words.
     """
 
+    config: InstructionsConfig
     names: tuple[str, ...]
     templates: dict[Scenario, tuple[Template, ...]]
-    language: str
-    max_history: int
 
     @classmethod
     def build(cls, config: InstructionsConfig, names: Sequence[str]) -> "Wording":
@@ -54,7 +53,7 @@ class Wording:
         pack = load_pack(config.language, config.domain)
         scenarios = dict.fromkeys(s for t in pack.templates for s in t.scenarios)
         templates = {scenario: pack.of(scenario) for scenario in scenarios}
-        return cls(cleaned, templates, config.language, config.max_history)
+        return cls(config, cleaned, templates)
 
     def templates_of(self, scenario: Scenario) -> tuple[Template, ...]:
         """Returns the templates of a scenario, the one for serving first.
@@ -66,7 +65,7 @@ class Wording:
             worded = ", ".join(known.code for known in self.templates)
             raise InputError(
                 f"no template words the scenario {scenario.code}",
-                where=f"template pack '{self.language}'",
+                where=f"template pack '{self.config.language}'",
                 mend=f"ask for one of: {worded}.",
             )
         return self.templates[scenario]
@@ -91,7 +90,7 @@ class Wording:
                 where=f"request in the scenario {request.scenario.code}",
                 mend=f"choose one of 0 to {len(templates) - 1}.",
             )
-        history = request.history[-self.max_history :]
+        history = request.history[-self.config.max_history :]
         query = clean(request.instruction)
         self._check(templates[number], history, query)
         return templates[number].fill(SEPARATOR.join([self.names[i] for i in history]), query)
@@ -208,8 +207,18 @@ class Renderer:
         """How many records of a pass show only the end of a history."""
         with_history = np.array([self._shows_history(s) for s in self.scenarios])
         lengths = self.example_position - self.starts[self.example_position]
-        cut = with_history[self.example_scenario] & (lengths > self.wording.max_history)
+        cut = with_history[self.example_scenario] & (lengths > self.wording.config.max_history)
         return int(cut.sum())
+
+    def fingerprint(self) -> str:
+        """Returns the SHA-256 of all that the records are made from, the settings apart."""
+        digest = hashlib.sha256()
+        for array in (self.example_scenario, self.example_position, self.starts, self.users):
+            digest.update(np.ascontiguousarray(array, dtype="<i8").tobytes())
+        digest.update(np.ascontiguousarray(self.items, dtype="<i8").tobytes())
+        for texts in (self.wording.names, self.queries, [s.code for s in self.scenarios]):
+            digest.update("\n".join(texts).encode("utf-8") + b"\0")
+        return digest.hexdigest()
 
     def record(self, number: int) -> Instruction:
         """Renders one record.
@@ -222,12 +231,12 @@ class Renderer:
         scenario = self.scenarios[self.example_scenario.item(example)]
         position = self.example_position.item(example)
         templates = self.wording.templates[scenario]
-        draw = scramble(derive_key(self.seed, _TEMPLATE_STREAM) ^ scramble(number))
+        draw = derive_key(self.seed, _TEMPLATE_STREAM, number)
         template = templates[draw % len(templates)]
         names, target = self.wording.names, self.items.item(position)
         history = ""
         if HISTORY_SLOT in template.slots:
-            start = max(self.starts.item(position), position - self.wording.max_history)
+            start = max(self.starts.item(position), position - self.wording.config.max_history)
             history = SEPARATOR.join([names[i] for i in self.items[start:position].tolist()])
         return Instruction(
             inputs=template.fill(history, self.queries[position]),
@@ -235,7 +244,7 @@ class Renderer:
             scenario=scenario.code,
             strategy="plain",
             template=template.name,
-            language=self.wording.language,
+            language=self.wording.config.language,
             user=self.users.item(position),
             target_item=target,
             candidates=(),

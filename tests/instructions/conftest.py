@@ -1,6 +1,6 @@
 """Small splits made by hand, for the instructions room."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import polars as pl
@@ -60,3 +60,14 @@ def split() -> Split:
         (1, 2): ("cheap {light}\n for \u202e bed", 2),
     }
     return make_split(histories, TITLES, queries)
+
+
+@pytest.fixture(scope="session")
+def make() -> Callable[..., Split]:
+    return make_split
+
+
+@pytest.fixture(scope="session")
+def titles_forever() -> list[str]:
+    """As `titles`, for properties, which may not use a fixture made anew for each test."""
+    return list(TITLES)
