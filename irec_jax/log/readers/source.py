@@ -71,6 +71,9 @@ def open_table(path: Path) -> Source:
     data = _bytes(path, packed=packed)
     if not data.strip():
         raise InputError("the file is empty", where=str(path), mend="give a file with rows")
+    if form != "parquet":
+        # Polars checks the values, but lets a header in any encoding pass.
+        _refuse_other_encodings(data[: data.find(b"\n") + 1 or None], path)
     try:
         table = _parse(data, form)
     except pl.exceptions.PolarsError as error:

@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import polars as pl
 
@@ -92,11 +92,6 @@ class TableConfig:
         """Refuses impossible settings."""
         if not self.category_separator:
             raise InputError("is empty", where="table.category_separator", mend="give one, as '|'")
-        for key, kinds in {"kind": Kind, "unknown_items": Literal["refuse", "drop"]}.items():
-            value, allowed = getattr(self, key), get_args(kinds)
-            if value not in allowed:
-                mend = nearest(value, allowed)
-                raise InputError(f"unknown value {value!r}", where=f"table.{key}", mend=mend)
 
 
 def read_table(folder: Path | None, config: TableConfig, seed: int) -> BehaviorLog:
@@ -264,6 +259,7 @@ def _times(column: pl.Series, where: str) -> pl.Series:
         return column.cast(pl.Datetime("us")).dt.epoch("s")
     if column.dtype.is_integer():
         return column.cast(pl.Int64)
+    column = _text(column) if column.dtype == pl.String else column
     whole = column.cast(pl.Int64, strict=False)
     if column.dtype == pl.String and whole.null_count() == column.len() > column.null_count():
         times = column.str.to_datetime(strict=False, time_unit="us", time_zone="UTC").dt.epoch("s")
@@ -277,6 +273,7 @@ def _times(column: pl.Series, where: str) -> pl.Series:
 
 
 def _numbers(column: pl.Series, name: str, where: str) -> pl.Series:
+    column = _text(column) if column.dtype == pl.String else column
     numbers = column.cast(pl.Float64, strict=False)
     wrong = numbers.is_null() & column.is_not_null()
     refuse_rows(column, wrong, f"{name} {{value!r}} is no number", where, "leave it empty")
