@@ -1,0 +1,59 @@
+"""SIGINT and SIGTERM while training: finish the step, save, then leave."""
+
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Any
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C was pressed and everything is saved; the command line exits with 130."""
+
+
+class Terminated(SystemExit):
+    """SIGTERM came and everything is saved; the process exits with 143, as a scheduler expects."""
+
+    def __init__(self, message: str) -> None:
+        self.message = message
+        super().__init__(128 + signal.SIGTERM)
+
+
+class Interruption:
+    """Notes the first SIGINT or SIGTERM instead of stopping at once; a context manager.
+
+    A second one stops at once, for the impatient. Outside the main thread Python cannot catch
+    signals; there nothing is noted.
+    """
+
+    def __init__(self) -> None:
+        self.signal: signal.Signals | None = None
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> "Interruption":
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._take) for number in SIGNALS}
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._give_back()
+
+    def error(self, step: int, steps: int) -> BaseException:
+        """What to raise after the state of `step` was saved."""
+        what = f"stopped and saved at step {step} of {steps}; the same command goes on from there"
+        return Interrupted(what) if self.signal is signal.SIGINT else Terminated(what)
+
+    def _take(self, number: int, frame: FrameType | None) -> None:
+        self.signal = signal.Signals(number)
+        self._give_back()
+
+    def _give_back(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}

@@ -1,0 +1,189 @@
+"""What a run writes down of itself: every loss, and its speed every few steps."""
+
+import contextlib
+import datetime
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, TextIO
+
+from tensorboardX import SummaryWriter
+
+from irec_jax.errors import InputError
+from irec_jax.files import write_text
+from irec_jax.progress import say, track
+from irec_jax.training.work import Work
+
+STEPS = Path("metrics/steps.jsonl")
+INTERVALS = Path("metrics/intervals.jsonl")
+LOG = Path("log.txt")
+
+Metrics = dict[str, float]
+OnLog = Callable[[int, Metrics], None]
+
+
+class Span(NamedTuple):
+    """The steps that a ledger is opened for.
+
+    Attributes:
+        start: Steps done before.
+        steps: Steps of the whole run.
+        every: Steps between two entries other than the loss.
+    """
+
+    start: int
+    steps: int
+    every: int
+
+
+class Ledger:
+    """The books of one run; open it with `open_ledger`.
+
+    Files in the run folder: `metrics/steps.jsonl` has the loss of every step to the last bit;
+    `metrics/intervals.jsonl`, the TensorBoard events beside it and `log.txt` have everything else
+    every `Span.every` steps.
+
+    Args:
+        run: The run folder.
+        span: Which steps are to come; what was written of later ones than its start is taken
+            out first.
+        peak: Floating point operations per second that the devices could do.
+        on_log: Called with the step and the metrics of each entry.
+        advance: Called with 1 and a note after each step.
+    """
+
+    def __init__(
+        self,
+        run: Path,
+        span: Span,
+        *,
+        peak: float,
+        on_log: OnLog | None,
+        advance: Callable[[int, str], None],
+    ) -> None:
+        self.run, self._span = run, span
+        self._peak, self._on_log, self._advance = peak, on_log, advance
+        self._losses = _reopen(run / STEPS, span.start)
+        self._intervals = _reopen(run / INTERVALS, span.start)
+        self._log = (run / LOG).open("a", encoding="utf-8")
+        self._events = SummaryWriter(str(run / "metrics"), purge_step=span.start + 1)
+        self._note = ""
+        self._clock: float | None = None
+        self._done = Work(0, 0, 0.0)
+        self._since = 0
+
+    def note(self, message: str) -> None:
+        """Writes a line for people into `log.txt`."""
+        now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+        self._log.write(f"{now} {message}\n")
+        self._log.flush()
+
+    def warn(self, message: str) -> None:
+        """Writes a warning into `log.txt` and on standard error."""
+        self.note(f"warning: {message}")
+        say(f"warning: {message}")
+
+    def step(self, step: int, metrics: Mapping[str, float], work: Work) -> None:
+        """Takes in one finished step.
+
+        Args:
+            step: The number of steps done, this one included.
+            metrics: `loss` and whatever else the step measured.
+            work: What its batch held.
+
+        Raises:
+            InputError: When the loss is not a number; nothing is saved after that.
+        """
+        loss = metrics["loss"]
+        # JSON's shortest decimal form of a float reads back as the same float.
+        self._losses.write(json.dumps({"step": step, "loss": loss}) + "\n")
+        if not math.isfinite(loss):
+            mend = "Lower optimizer.peak or lengthen optimizer.warmup; the last checkpoint is good."
+            raise InputError(f"the loss of step {step} is {loss}", where=str(self.run), mend=mend)
+        if self._clock is None:
+            # The first step waited for the compiler, so the clock starts after it.
+            self._restart()
+        else:
+            self._since += 1
+            self._done = self._done.plus(work)
+        if step % self._span.every == 0 or step == self._span.steps:
+            self._enter(step, metrics)
+        self._advance(1, self._note)
+
+    def flush(self) -> None:
+        """Puts the losses on the disk, so that a checkpoint never knows of steps they lack."""
+        for file in (self._losses, self._intervals):
+            file.flush()
+            os.fsync(file.fileno())
+
+    def close(self) -> None:
+        """Closes all files."""
+        self.flush()
+        for file in (self._losses, self._intervals, self._log, self._events):
+            file.close()
+
+    def _restart(self) -> None:
+        self._clock, self._done, self._since = time.perf_counter(), Work(0, 0, 0.0), 0
+
+    def _enter(self, step: int, metrics: Mapping[str, float]) -> None:
+        entry = {**metrics, **self._rates()}
+        self._intervals.write(json.dumps({"step": step, **entry}) + "\n")
+        for name, value in entry.items():
+            self._events.add_scalar(f"train/{name}", value, step)
+        self._note = f"loss {entry['loss']:.4f}"
+        if "tokens_per_s" in entry:
+            self._note += f", {entry['tokens_per_s']:.0f} tokens/s, MFU {entry['mfu']:.0%}"
+        self.note(f"step {step}/{self._span.steps} " + _in_words(entry))
+        self.flush()
+        if self._on_log is not None:
+            self._on_log(step, entry)
+        self._restart()
+
+    def _rates(self) -> Metrics:
+        if not self._since or self._clock is None:
+            return {}
+        seconds = time.perf_counter() - self._clock
+        return {
+            "tokens_per_s": self._done.tokens / seconds,
+            "step_s": seconds / self._since,
+            "fill": self._done.tokens / self._done.slots,
+            "mfu": self._done.flops / seconds / self._peak,
+        }
+
+
+@contextlib.contextmanager
+def open_ledger(
+    run: Path, span: Span, *, peak: float, on_log: OnLog | None = None
+) -> Iterator[Ledger]:
+    """Opens the books of a run and shows its progress; see `Ledger`."""
+    with track("tune", span.steps - span.start, unit="steps") as advance:
+        ledger = Ledger(run, span, peak=peak, on_log=on_log, advance=advance)
+        with contextlib.closing(ledger):
+            yield ledger
+
+
+def read_losses(run: Path) -> dict[int, float]:
+    """The loss of every step that a run has written down, by step."""
+    return {entry["step"]: entry["loss"] for entry in _entries(run / STEPS)}
+
+
+def _entries(path: Path) -> Iterator[dict[str, Any]]:
+    """The whole lines of a JSON lines file; a kill may have left half a line at its end."""
+    if path.exists():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            with contextlib.suppress(json.JSONDecodeError):
+                yield json.loads(line)
+
+
+def _reopen(path: Path, start: int) -> TextIO:
+    """Opens a JSON lines file for appending, without the lines of steps after `start`."""
+    kept = [json.dumps(entry) for entry in _entries(path) if entry["step"] <= start]
+    write_text(path, "".join(f"{line}\n" for line in kept))
+    return path.open("a", encoding="utf-8")
+
+
+def _in_words(entry: Metrics) -> str:
+    return " ".join(f"{name}={value:.6g}" for name, value in entry.items())

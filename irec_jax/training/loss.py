@@ -1,0 +1,54 @@
+"""The training loss, as a sum and a weight, so that a mean is taken once over the whole batch."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from irec_jax.batches.batch import Batch
+from irec_jax.model.params import Params, Structure, merge
+from irec_jax.model.t5 import shift_right
+
+
+def token_loss(
+    structure: Structure, params: Params, batch: Batch, dropout_key: Key[Array, ""] | None
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Cross-entropy of the target tokens under the full vocabulary.
+
+    Args:
+        structure: The model without its weights.
+        params: The weights, float32.
+        batch: Packed examples; every token of a target counts once, end-of-sequence included.
+        dropout_key: Key of this step's dropout; None for no dropout.
+
+    Returns:
+        The summed loss in nats and the number of real target tokens, both float32. Their ratio
+        is the mean loss; sums and weights of parts of a batch may be added before dividing.
+    """
+    model = merge(structure, params)
+    inputs, input_segments = jnp.asarray(batch.inputs), jnp.asarray(batch.input_segments)
+    targets, target_segments = jnp.asarray(batch.targets), jnp.asarray(batch.target_segments)
+    encoded = model.encode(inputs, input_segments, dropout_key=dropout_key)
+    hidden = model.decode(
+        shift_right(targets, target_segments),
+        target_segments,
+        encoded,
+        input_segments,
+        dropout_key=dropout_key,
+    )
+    return cross_entropy(model.logits(hidden), targets, target_segments > 0)
+
+
+def cross_entropy(
+    logits: Float[Array, "batch target vocabulary"],
+    targets: Int[Array, "batch target"],
+    real: Bool[Array, "batch target"],
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Sum of `-log softmax(logits)[target]` over real positions, and their number.
+
+    The target's logit is taken from the logits, not from their log-softmax: then only one array as
+    large as the logits is made on the way back (docs/decisions/0050-cross-entropy.md).
+    """
+    picked = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
+    losses = jax.nn.logsumexp(logits, axis=-1) - picked
+    weight = real.astype(jnp.float32)
+    return jnp.sum(losses * weight), jnp.sum(weight)

@@ -1,0 +1,174 @@
+"""Schedules and optimizers, as optax chains over the parameter dict."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from irec_jax.errors import InputError
+
+FACTOR_FROM = 128
+"""Adafactor factors a matrix only if both sides are at least this long, as T5 does."""
+
+STACKS = ("layers",)
+"""Names of the subtrees whose arrays have a leading layer axis."""
+
+TreePath = tuple[Any, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    """How gradients become updates.
+
+    Attributes:
+        kind: `adafactor` as T5 uses it (steps relative to the size of each weight, factored
+            second moments, no first moment), or `adamw`.
+        peak: Highest learning rate. About 1e-2 to 1e-3 for Adafactor, where it is relative to the
+            root mean square of each weight; about 1e-3 to 1e-4 for AdamW.
+        schedule: What follows the warm-up: `constant`; `linear` or `cosine` down to zero at the
+            last step; `inverse_sqrt` as T5's pre-training, `peak * sqrt(warmup / step)`.
+        warmup: Steps of linear warm-up from zero.
+        weight_decay: Decoupled decay, multiplied by the learning rate; never on norms and biases.
+        clip: Largest global gradient norm; 0 does not clip.
+        b1: AdamW's decay of the first moment.
+        b2: AdamW's decay of the second moment.
+        epsilon: AdamW's term in the denominator.
+    """
+
+    kind: Literal["adafactor", "adamw"] = "adafactor"
+    peak: float = 1e-2
+    schedule: Literal["constant", "linear", "cosine", "inverse_sqrt"] = "constant"
+    warmup: int = 0
+    weight_decay: float = 0.0
+    clip: float = 1.0
+    b1: float = 0.9
+    b2: float = 0.98
+    epsilon: float = 1e-8
+
+    def __post_init__(self) -> None:
+        if not 0 < self.peak < float("inf"):
+            raise InputError(f"{self.peak} is not above 0", where="optimizer.peak")
+        for key in ("warmup", "weight_decay", "clip"):
+            value = getattr(self, key)
+            if not 0 <= value < float("inf"):
+                mend = "Give 0 to switch it off."
+                raise InputError(f"{value} is below 0", where=f"optimizer.{key}", mend=mend)
+        for key in ("b1", "b2"):
+            value = getattr(self, key)
+            if not 0 <= value < 1:
+                raise InputError(f"{value} is not in [0, 1)", where=f"optimizer.{key}")
+        if self.epsilon <= 0:
+            raise InputError(f"{self.epsilon} is not above 0", where="optimizer.epsilon")
+
+
+def learning_rate(config: OptimizerConfig, steps: int) -> optax.Schedule:
+    """Returns the learning rate of each step; step 0 is the first one.
+
+    Args:
+        config: The settings.
+        steps: Steps of the whole run; `linear` and `cosine` reach zero there.
+
+    Raises:
+        InputError: When the warm-up is longer than the run.
+    """
+    if config.warmup > steps:
+        mend = f"Give at most train.steps, which is {steps}."
+        raise InputError(f"{config.warmup} is too long", where="optimizer.warmup", mend=mend)
+    rest = max(steps - config.warmup, 1)
+
+    def rate(count: Any) -> Any:
+        # Counting from one: an update at rate zero would be a wasted step.
+        step = jnp.asarray(count, jnp.float32) + 1.0
+        left = jnp.clip((steps - step + 1) / rest, 0.0, 1.0)
+        shape = {
+            "constant": 1.0,
+            "linear": left,
+            "cosine": 0.5 - 0.5 * jnp.cos(jnp.pi * left),
+            "inverse_sqrt": jnp.sqrt(max(config.warmup, 1) / jnp.maximum(step, 1)),
+        }[config.schedule]
+        warm = jnp.minimum(step / max(config.warmup, 1), 1.0)
+        return config.peak * jnp.where(step <= config.warmup, warm, shape)
+
+    return rate
+
+
+def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
+    """Builds the optax chain: clip, scale by the moments, decay, multiply by the rate.
+
+    Args:
+        config: The settings.
+        steps: Steps of the whole run, for the schedule.
+    """
+    clip = optax.clip_by_global_norm(config.clip) if config.clip else optax.identity()
+    if config.kind == "adafactor":
+        scale = per_layer(
+            optax.chain(
+                optax.scale_by_factored_rms(min_dim_size_to_factor=FACTOR_FROM),
+                optax.clip_by_block_rms(1.0),
+                optax.scale_by_param_block_rms(),
+            ),
+            is_stacked,
+        )
+    else:
+        scale = optax.scale_by_adam(b1=config.b1, b2=config.b2, eps=config.epsilon)
+    decay = optax.add_decayed_weights(config.weight_decay, mask=decayed)
+    rate = optax.scale_by_learning_rate(learning_rate(config, steps))
+    return optax.chain(clip, scale, decay if config.weight_decay else optax.identity(), rate)
+
+
+def names(path: TreePath) -> list[str]:
+    """The names along a tree path: keys, attributes and positions, as text."""
+    return [
+        str(getattr(part, "key", getattr(part, "name", getattr(part, "idx", part))))
+        for part in path
+    ]
+
+
+def is_stacked(path: TreePath) -> bool:
+    """Whether the parameter at `path` has a leading layer axis."""
+    return any(name in STACKS for name in names(path))
+
+
+def decayed(params: Any) -> Any:
+    """A tree of booleans: which parameters weight decay pulls to zero (no norm, no bias)."""
+
+    def is_matrix(path: TreePath, _: Any) -> bool:
+        return not any("norm" in name or "bias" in name for name in names(path))
+
+    return jax.tree_util.tree_map_with_path(is_matrix, params)
+
+
+def per_layer(
+    transform: optax.GradientTransformation, stacked: Callable[[TreePath], bool]
+) -> optax.GradientTransformation:
+    """Applies `transform` to each parameter alone, and to each layer of a stacked one alone.
+
+    Adafactor takes means over a whole array: of the squared gradient over the axes that it
+    factors, of the update for its clipping, of the weight for the size of the step. Over layers
+    that are stacked into one array those means would mix the layers, which an unstacked model
+    does not do; so each layer is a transformation of its own
+    (docs/decisions/0051-adafactor-per-layer.md).
+    """
+
+    def init(params: Any) -> Any:
+        def start(path: TreePath, value: jax.Array) -> Any:
+            return jax.vmap(transform.init)(value) if stacked(path) else transform.init(value)
+
+        return jax.tree_util.tree_map_with_path(start, params)
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        flat, tree = jax.tree_util.tree_flatten_with_path(updates)
+        states = tree.flatten_up_to(state)
+        values = tree.flatten_up_to(params)
+        news, kept = [], []
+        for (path, gradient), old, value in zip(flat, states, values, strict=True):
+            apply = jax.vmap(transform.update) if stacked(path) else transform.update
+            new, state_of_one = apply(gradient, old, value)
+            news.append(new)
+            kept.append(state_of_one)
+        return tree.unflatten(news), tree.unflatten(kept)
+
+    return optax.GradientTransformation(init, update)

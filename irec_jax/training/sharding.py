@@ -1,0 +1,151 @@
+"""Where each array of the train state and of a batch lives on the mesh."""
+
+import dataclasses
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from irec_jax.errors import InputError
+from irec_jax.training.optimizer import TreePath, is_stacked, names
+
+AXES = ("data", "fsdp", "tensor")
+
+
+@dataclasses.dataclass(frozen=True)
+class MeshConfig:
+    """How many ways work and weights are cut. One device is a mesh too.
+
+    Attributes:
+        data: Copies of the weights, each with its part of the batch; -1 takes all the devices
+            that the other axes leave.
+        fsdp: Parts of the weights that are put together for each layer; cuts the batch as well.
+        tensor: Parts of the heads, of the feed-forward dimension and of the vocabulary.
+    """
+
+    data: int = -1
+    fsdp: int = 1
+    tensor: int = 1
+
+    def __post_init__(self) -> None:
+        for axis in AXES:
+            size = getattr(self, axis)
+            if size < 1 and not (axis == "data" and size == -1):
+                mend = "Give a number of devices, from 1 on."
+                raise InputError(f"{size} is not possible", where=f"mesh.{axis}", mend=mend)
+
+
+def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
+    """Arranges the devices.
+
+    Args:
+        config: The sizes.
+        devices: Which devices; None for all.
+
+    Raises:
+        InputError: When the sizes do not use the devices exactly.
+    """
+    devices = jax.devices() if devices is None else list(devices)
+    rest = config.fsdp * config.tensor
+    data = config.data if config.data > 0 else max(len(devices) // rest, 1)
+    if data * rest != len(devices):
+        wanted = f"{data} x {config.fsdp} x {config.tensor}"
+        mend = "Make data * fsdp * tensor equal to the number of devices; data=-1 takes the rest."
+        what = f"{wanted} (data x fsdp x tensor) does not fit {len(devices)} devices"
+        raise InputError(what, where="mesh", mend=mend)
+    sizes = (data, config.fsdp, config.tensor)
+    # Said out loud: the default became Explicit, under which a lookup in a sharded table fails.
+    return jax.make_mesh(sizes, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
+
+
+BATCH_AXES = ("data", "fsdp")
+"""Rows of a batch go to all devices but those that share the tensor axis."""
+
+RULES: tuple[tuple[str, tuple[str, ...]], ...] = (
+    (r"(^|/)(scale|bias)(/\d+/v)?$", ()),
+    (r"(^|/)embedding(/\d+/v)?$", ("tensor", "fsdp")),
+    (r"(^|/)head(/\d+/v)?$", ("fsdp", "tensor")),
+    (r"/(query|key|value|gate|up)(/\d+/v)?$", ("fsdp", "tensor")),
+    (r"/(output|down)(/\d+/v)?$", ("tensor", "fsdp")),
+)
+"""Path rules, first match wins: the mesh axis of each array axis, layer axis left out; () is whole.
+
+The tensor axis cuts heads, the feed-forward dimension and the vocabulary, so that a layer needs
+one sum over it at its end. AdamW's moments end in the same names as their weights; `/0/v` is
+Adafactor's second moment of a weight that it does not factor.
+"""
+
+
+def partition(path: TreePath, shape: tuple[int, ...], sizes: Mapping[str, int]) -> PartitionSpec:
+    """Decides how one array of the train state is cut.
+
+    Args:
+        path: Its place in the train state, as `jax.tree_util` gives it.
+        shape: Its shape; under `layers` the first axis is the layers', which is never cut.
+        sizes: Devices along each mesh axis.
+
+    Returns:
+        What the first matching rule says, if it has as many axes as the array; an axis that the
+        devices do not divide stays whole. Where that puts `fsdp` nowhere, the largest axis that it
+        divides takes it.
+    """
+    body = shape[1:] if is_stacked(path) else shape
+    where = "/".join(names(path))
+    rule = next((axes for pattern, axes in RULES if re.search(pattern, where)), None)
+    if rule == ():
+        return PartitionSpec()
+    wanted = rule if rule and len(rule) == len(body) else (None,) * len(body)
+    spec = [
+        axis if axis and _cuts(length, sizes[axis]) else None
+        for axis, length in zip(wanted, body, strict=True)
+    ]
+    free = [at for at, axis in enumerate(spec) if axis is None and _cuts(body[at], sizes["fsdp"])]
+    if "fsdp" not in spec and free:
+        spec[max(free, key=lambda at: body[at])] = "fsdp"
+    if not any(spec):
+        return PartitionSpec()
+    return PartitionSpec(*([None] * (len(shape) - len(body))), *spec)
+
+
+def state_shardings(mesh: Mesh, abstract_state: Any) -> Any:
+    """The sharding of every array of a train state (or of any part of one, such as the weights).
+
+    The whole state is told where to live: jitted without, an optimizer's moments are silently
+    copied to every device.
+
+    Args:
+        mesh: The devices.
+        abstract_state: The state as `jax.eval_shape` gives it.
+    """
+    sizes = dict(mesh.shape)
+
+    def place(path: TreePath, leaf: Any) -> NamedSharding:
+        return NamedSharding(mesh, partition(path, tuple(leaf.shape), sizes))
+
+    return jax.tree_util.tree_map_with_path(place, abstract_state)
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """The sharding of each array of a batch: rows cut, columns whole."""
+    return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
+
+
+def check_batch(mesh: Mesh, batch_size: int) -> None:
+    """Refuses a batch that the mesh cannot cut into equal parts.
+
+    Raises:
+        InputError: Naming the nearest sizes that fit.
+    """
+    parts = math.prod(mesh.shape[axis] for axis in BATCH_AXES)
+    if batch_size % parts:
+        low = batch_size // parts * parts
+        near = f"{low} or {low + parts}" if low else str(parts)
+        what = f"{batch_size} rows cannot be cut into {parts} equal parts (data x fsdp)"
+        raise InputError(what, where="train.batch_size", mend=f"Give {near}.")
+
+
+def _cuts(length: int, size: int) -> bool:
+    return size > 1 and length % size == 0
