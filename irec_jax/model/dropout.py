@@ -8,9 +8,10 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Key, UInt32
 
-WORD = jnp.uint32
+WORD = np.uint32
 
 
 @dataclasses.dataclass(frozen=True)
