@@ -10,7 +10,7 @@ from irec_jax.evaluation.compare import Figure
 from irec_jax.evaluation.figures import Difference, Group, Report, Row, TaskReport, metric_title
 from irec_jax.evaluation.metrics import HEADLINES, METRICS
 
-PLOT_WIDTH, ROW_HEIGHT, LABEL_WIDTH, MARGIN = 440, 26, 130, 44
+PLOT_WIDTH, ROW_HEIGHT, LETTER_WIDTH, MARGIN = 440, 26, 7, 44
 GROUPS: dict[Group, str] = {
     "all": "All requests",
     "warm": "Warm targets: items met in training",
@@ -97,8 +97,10 @@ def _plot(metric: str, rows: list[Row]) -> str:
     top, step = _scale(max(ends))
     height = ROW_HEIGHT * len(figures) + 24
 
+    start = min(LETTER_WIDTH * (max(len(name) for name, _ in figures) + 1), PLOT_WIDTH / 2)
+
     def across(value: float) -> float:
-        return LABEL_WIDTH + (PLOT_WIDTH - LABEL_WIDTH - MARGIN) * value / top
+        return start + (PLOT_WIDTH - start - MARGIN) * value / top
 
     marks = [
         f"<line class='axis' x1='{across(tick):.1f}' x2='{across(tick):.1f}' y1='0' "
