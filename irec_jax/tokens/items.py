@@ -2,8 +2,10 @@
 
 import dataclasses
 import functools
+import io
 import itertools
 import json
+import zipfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -56,6 +58,16 @@ class ItemIndex:
     text_vocabulary: int
     vocabulary: int
     cut_titles: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuses arrays that do not belong together.
+
+        Raises:
+            ValueError: The number of names, of sequences and of titles, or their ends, differ.
+        """
+        for offsets, tokens in ((self.offsets, self.tokens), self.title_tokens):
+            if len(offsets) != len(self.names) + 1 or offsets[-1] != len(tokens):
+                raise ValueError("names and sequences differ in number")
 
     @property
     def num_items(self) -> int:
@@ -194,7 +206,8 @@ class TokenWriter:
         codec = open_codec(folder)
         try:
             settings = json.loads((folder / INDEX_SETTINGS).read_text(encoding="utf-8"))
-            with np.load(folder / INDEX_ARRAYS) as arrays:
+            # From memory: numpy leaves the file open when it is no archive.
+            with np.load(io.BytesIO((folder / INDEX_ARRAYS).read_bytes())) as arrays:
                 title_tokens = (arrays["title_offsets"], arrays["title_tokens"])
                 offsets, tokens = arrays["offsets"], arrays["tokens"]
             index = ItemIndex(
@@ -213,7 +226,7 @@ class TokenWriter:
                 where=str(folder),
                 mend="copy the run's whole tokens folder, or tune again",
             ) from error
-        except (ValueError, KeyError, TypeError, OSError, EOFError) as error:
+        except (ValueError, KeyError, TypeError, OSError, zipfile.BadZipFile) as error:
             raise InputError(
                 f"the item index is damaged ({error})",
                 where=str(folder),

@@ -50,8 +50,9 @@ def distinct_names(catalog: pl.DataFrame, codec: TextCodec, budget: int) -> Titl
         shared = _shared(fitted)
         for item in shared:
             told = [column[item] for column in details[:level] if column[item]]
-            if told:
-                fitted[item] = _fit(titles[item], f"({', '.join(told)})", codec, budget)
+            suffix = f"({', '.join(told)})"
+            if told and _is_short(suffix, codec, budget):
+                fitted[item] = _fit(titles[item], suffix, codec, budget)
     taken = {fit.ids for fit in fitted}
     met: set[tuple[int, ...]] = set()
     following: dict[tuple[int, ...], int] = {}
@@ -103,10 +104,10 @@ def _numbered(
     first = following.get(fit.ids, 2)
     for number in range(first, first + len(taken) + 1):
         suffix = f"{fit.suffix} #{number}".strip()
-        if len(codec.encode(suffix)) >= budget:
+        if not _is_short(suffix, codec, budget):
             suffix = f"#{number}"
         attempt = _fit(fit.title, suffix, codec, budget)
-        if attempt.suffix == suffix and attempt.ids not in taken:
+        if attempt.ids not in taken:
             following[fit.ids] = number + 1
             return attempt
     raise InputError(
@@ -116,17 +117,15 @@ def _numbered(
     )
 
 
-def _fit(title: str, suffix: str, codec: TextCodec, budget: int) -> _Fit:
-    """The longest beginning of `title` that fits with `suffix`, in whole words if possible.
+def _is_short(suffix: str, codec: TextCodec, budget: int) -> bool:
+    return len(codec.encode(suffix)) <= budget // 2  # the title keeps the other half
 
-    A suffix that alone fills the budget is left out.
-    """
-    whole = f"{title} {suffix}".strip()
-    ids = codec.encode(whole)
+
+def _fit(title: str, suffix: str, codec: TextCodec, budget: int) -> _Fit:
+    """The longest beginning of `title` that fits with `suffix`, in whole words if possible."""
+    ids = codec.encode(f"{title} {suffix}".strip())
     if len(ids) <= budget:
         return _Fit(title, suffix, tuple(ids), False)
-    if suffix and len(codec.encode(suffix)) >= budget:
-        return _fit(title, "", codec, budget)
     words = title.split(" ")
     # Whole words first; if not even one fits, the first word's characters.
     for parts, join in ((words, " "), (list(words[0]), "")):

@@ -10,7 +10,6 @@ import io
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import sentencepiece
@@ -91,29 +90,6 @@ class TokensConfig:
             )
 
 
-class Pieces(Protocol):
-    """What a tokenizer library must give."""
-
-    file: str
-
-    @property
-    def size(self) -> int:
-        """The number of ids."""
-        ...
-
-    def encode(self, text: str) -> list[int]:
-        """The pieces of `text`, without special tokens."""
-        ...
-
-    def decode(self, ids: Sequence[int]) -> str:
-        """The text of `ids`, without special tokens."""
-        ...
-
-    def save(self, path: Path) -> None:
-        """Writes the tokenizer's own file."""
-        ...
-
-
 class HuggingFacePieces:
     """A `tokenizer.json`."""
 
@@ -129,7 +105,9 @@ class HuggingFacePieces:
 
     def encode(self, text: str) -> list[int]:
         """The pieces of `text`, without special tokens."""
-        return self._tokenizer.encode(text, add_special_tokens=False).ids
+        ids = self._tokenizer.encode(text, add_special_tokens=False).ids
+        # T5's table of pieces lists "</s>" and "<pad>" a second time, as plain text.
+        return [token if token > EOS else UNKNOWN for token in ids]
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of `ids`, without special tokens."""
@@ -182,6 +160,9 @@ class SentencePiecePieces:
 
     def __setstate__(self, state: bytes) -> None:
         self.__init__(state)
+
+
+Pieces = HuggingFacePieces | SentencePiecePieces
 
 
 class _WordCache(dict[str, list[int]]):
@@ -339,10 +320,13 @@ def train_codec(texts: Iterable[str], size: int, seed: int = 0) -> TextCodec:
     if len(kept) > TRAINING_TEXTS:
         chosen = np.random.default_rng([seed, 0]).choice(len(kept), TRAINING_TEXTS, replace=False)
         kept = [kept[position] for position in np.sort(chosen)]
+    # A candidate piece must be seen before two different characters. A word that is always
+    # followed by a space would never become one, so each word also stands alone once.
+    words = sorted({word for text in kept for word in text.split()})
     model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(kept),
+            sentence_iterator=itertools.chain(kept, words),
             model_writer=model,
             model_type="unigram",
             vocab_size=size,
