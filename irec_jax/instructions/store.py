@@ -24,7 +24,7 @@ from irec_jax.settings import to_json
 
 NAME = "instruction_set"
 VERSION = "1.0.0"
-MANIFEST_FILE = "manifest.json"
+MANIFEST_FILE = "instruction_set.json"
 SHARD_RECORDS = 50_000
 
 _PROGRESS_EVERY = 1_000

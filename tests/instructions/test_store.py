@@ -79,7 +79,7 @@ def test_the_manifest_says_what_is_there_and_what_made_it(
     assert manifest.pass_records == len(renderer) == 11
     assert manifest.cut_histories == renderer.cut_histories == 1
     assert manifest.config["max_history"] == 2
-    assert json.loads((tmp_path / "set" / "manifest.json").read_text())["seed"] == 11
+    assert json.loads((tmp_path / "set" / "instruction_set.json").read_text())["seed"] == 11
     for name, checksum in manifest.files.items():
         assert hashlib.sha256((tmp_path / "set" / name).read_bytes()).hexdigest() == checksum
 
@@ -99,10 +99,10 @@ def test_a_folder_with_something_else_in_it_is_left_alone(renderer: Renderer, tm
         write_instruction_set(renderer, tmp_path, 5)
     with pytest.raises(InputError, match="no instruction set"):
         write_instruction_set(renderer, tmp_path / "mine", 5)
-    (tmp_path / "manifest.json").write_text('{"seed": 0}')
+    (tmp_path / "instruction_set.json").write_text('{"seed": 0}')
     with pytest.raises(InputError, match="no instruction set"):
         write_instruction_set(renderer, tmp_path, 5)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["manifest.json", "mine"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["instruction_set.json", "mine"]
     with pytest.raises(InputError, match="0 is less than 1"):
         write_instruction_set(renderer, tmp_path / "new", 0)
 
@@ -114,7 +114,7 @@ def test_a_damaged_set_is_named(renderer: Renderer, tmp_path: Path):
     (tmp_path / "set" / "instruction_set-train.array_record-00001-of-00002").unlink()
     with pytest.raises(InputError, match=r"00001-of-00002.*missing"):
         InstructionSet(tmp_path / "set")
-    (tmp_path / "set" / "manifest.json").write_text("{")
+    (tmp_path / "set" / "instruction_set.json").write_text("{")
     with pytest.raises(InputError, match="not the manifest"):
         InstructionSet(tmp_path / "set")
 
