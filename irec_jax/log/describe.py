@@ -63,7 +63,7 @@ class Description:
         """Gives (name, figure, why it matters) for a table."""
         counts, core = self.counts, f"core{COUNTED_CORE}"
         events = counts["interactions"]
-        quantiles = np.percentile(self.lengths, PERCENTILES).astype(int)
+        quantiles = np.percentile(self.lengths, PERCENTILES).astype(int).tolist()
         top = self.popularity[: max(1, round(0.01 * len(self.popularity)))].sum() / events
         untouched = int((self.popularity == 0).sum())
         sizes = ("users", "items", "interactions")
@@ -172,7 +172,7 @@ def _unreachable(users: Int[np.ndarray, " events"], items: Int[np.ndarray, " eve
 
 
 def _figures(numbers: Iterable[int]) -> str:
-    return " / ".join(f"{int(number):,}" for number in numbers)
+    return " / ".join(f"{number:,}" for number in numbers)
 
 
 def _percent(share: float) -> str:

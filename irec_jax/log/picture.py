@@ -1,6 +1,7 @@
 """Draws a description as one SVG file: how long the histories are, how unequal the items."""
 
 import html
+import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -10,7 +11,7 @@ from jaxtyping import Float, Int
 from irec_jax.log.describe import Description
 
 _WIDTH, _HEIGHT = 460, 340
-_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 16, 44, 48
+_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 28, 44, 48
 
 _BARS, _CURVE_POINTS = 24, 200
 
@@ -31,7 +32,7 @@ class _Scale(NamedTuple):
     end: float
     logarithmic: bool
 
-    def place(self, value: float) -> float:
+    def place(self, value: int | float) -> float:
         low, high, value = self.low, self.high, max(value, self.low)
         if self.logarithmic:
             low, high, value = np.log(low), np.log(high), np.log(value)
@@ -39,7 +40,10 @@ class _Scale(NamedTuple):
 
     def ticks(self) -> list[float]:
         if not self.logarithmic:
-            return [float(tick) for tick in np.linspace(self.low, self.high, 5)]
+            rough = (self.high - self.low) / 4
+            decade = 10.0 ** np.floor(np.log10(rough))
+            step = max(1, *(s * decade for s in (1, 2, 5, 10) if s * decade <= 1.5 * rough))
+            return [float(tick) for tick in np.arange(self.low, self.high + 1e-9, step)]
         decades = range(int(np.floor(np.log10(self.low))), int(np.log10(self.high)) + 1)
         ticks = [10.0**decade for decade in decades if 10.0**decade >= self.low]
         if len(ticks) > 2:
@@ -74,12 +78,14 @@ def draw(description: Description) -> str:
 
 def _lengths(lengths: Int[np.ndarray, " users"]) -> str:
     low, high = int(lengths.min()), int(lengths.max()) + 1
-    edges = np.unique(np.geomspace(low, high, min(_BARS, high - low) + 1).round().astype(int))
-    heights = np.histogram(lengths, edges)[0]
+    edges = np.unique(
+        np.geomspace(low, high, min(_BARS, high - low) + 1).round().astype(int)
+    ).tolist()
+    heights = np.histogram(lengths, edges)[0].tolist()
     across = _Scale(low, high, _LEFT, _WIDTH - _RIGHT, logarithmic=True)
-    up = _Scale(0, max(int(heights.max()), 1), _HEIGHT - _BOTTOM, _TOP, logarithmic=False)
+    up = _Scale(0, max(*heights, 1), _HEIGHT - _BOTTOM, _TOP, logarithmic=False)
     bars = []
-    for left, right, height in zip(edges[:-1], edges[1:], heights, strict=True):
+    for (left, right), height in zip(itertools.pairwise(edges), heights, strict=True):
         start, end, top = across.place(left), across.place(right), up.place(height)
         label = f"{left} to {right - 1} events: {height:,} users"
         bars.append(
@@ -108,7 +114,7 @@ def _points(
 ) -> str:
     return " ".join(
         f"{across.place(rank):.1f},{up.place(count):.1f}"
-        for rank, count in zip(ranks, events, strict=True)
+        for rank, count in zip(ranks.tolist(), events.tolist(), strict=True)
     )
 
 

@@ -1,0 +1,155 @@
+"""The real command line, in processes of its own."""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+ITEMS = "item,title,categories\na,Red shoe,shoes\nb,Green hat,hats\n"
+EVENTS = "user,item,time,rating\n" + "".join(
+    f"u{user},{'ab'[step % 2]},{step},3\n" for user in range(5) for step in range(5)
+)
+
+
+def irec(*words, limit=None, cwd=None):
+    def small_files_only():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    return subprocess.run(
+        [sys.executable, "-m", "irec_jax.cli.main", *map(str, words)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error", "COLUMNS": "120"},
+        preexec_fn=small_files_only if limit else None,
+    )
+
+
+def write(folder, items=ITEMS, interactions=EVENTS):
+    folder.mkdir(exist_ok=True)
+    for name, text in {"items": items, "interactions": interactions}.items():
+        data = text if isinstance(text, bytes) else text.encode()
+        (folder / f"{name}.csv").write_bytes(data)
+    return folder
+
+
+def refused(answer, *parts):
+    assert answer.returncode == 2, answer.stderr
+    assert answer.stdout == ""
+    assert "Traceback" not in answer.stderr
+    assert answer.stderr.count("irec: error:") == 1
+    assert "To mend it:" in answer.stderr
+    for part in parts:
+        assert part in answer.stderr
+
+
+def test_prepare_and_describe_a_table(tmp_path):
+    source = write(tmp_path / "raw")
+    answer = irec("data", "prepare", "table", source, "--out", tmp_path / "log")
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stderr == ""
+    assert "after the 5-core" in answer.stdout
+    assert f"written to {tmp_path / 'log'}" in answer.stdout
+    manifest = json.loads((tmp_path / "log" / "manifest.json").read_text())
+    assert manifest["counts"]["interactions"] == 25
+    assert "u0" not in (tmp_path / "log" / "manifest.json").read_text()
+
+    answer = irec("data", "describe", tmp_path / "log")
+    assert answer.returncode == 0, answer.stderr
+    assert "5 / 2 / 25" in answer.stdout
+    assert "picture written to" in answer.stdout
+    assert (tmp_path / "log" / "description.svg").read_text().startswith("<svg")
+    elsewhere = tmp_path / "there" / "picture.svg"
+    assert irec("data", "describe", tmp_path / "log", "--picture", elsewhere).returncode == 0
+    assert elsewhere.is_file()
+
+
+def test_prepare_movietweetings(tmp_path, shared):
+    source = shared / "data" / "movietweetings-100k"
+    answer = irec("data", "prepare", "movietweetings", source, "--out", tmp_path / "log")
+    assert answer.returncode == 0, answer.stderr
+    for figure in ("16,554", "10,506", "100,000", "4,333", "2,414", "68,055"):
+        assert figure in answer.stdout
+
+
+@pytest.mark.parametrize(
+    ("change", "parts"),
+    [
+        ({"interactions": ""}, ["interactions.csv: the file is empty"]),
+        (
+            {"interactions": EVENTS.replace("user,", "usr,", 1)},
+            ["interactions.csv: there is no column 'user'", "did you mean 'usr'?"],
+        ),
+        ({"interactions": EVENTS + "u0,zz,9,3\n"}, ["row 26: unknown item 'zz'"]),
+        ({"items": ITEMS + "b,Hat,hats\n"}, ["items.csv, row 2: duplicate item 'b' (2 such rows)"]),
+        ({"items": ITEMS.encode() + b"c,Caf\xe9,x\n"}, ["items.csv, line 4: not UTF-8", "0xe9"]),
+        ({"interactions": EVENTS + "u0,a,9,nan\n"}, ["row 26: rating nan is not finite"]),
+        ({"interactions": EVENTS + "u0,a,9,inf\n"}, ["row 26: rating inf is not finite"]),
+        ({"interactions": EVENTS + "u0,a,-9,3\n"}, ["row 26: negative time -9"]),
+        ({"interactions": EVENTS + "u0,a,1365029107000,3\n"}, ["row 26: absurd time"]),
+    ],
+    ids=["empty", "column", "unknown", "twice", "encoding", "nan", "inf", "negative", "absurd"],
+)
+def test_bad_input_is_refused_and_nothing_is_written(tmp_path, change, parts):
+    source = write(tmp_path / "raw", **change)
+    refused(irec("data", "prepare", "table", source, "--out", tmp_path / "log"), *parts)
+    assert sorted(os.listdir(tmp_path)) == ["raw"]
+
+
+def test_missing_sources_are_refused(tmp_path):
+    out = ("--out", tmp_path / "log")
+    refused(irec("data", "prepare", "table", tmp_path / "nowhere", *out), "no such folder")
+    refused(irec("data", "prepare", "movietweetings", *out), "folder of the files is missing")
+    refused(irec("data", "describe", tmp_path / "log"), "no such folder")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_wrong_option_is_refused_with_the_nearest(tmp_path):
+    out = ("--out", tmp_path / "log")
+    answer = irec("data", "prepare", "simulated", *out, "--simulate.usres", "9")
+    assert answer.returncode == 2
+    assert "--simulate.users" in answer.stderr
+    assert "Traceback" not in answer.stderr
+    answer = irec("data", "prepare", "simulated", *out, "--simulate.users", "-3")
+    refused(answer, "simulate.users", "-3")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_folder_of_something_else_is_not_replaced(tmp_path):
+    source, out = write(tmp_path / "raw"), tmp_path / "thesis"
+    out.mkdir()
+    (out / "chapter.txt").write_text("years of work")
+    words = ("data", "prepare", "table", source, "--out", out)
+    refused(irec(*words), "not a behavior log", "--overwrite")
+    assert os.listdir(out) == ["chapter.txt"]
+    assert irec(*words, "--overwrite").returncode == 0
+    assert irec(*words).returncode == 0
+    assert "chapter.txt" not in os.listdir(out)
+
+
+def test_a_full_disk_leaves_the_old_log(tmp_path):
+    source, out = write(tmp_path / "raw"), tmp_path / "log"
+    words = ("data", "prepare", "table", source, "--out", out)
+    assert irec(*words).returncode == 0
+    before = {file.name: file.read_bytes() for file in out.iterdir()}
+    write(source, interactions=EVENTS + "u0,a,77,5\n")
+    refused(irec(*words, limit=1_000), str(out), "what was there is unchanged")
+    assert {file.name: file.read_bytes() for file in out.iterdir()} == before
+    assert sorted(os.listdir(tmp_path)) == ["log", "raw"]
+
+
+@pytest.mark.parametrize("name", ["prepare", "describe"])
+def test_help_has_an_example(name):
+    answer = irec("data", name, "--help")
+    assert answer.returncode == 0
+    assert f"irec data {name} " in answer.stdout
+    assert "For example" in answer.stdout
