@@ -15,7 +15,7 @@ from irec_jax.log.events import COUNTED_CORE, BehaviorLog, refuse_foreign_folder
 from irec_jax.log.picture import draw
 from irec_jax.log.readers.movietweetings import read_movietweetings
 from irec_jax.log.readers.table import TableConfig, read_table
-from irec_jax.log.simulate import SimulateConfig
+from irec_jax.log.simulate import SimulateConfig, World
 
 PICTURE_FILE = "description.svg"
 
@@ -80,8 +80,6 @@ class Prepare:
             if self.path:
                 mend = "leave the path out, and say where to write with --out"
                 raise InputError("simulated reads nothing", where=self.path, mend=mend)
-            from irec_jax.log.simulate import World
-
             return World.build(self.simulate).log()
         if self.source == "table":
             return read_table(Path(self.path) if self.path else None, self.table, self.seed)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from irec_jax.errors import InputError
 from irec_jax.log.events import BehaviorLog
-from irec_jax.log.simulate import SimulateConfig
+from irec_jax.log.simulate import SimulateConfig, World
 from irec_jax.log.split import Split, SplitConfig, split_log
 
 SIMULATED = "simulated"
@@ -42,8 +42,6 @@ def load_log(config: DataConfig, seed: int) -> BehaviorLog:
         InputError: The folder is missing or damaged.
     """
     if config.log == SIMULATED:
-        from irec_jax.log.simulate import World
-
         return World.build(config.simulate).log()
     return BehaviorLog.load(Path(config.log))
 

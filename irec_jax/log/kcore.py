@@ -20,8 +20,7 @@ def filter_core(
     >>> filter_core(np.array([0, 0, 1, 1, 2]), np.array([5, 6, 5, 6, 7]), 2).tolist()
     [True, True, True, True, False]
     """
-    user_rows = np.unique(users, return_inverse=True)[1]
-    item_rows = np.unique(items, return_inverse=True)[1]
+    user_rows, item_rows = _countable(users), _countable(items)
     keep = np.arange(len(users))
     while True:
         enough_of_user = np.bincount(user_rows[keep]) >= core
@@ -45,3 +44,10 @@ def count_core(
         "items": len(np.unique(items[keep])),
         "interactions": int(keep.sum()),
     }
+
+
+def _countable(values: Int[np.ndarray, " events"]) -> Int[np.ndarray, " events"]:
+    """Renames integers so that `np.bincount` can count them, without sorting where it can."""
+    if len(values) and int(values.max()) - int(values.min()) < 4 * len(values):
+        return values - values.min()
+    return np.unique(values, return_inverse=True)[1]

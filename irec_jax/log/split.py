@@ -153,13 +153,13 @@ def split_log(log: BehaviorLog, config: SplitConfig, seed: int) -> Split:
             where="data.core",
             mend="lower data.core, or prepare a larger log (`irec data describe` counts it)",
         )
-    ties = np.random.default_rng([seed, _TIES]).random(len(users))
-    order = np.lexsort((ties, times, users))
+    order = _shuffled_ties(users, times, seed)
     order = order[keep[order]]
     catalog = np.random.default_rng([seed, _NUMBERS]).permutation(catalog)
     numbers = np.full(log.items.height, -1, np.int32)
     numbers[catalog] = np.arange(len(catalog), dtype=np.int32)
-    user_numbers, starts = np.unique(users[order], return_index=True)
+    owners = users[order]
+    starts = np.flatnonzero(np.append(True, owners[1:] != owners[:-1]))
     offsets = np.append(starts, len(order)).astype(np.int64)
     queries, intentions = _queries(log, order)
     if config.protocol is SplitProtocol.LEAVE_ONE_OUT:
@@ -169,7 +169,7 @@ def split_log(log: BehaviorLog, config: SplitConfig, seed: int) -> Split:
     return Split(
         protocol=config.protocol,
         catalog=log.items[catalog],
-        users=user_numbers,
+        users=owners[starts],
         offsets=offsets,
         items=numbers[items[order]],
         times=times[order],
@@ -177,6 +177,18 @@ def split_log(log: BehaviorLog, config: SplitConfig, seed: int) -> Split:
         intentions=intentions,
         roles=roles,
     )
+
+
+def _shuffled_ties(
+    users: Int[np.ndarray, " events"], times: Int[np.ndarray, " events"], seed: int
+) -> Int[np.ndarray, " events"]:
+    """Gives `[events]`: the log's order, with the events of each tie dealt at random."""
+    same = (users[1:] == users[:-1]) & (times[1:] == times[:-1])
+    tied = np.flatnonzero(np.append(False, same) | np.append(same, False))
+    deal = np.random.default_rng([seed, _TIES]).random(len(tied))
+    order = np.arange(len(users))
+    order[tied] = tied[np.lexsort((deal, times[tied], users[tied]))]
+    return order
 
 
 def _queries(
