@@ -17,13 +17,17 @@ def popularity(split: Split, *, last_days: int | float | None = None) -> Ranker:
 
     Args:
         split: Only its training events are counted.
-        last_days: Count only the training events of so many days before the end of training;
-            all of them if None. The log's times must be seconds.
+        last_days: Count the training events of so many days before the end of training, and
+            order items with equal counts by all of their training events; None counts all at
+            once. The log's times must be seconds.
 
     Raises:
         InputError: If the window is not a positive number of days.
     """
-    counts = training_counts(split, last_days=last_days).astype(np.float32)
+    counts = training_counts(split)
+    if last_days is not None:
+        recent = training_counts(split, last_days=last_days)
+        counts = recent + counts / (counts.max(initial=0) + 1)
 
     def rank(requests: Sequence[Request]) -> Ranking:
         return Ranking(np.tile(counts, (len(requests), 1)))
