@@ -53,7 +53,7 @@ def drop_repeated(candidates: Candidates, titles: Sequence[str]) -> Candidates:
     seen: set[str] = set()
     kept = []
     for position, item in enumerate(candidates.items):
-        title = " ".join(titles[item].casefold().split())
+        title = " ".join(titles[int(item)].casefold().split())
         if title not in seen:
             seen.add(title)
             kept.append(position)
@@ -79,7 +79,7 @@ def diversify(
         return candidates.take(np.arange(min(k, len(candidates))))
     low, high = candidates.scores.min(), candidates.scores.max()
     relevance = (candidates.scores - low) / max(high - low, np.finfo(np.float32).tiny)
-    sets = [frozenset(categories[item]) for item in candidates.items]
+    sets = [frozenset(categories[int(item)]) for item in candidates.items]
     likeness = np.zeros(len(candidates))
     left = np.ones(len(candidates), bool)
     picked: list[int] = []

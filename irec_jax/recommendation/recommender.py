@@ -1,0 +1,328 @@
+"""A tuned run as a function: a new user is a call."""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from irec_jax.batches.pipeline import encode_prompt
+from irec_jax.batches.prompts import Buckets, pad_prompts, request_batches
+from irec_jax.decoding.beam import DecodeConfig, beam_search
+from irec_jax.decoding.exhaustive import catalog_scores, catalog_sequences, chunk_size
+from irec_jax.decoding.legal import legal_sequences
+from irec_jax.decoding.steps import Prompts
+from irec_jax.errors import InputError
+from irec_jax.instructions.cleaning import clean
+from irec_jax.instructions.forms import Ranking, Request
+from irec_jax.instructions.render import Wording
+from irec_jax.instructions.tasks import InstructionsConfig, task_for
+from irec_jax.model.config import T5Config
+from irec_jax.model.params import Params, structure
+from irec_jax.recommendation.catalog import Catalog, Reference, Where
+from irec_jax.recommendation.explain import Explanation, reasons_for
+from irec_jax.recommendation.refine import (
+    Candidates,
+    best_first,
+    diversify,
+    drop_missing,
+    drop_repeated,
+)
+from irec_jax.settings import from_json
+from irec_jax.tokens.items import TokenWriter
+from irec_jax.tokens.text import TokensConfig
+from irec_jax.tokens.trie import build_trie
+from irec_jax.training.checkpoint import load_params
+
+DIVERSE_POOL = 4
+"""How many times more candidates than answers a diversified list is picked from."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Recommendation:
+    """One recommended item.
+
+    Attributes:
+        rank: From 1.
+        item: The item's id in the log.
+        title: Its title.
+        score: Log-probability of the item's tokens, given the prompt.
+        number: The item number, its row in the catalog.
+    """
+
+    rank: int
+    item: str
+    title: str
+    score: float
+    number: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """The parts of a run's config that serving needs."""
+
+    instructions: InstructionsConfig
+    tokens: TokensConfig
+    model: T5Config
+    decode: DecodeConfig
+
+
+class Recommender:
+    """Answers requests with the items that a tuned model finds most likely.
+
+    `Recommender.load("runs/shop")` makes one from a run folder; it is also a `Ranker`, by `rank`.
+
+    Args:
+        settings: Of the run.
+        catalog: The items.
+        writer: Tokenizer and item index.
+        params: The weights.
+
+    Raises:
+        InputError: The parts do not belong together.
+    """
+
+    def __init__(
+        self, settings: Settings, catalog: Catalog, writer: TokenWriter, params: Params
+    ) -> None:
+        _check_parts(settings, catalog, writer)
+        self.settings, self.catalog = settings, catalog
+        self._params, self._structure = params, structure(settings.model)
+        self._writer = writer
+        self._wording = Wording.build(settings.instructions, writer.index.names)
+        index, decode = writer.index, settings.decode
+        self._trie = legal_sequences(build_trie(index.offsets, index.tokens))
+        chunk = chunk_size(settings.model, decode.batch, self._trie.depth)
+        self._sequences = catalog_sequences(index.offsets, index.tokens, chunk)
+        longest = settings.tokens.source_length
+        lengths = tuple(sorted({-(-longest // 4), -(-longest // 2), longest}))
+        self._buckets = Buckets(tuple(sorted({1, decode.batch})), lengths)
+
+    @classmethod
+    def load(cls, run: Path | str, decode: DecodeConfig | None = None) -> "Recommender":
+        """Loads a run; nothing but its folder is needed.
+
+        Args:
+            run: The folder that `irec tune` wrote.
+            decode: How to search, if not as the run's config says.
+
+        Raises:
+            InputError: A piece of the run is missing, damaged or of another config.
+        """
+        run = Path(run)
+        settings = _read_settings(run)
+        if decode is not None:
+            settings = dataclasses.replace(settings, decode=decode)
+        catalog = Catalog.load(run / "catalog.parquet")
+        if not (run / "tokens").is_dir():
+            raise InputError(
+                "the run has no tokenizer and item index",
+                where=str(run / "tokens"),
+                mend="copy the whole run folder, or tune again with `irec tune`.",
+            )
+        writer = TokenWriter.load(run / "tokens")
+        return cls(settings, catalog, writer, load_params(run, settings.model))
+
+    def request(
+        self,
+        history: Sequence[Reference] = (),
+        instruction: str = "",
+        *,
+        exclude: Sequence[Reference] = (),
+    ) -> Request:
+        """Understands what a person asks.
+
+        A history alone asks what comes next (sequential recommendation), an instruction alone
+        is a product search, both together a personalized search.
+
+        Args:
+            history: What the user had, oldest first.
+            instruction: What the user wants now, in their own words.
+            exclude: Items that may not be returned, besides the history.
+
+        Raises:
+            InputError: An item is unknown, or there is neither history nor instruction.
+        """
+        numbers = self.catalog.numbers(history, "history")
+        words = clean(instruction)
+        task = task_for(has_history=bool(numbers), has_words=bool(words))
+        return Request(
+            scenario=task.scenario,
+            history=numbers,
+            instruction=words,
+            exclude=(*numbers, *self.catalog.numbers(exclude, "exclude")),
+        )
+
+    def recommend(
+        self,
+        history: Sequence[Reference] = (),
+        instruction: str = "",
+        k: int = 10,
+        *,
+        exclude: Sequence[Reference] = (),
+        where: Where | None = None,
+    ) -> list[Recommendation]:
+        """Recommends up to `k` items that the user has not had, each once, all in the catalog.
+
+        Args:
+            history: What the user had, oldest first: item ids, titles, or item numbers (int).
+            instruction: What the user wants now, in their own words.
+            k: How many items.
+            exclude: Items that may not be returned, besides the history.
+            where: A condition that returned items must meet; it is honored inside the search, so
+                a strict one does not empty the list.
+
+        Returns:
+            Best first; fewer than `k` only if fewer items may be returned.
+
+        Raises:
+            InputError: An item is unknown, the condition is wrong or lets nothing through, or
+                there is neither history nor instruction.
+        """
+        if k < 1:
+            raise InputError(f"{k} recommendations cannot be made", where="k", mend="ask for 1.")
+        request = self.request(history, instruction, exclude=exclude)
+        allowed = self._allowed(request, where)
+        diversity = self.settings.decode.diversity
+        wanted = k * DIVERSE_POOL if diversity else k
+        found = self._search(request, allowed, wanted)
+        found = diversify(found, self.catalog.categories, diversity, k)
+        ids = self.catalog.table["item"]
+        return [
+            Recommendation(
+                rank=rank,
+                item=str(ids[int(item)]),
+                title=self.catalog.titles[item],
+                score=float(score),
+                number=int(item),
+            )
+            for rank, (item, score) in enumerate(zip(found.items, found.scores, strict=True), 1)
+        ]
+
+    def explain(
+        self,
+        recommendations: Sequence[Recommendation],
+        history: Sequence[Reference] = (),
+        instruction: str = "",
+        *,
+        exclude: Sequence[Reference] = (),
+        where: Where | None = None,
+    ) -> Explanation:
+        """Tells what recommendations were made from; takes the arguments that made them.
+
+        The whole catalog is scored for it, which with titles as item index takes longer than
+        the recommendations did.
+        """
+        request = self.request(history, instruction, exclude=exclude)
+        allowed = self._allowed(request, where)
+        scores = self._exact([self._ids(request)])[0]
+        return Explanation(
+            prompt=self._wording.prompt(request),
+            scenario=request.scenario.code,
+            allowed=int(allowed.sum()),
+            excluded=int((~allowed).sum()),
+            mass=float(np.exp(scores[allowed].astype(np.float64)).sum()),
+            reasons=reasons_for(
+                [one.number for one in recommendations],
+                scores,
+                allowed,
+                request.history,
+                self.catalog,
+            ),
+        )
+
+    def rank(self, requests: Sequence[Request]) -> Ranking:
+        """Scores the whole catalog for each request, exactly; excluded items get -inf.
+
+        Requests of like length are scored together, padded to one of a few shapes.
+        """
+        scores = self._exact([self._ids(request) for request in requests])
+        for row, request in enumerate(requests):
+            scores[row, list(request.exclude)] = -np.inf
+        return Ranking(scores)
+
+    def _ids(self, request: Request) -> list[int]:
+        text = self._wording.prompt(request)
+        return encode_prompt(text, self._writer, self.settings.tokens.source_length)
+
+    def _allowed(self, request: Request, where: Where | None) -> Bool[np.ndarray, " items"]:
+        allowed = self.catalog.mask(where)
+        met = int(allowed.sum())
+        allowed[list(request.exclude)] = False
+        if not allowed.any():
+            raise InputError(
+                f"no item may be returned: {met} of {len(allowed)} meet the condition, and the "
+                "history and the excluded items take the rest away",
+                where="where" if where is not None else "exclude",
+                mend="ask for less, or exclude less.",
+            )
+        return allowed
+
+    def _exact(self, prompts: Sequence[Sequence[int]]) -> Float[np.ndarray, "requests items"]:
+        scores = np.zeros((len(prompts), len(self.catalog)), np.float32)
+        for chosen, tokens, segments in request_batches(prompts, self._buckets):
+            asked = Prompts(tokens, segments)
+            answer = catalog_scores(self._structure, self._params, asked, self._sequences)
+            scores[chosen] = np.asarray(answer)[: len(chosen)]
+        return scores
+
+    def _search(
+        self, request: Request, allowed: Bool[np.ndarray, " items"], wanted: int
+    ) -> Candidates:
+        """Finds the `wanted` most likely allowed items, twins by title counted once."""
+        ids = self._ids(request)
+        if self.settings.decode.method == "exhaustive":
+            scores = np.where(allowed, self._exact([ids])[0], -np.inf).astype(np.float32)
+            everything = Candidates(np.arange(len(allowed), dtype=np.int32), scores)
+            found = best_first(drop_missing(everything))
+            return drop_repeated(found, self.catalog.titles)
+        prompts = Prompts(*pad_prompts([ids], self._buckets))
+        beams = self.settings.decode.beams
+        while True:
+            # Doubling keeps the number of compiled programs small, whatever `wanted` is.
+            while beams < wanted:
+                beams *= 2
+            beams = min(beams, len(allowed))
+            items, scores = beam_search(
+                self._structure, self._params, self._trie, prompts, allowed[None], beams=beams
+            )
+            slots = drop_missing(Candidates(np.asarray(items[0]), np.asarray(scores[0])))
+            found = drop_repeated(slots, self.catalog.titles)
+            # A search that leaves slots empty has found everything that is allowed.
+            if len(found) >= wanted or len(slots) < beams or beams == len(allowed):
+                return found
+            beams *= 2
+
+
+def _read_settings(run: Path) -> Settings:
+    path = run / "config.json"
+    if not path.is_file():
+        raise InputError(
+            "the run has no config.json" if run.is_dir() else "there is no such run folder",
+            where=str(run),
+            mend="give the folder that `irec tune` wrote.",
+        )
+    mend = "copy it again from where the run was tuned."
+    try:
+        config: Any = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"it is not JSON: {error}", where=str(path), mend=mend) from error
+    names = [field.name for field in dataclasses.fields(Settings)]
+    if not isinstance(config, dict) or not config.keys() >= set(names):
+        what = f"it must be an object with the sections {', '.join(names)}"
+        raise InputError(what, where=str(path), mend=mend)
+    return from_json(Settings, {name: config[name] for name in names}, where=str(path))
+
+
+def _check_parts(settings: Settings, catalog: Catalog, writer: TokenWriter) -> None:
+    items, vocabulary = writer.index.num_items, writer.index.vocabulary
+    mend = "copy the whole run folder again; its parts come from different runs."
+    if items != len(catalog):
+        what = f"{items} items in tokens/, {len(catalog)} in catalog.parquet"
+        raise InputError(what, where="run", mend=mend)
+    if vocabulary != settings.model.vocabulary:
+        what = f"{vocabulary} token ids in tokens/, {settings.model.vocabulary} in the model"
+        raise InputError(what, where="run", mend=mend)
