@@ -26,6 +26,8 @@ def pack(
     Returns:
         Example numbers of each row; every example is in exactly one.
     """
+    if not len(source):
+        return []
     share = np.stack([source / source_length, target / target_length])
     order = np.argsort(-share.max(axis=0), kind="stable")
     need_source, need_target, share = source[order], target[order], share[:, order]

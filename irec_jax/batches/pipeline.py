@@ -3,7 +3,7 @@
 import dataclasses
 import weakref
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import grain
 import numpy as np
@@ -23,6 +23,7 @@ BATCHES_AHEAD = 4
 Example = dict[str, Int[np.ndarray, " _"]]
 
 
+@runtime_checkable
 class RecordSource(Protocol):
     """What is trained on: a pure function of the record's number."""
 
@@ -97,7 +98,7 @@ def encode_record(
 
 @dataclasses.dataclass(frozen=True)
 class PackedWindow(grain.experimental.FlatMapTransform):
-    """Window number -> packed rows of the records `WINDOW * number` to `WINDOW * (number + 1)`.
+    """Window number -> packed rows of the records `window * number` to `window * (number + 1)`.
 
     Pure, so a position in the data is a window number and a row number. The rows come in an
     order drawn from the window's number: packing puts the longest examples first.
@@ -108,6 +109,7 @@ class PackedWindow(grain.experimental.FlatMapTransform):
     source_length: int
     target_length: int
     cuts: Cuts
+    window: int = WINDOW
 
     max_fan_out = WINDOW
 
@@ -121,7 +123,7 @@ class PackedWindow(grain.experimental.FlatMapTransform):
                 self.target_length,
                 self.cuts,
             )
-            for number in range(WINDOW * element, WINDOW * (element + 1))
+            for number in range(self.window * element, self.window * (element + 1))
         ]
         rows = pack(
             np.array([len(example["inputs"]) for example in examples]),

@@ -30,6 +30,8 @@ from irec_jax.tokens.text import (
 
 VOCABULARY_MULTIPLE = 128  # rows of the embedding; splits over any mesh and fills TPU lanes
 
+Ids = Sequence[int] | Int[np.ndarray, " length"]
+
 INDEX_ARRAYS, INDEX_SETTINGS = "index.npz", "index.json"
 
 
@@ -142,7 +144,7 @@ class TokenWriter:
         """The ids of `text`, without end-of-sequence; an atomic name is its item's token."""
         return self.codec.encode(text)
 
-    def decode(self, ids: Sequence[int]) -> str:
+    def decode(self, ids: Ids) -> str:
         """The text of `ids`; an item's token becomes its name, padding and EOS nothing.
 
         Tokens of the vocabulary's padding, which mean nothing, are left out too.
@@ -160,7 +162,7 @@ class TokenWriter:
         parts.append(self.codec.decode(run))
         return " ".join(part for part in parts if part)
 
-    def item_of(self, ids: Sequence[int]) -> int | None:
+    def item_of(self, ids: Ids) -> int | None:
         """The item whose legal sequence `ids` is, with or without EOS and what follows it."""
         core = [int(token) for token in ids]
         ends = [place for place, token in enumerate(core) if token in (EOS, PAD)]
