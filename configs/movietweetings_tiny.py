@@ -1,0 +1,34 @@
+"""Film recommendations from MovieTweetings 100k, small enough for a laptop.
+
+Prepare: irec data prepare movietweetings PATH --out data/movietweetings
+Command: irec tune configs/movietweetings_tiny.py && irec evaluate runs/movietweetings_tiny
+Device:  2 CPU cores
+"""
+
+from irec_jax.experiment import Experiment
+from irec_jax.instructions.tasks import InstructionsConfig, TaskName
+from irec_jax.log.dataset import DataConfig
+from irec_jax.model.config import T5Config
+from irec_jax.tokens.text import TokensConfig
+from irec_jax.training.loop import TrainConfig
+from irec_jax.training.optimizer import OptimizerConfig
+
+experiment = Experiment(
+    data=DataConfig(log="data/movietweetings"),
+    instructions=InstructionsConfig(
+        tasks=(TaskName.SEQUENTIAL_RECOMMENDATION,), domain="content", max_history=20
+    ),
+    tokens=TokensConfig(source_length=128, target_length=16),
+    model=T5Config(
+        width=64,
+        head_dim=16,
+        heads=4,
+        hidden=128,
+        encoder_layers=2,
+        decoder_layers=1,
+        dropout=0.2,
+        unroll_layers=True,
+    ),
+    optimizer=OptimizerConfig(kind="adamw", peak=2e-3, schedule="cosine", warmup=200),
+    train=TrainConfig(steps=2000, batch_size=64, checkpoint_every=1000),
+)

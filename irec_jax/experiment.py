@@ -1,0 +1,229 @@
+"""The config tree: one frozen dataclass a room, composed here, and what is made from it."""
+
+import dataclasses
+import difflib
+import importlib.util
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import tyro
+
+from irec_jax.decoding.beam import DecodeConfig
+from irec_jax.errors import InputError
+from irec_jax.evaluation.protocol import EvaluationConfig
+from irec_jax.files import replaced_file, write_text
+from irec_jax.instructions.render import Renderer
+from irec_jax.instructions.tasks import InstructionsConfig
+from irec_jax.log.dataset import DataConfig, load_log
+from irec_jax.log.events import BehaviorLog
+from irec_jax.log.split import Role, Split, split_log
+from irec_jax.model.config import T5Config
+from irec_jax.settings import from_json, to_json
+from irec_jax.tokens.items import TokenWriter, make_writer
+from irec_jax.tokens.text import TokensConfig
+from irec_jax.training.loop import TrainConfig
+from irec_jax.training.optimizer import OptimizerConfig
+from irec_jax.training.sharding import MeshConfig
+
+CONFIG_FILE = "config.json"
+CATALOG_FILE = "catalog.parquet"
+TOKENS_FOLDER = "tokens"
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """Everything that decides a run; the same experiment gives the same run.
+
+    Attributes:
+        data: The behavior log and how it is split.
+        instructions: Which tasks are asked, in which language and domain.
+        tokens: The tokenizer, the item index and the lengths of packed rows.
+        model: The T5 model; its `vocabulary` is set to what the tokens need.
+        mesh: How the devices are laid out.
+        optimizer: The optimizer and its schedule.
+        train: Steps, batch size, checkpoints.
+        decode: How answers are searched for.
+        evaluation: What is graded and how.
+        seed: The one source of all randomness.
+    """
+
+    data: DataConfig = DataConfig()
+    instructions: InstructionsConfig = InstructionsConfig()
+    tokens: TokensConfig = TokensConfig()
+    model: T5Config = T5Config()
+    mesh: MeshConfig = MeshConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    train: TrainConfig = TrainConfig()
+    decode: DecodeConfig = DecodeConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise InputError(f"{self.seed} is negative", where="seed", mend="Give 0 or more.")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Materials:
+    """What an experiment is made of, once its log is read.
+
+    Attributes:
+        experiment: With the model's vocabulary resolved.
+        log: The behavior log.
+        split: The log cut for the experiment's protocol.
+        writer: Text and items to token ids and back.
+        renderer: Training instructions by number.
+    """
+
+    experiment: Experiment
+    log: BehaviorLog
+    split: Split
+    writer: TokenWriter
+    renderer: Renderer
+
+
+def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
+    """Reads `experiment` from a Python file and sets leaves from the command line.
+
+    Args:
+        path: A file as in `configs/`.
+        overrides: Such as `["--train.steps", "2000"]`.
+
+    Raises:
+        InputError: If there is no such file, or it does not define an `Experiment`. An unknown
+            or impossible override ends the program with exit code 2, as tyro does.
+    """
+    if not path.is_file():
+        known = sorted(str(file) for file in Path("configs").glob("*.py"))
+        close = difflib.get_close_matches(str(path), known, n=1, cutoff=0.3)
+        mend = f"did you mean {close[0]}?" if close else "Give the path of a Python config file."
+        raise InputError("there is no such experiment file", where=str(path), mend=mend)
+    experiment = _run_config_file(path)
+    return tyro.cli(
+        tyro.conf.AvoidSubcommands[Experiment],
+        default=experiment,
+        args=list(overrides),
+        prog=f"irec COMMAND {path}",
+    )
+
+
+def _run_config_file(path: Path) -> Experiment:
+    specification = importlib.util.spec_from_file_location(path.stem, path)
+    if specification is None or specification.loader is None:
+        raise InputError("this is not a Python file", where=str(path))
+    module = importlib.util.module_from_spec(specification)
+    written_bytecode, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    try:
+        specification.loader.exec_module(module)
+    except InputError as error:
+        raise InputError(
+            error.what, where=f"{path}: {error.where}".rstrip(": "), mend=error.mend
+        ) from None
+    except (SyntaxError, NameError, TypeError, ImportError, AttributeError) as error:
+        raise InputError(f"{type(error).__name__}: {error}", where=str(path)) from error
+    finally:
+        sys.dont_write_bytecode = written_bytecode
+    experiment = getattr(module, "experiment", None)
+    if not isinstance(experiment, Experiment):
+        mend = "End the file with `experiment = Experiment(...)`."
+        raise InputError("it defines no `experiment`", where=str(path), mend=mend)
+    return experiment
+
+
+def prepare(experiment: Experiment, run: Path | None = None) -> Materials:
+    """Reads or simulates the log, splits it, and opens or trains the tokens.
+
+    Args:
+        experiment: The experiment.
+        run: A run whose `tokens/` are used if they are there, so that a tuned model always
+            meets the ids that it was tuned on.
+
+    Raises:
+        InputError: If the log, the tokenizer or the settings do not fit.
+    """
+    log = load_log(experiment.data, experiment.seed)
+    split = split_log(log, experiment.data, experiment.seed)
+    if run is not None and (run / TOKENS_FOLDER).is_dir():
+        writer = TokenWriter.load(run / TOKENS_FOLDER)
+    else:
+        writer = make_writer(split.catalog, training_texts(split), experiment.tokens)
+    renderer = Renderer.build(
+        split, experiment.instructions, names=writer.index.names, seed=experiment.seed
+    )
+    model = dataclasses.replace(experiment.model, vocabulary=writer.index.vocabulary)
+    resolved = dataclasses.replace(experiment, model=model)
+    return Materials(resolved, log, split, writer, renderer)
+
+
+def training_texts(split: Split) -> list[str]:
+    """What a tokenizer may learn from: titles, and queries typed before training events."""
+    queries = [
+        query
+        for query, role in zip(split.queries, split.roles, strict=True)
+        if query and role == Role.TRAIN
+    ]
+    return split.catalog["title"].to_list() + queries
+
+
+def save_run(run: Path, materials: Materials) -> None:
+    """Writes what a run needs besides its weights: config, catalog and tokens.
+
+    Raises:
+        InputError: If the run was started with another config, naming the first key that differs.
+    """
+    config = to_json(materials.experiment)
+    if (run / CONFIG_FILE).exists():
+        _refuse_other(run, fingerprint(load_run(run)), fingerprint(materials.experiment))
+    run.mkdir(parents=True, exist_ok=True)
+    if not (run / TOKENS_FOLDER).is_dir():
+        materials.writer.save(run / TOKENS_FOLDER)
+    if not (run / CATALOG_FILE).exists():
+        with replaced_file(run / CATALOG_FILE) as temporary:
+            materials.split.catalog.write_parquet(temporary)
+    write_text(run / CONFIG_FILE, json.dumps(config, indent=2) + "\n")
+
+
+def load_run(run: Path) -> Experiment:
+    """Reads the resolved experiment of a run.
+
+    Raises:
+        InputError: If the folder is no run, or its config does not fit this version.
+    """
+    path = run / CONFIG_FILE
+    if not path.is_file():
+        mend = "Give the folder that `irec tune` wrote."
+        raise InputError("the run has no config.json", where=str(run), mend=mend)
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"it is not JSON: {error}", where=str(path)) from error
+    return from_json(Experiment, data, where=str(path))
+
+
+def fingerprint(experiment: Experiment) -> dict:
+    """The part of the config that a checkpoint depends on; the rest may change on resume."""
+    config = to_json(experiment)
+    return {
+        key: config[key] for key in ("data", "instructions", "tokens", "model", "optimizer", "seed")
+    } | {"batch_size": config["train"]["batch_size"]}
+
+
+def _refuse_other(run: Path, old: dict, new: dict) -> None:
+    for key, value in _leaves(new).items():
+        before = _leaves(old).get(key)
+        if before != value:
+            raise InputError(
+                f"this run was started with {key} = {before!r}, not {value!r}",
+                where=str(run),
+                mend="Use the same config, or another --run folder.",
+            )
+
+
+def _leaves(tree: dict, prefix: str = "") -> dict:
+    flat = {}
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        flat.update(_leaves(value, f"{name}.") if isinstance(value, dict) else {name: value})
+    return flat
