@@ -11,13 +11,11 @@ from rich.table import Table
 from irec_jax.errors import InputError
 from irec_jax.files import write_text
 from irec_jax.log.describe import describe
-from irec_jax.log.events import COUNTED_CORE, BehaviorLog, refuse_foreign_folder
+from irec_jax.log.events import COUNTED_CORE, PICTURE_FILE, BehaviorLog, refuse_foreign_folder
 from irec_jax.log.picture import draw
 from irec_jax.log.readers.movietweetings import read_movietweetings
 from irec_jax.log.readers.table import TableConfig, read_table
 from irec_jax.log.simulate import SimulateConfig, World
-
-PICTURE_FILE = "description.svg"
 
 _SIZES = ("users", "items", "interactions")
 
@@ -62,6 +60,7 @@ class Prepare:
         """
         # Before reading: nobody should wait for a long read and then hear that --out is taken.
         refuse_foreign_folder(self.out, overwrite=self.overwrite)
+        self._refuse_to_replace_the_source()
         log = self._read()
         log.save(self.out, overwrite=self.overwrite)
         console = Console(highlight=False)
@@ -72,6 +71,14 @@ class Prepare:
                     f"columns of {kind} that were not used: {', '.join(names)}", markup=False
                 )
         console.print(f"written to {self.out}", markup=False, soft_wrap=True)
+
+    def _refuse_to_replace_the_source(self) -> None:
+        out = self.out.resolve()
+        for name in filter(None, (self.path, self.table.interactions, self.table.items)):
+            source = Path(name).resolve()
+            if out == source or out in source.parents:
+                what = f"the source {name} lies in it and would be lost"
+                raise InputError(what, where=f"--out {self.out}", mend="write to another folder")
 
     def _read(self) -> BehaviorLog:
         if self.seed < 0:

@@ -20,6 +20,8 @@ from irec_jax.log.kcore import count_core
 ITEMS_FILE = "items.parquet"
 INTERACTIONS_FILE = "interactions.parquet"
 MANIFEST_FILE = "manifest.json"
+PICTURE_FILE = "description.svg"
+OWN_FILES = {ITEMS_FILE, INTERACTIONS_FILE, MANIFEST_FILE, PICTURE_FILE}
 
 FORMAT = 1
 CREATED_BY = f"irec-jax {__version__}"
@@ -232,10 +234,12 @@ def refuse_foreign_folder(folder: Path, *, overwrite: bool = False) -> None:
     mend = "choose another folder, or give --overwrite to lose all that this one holds"
     if folder.exists() and not folder.is_dir():
         raise InputError("this is a file, not a folder", where=str(folder), mend=mend)
-    if overwrite or not folder.exists() or (folder / MANIFEST_FILE).is_file():
+    if overwrite or not folder.exists():
         return
-    if any(folder.iterdir()):
-        what = "the folder holds something that is not a behavior log"
+    names = {path.name for path in folder.iterdir()}
+    foreign = sorted(names - OWN_FILES) or sorted(names if MANIFEST_FILE not in names else [])
+    if foreign:
+        what = f"the folder holds something that is not a behavior log: {foreign[0]}"
         raise InputError(what, where=str(folder), mend=mend)
 
 

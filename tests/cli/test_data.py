@@ -73,6 +73,16 @@ def test_prepare_and_describe_a_table(tmp_path):
     assert elsewhere.is_file()
 
 
+def test_prepare_simulated_gives_the_same_bytes_twice(tmp_path):
+    small = ("--simulate.users", "40", "--simulate.items", "100")
+    for name in ("one", "two"):
+        answer = irec("data", "prepare", "simulated", "--out", tmp_path / name, *small)
+        assert answer.returncode == 0, answer.stderr
+    for file in (tmp_path / "one").iterdir():
+        assert file.read_bytes() == (tmp_path / "two" / file.name).read_bytes()
+    assert json.loads((tmp_path / "one" / "manifest.json").read_text())["counts"]["users"] == 40
+
+
 def test_prepare_movietweetings(tmp_path, shared):
     source = shared / "data" / "movietweetings-100k"
     answer = irec("data", "prepare", "movietweetings", source, "--out", tmp_path / "log")
@@ -136,6 +146,15 @@ def test_a_folder_of_something_else_is_not_replaced(tmp_path):
     assert "chapter.txt" not in os.listdir(out)
 
 
+def test_the_source_is_never_replaced(tmp_path):
+    source = write(tmp_path / "raw")
+    before = sorted(os.listdir(source))
+    for out in (source, tmp_path):
+        answer = irec("data", "prepare", "table", source, "--out", out, "--overwrite")
+        refused(answer, "would be lost", "write to another folder")
+    assert sorted(os.listdir(source)) == before
+
+
 def test_a_full_disk_leaves_the_old_log(tmp_path):
     source, out = write(tmp_path / "raw"), tmp_path / "log"
     words = ("data", "prepare", "table", source, "--out", out)
@@ -145,6 +164,21 @@ def test_a_full_disk_leaves_the_old_log(tmp_path):
     refused(irec(*words, limit=1_000), str(out), "what was there is unchanged")
     assert {file.name: file.read_bytes() for file in out.iterdir()} == before
     assert sorted(os.listdir(tmp_path)) == ["log", "raw"]
+
+
+def test_no_user_left_after_the_core_is_refused(tmp_path):
+    source = write(tmp_path / "raw")
+    answer = irec("data", "prepare", "table", source, "--out", tmp_path / "log")
+    assert answer.returncode == 0, answer.stderr
+    experiment = tmp_path / "lonely.py"
+    experiment.write_text(
+        "from irec_jax.experiment import Experiment\n"
+        "from irec_jax.log.dataset import DataConfig\n"
+        f"experiment = Experiment(data=DataConfig(log={str(tmp_path / 'log')!r}, core=6))\n"
+    )
+    answer = irec("instruct", experiment, "--out", tmp_path / "set")
+    refused(answer, "data.core: no user is left")
+    assert not (tmp_path / "set").exists()
 
 
 @pytest.mark.parametrize("name", ["prepare", "describe"])

@@ -163,6 +163,9 @@ def test_saving_replaces_a_log_and_nothing_else(tmp_path):
     assert (other / "chapter.txt").read_text() == "years of work"
     longer.save(other, overwrite=True)
     assert sorted(os.listdir(other)) == ["interactions.parquet", "items.parquet", "manifest.json"]
+    (folder / "notes.txt").write_text("not ours")
+    with pytest.raises(InputError, match=r"not a behavior log: notes\.txt"):
+        longer.save(folder)
     with pytest.raises(InputError, match="a file, not a folder"):
         longer.save(folder / "manifest.json", overwrite=True)
     assert sorted(os.listdir(tmp_path)) == ["log", "thesis"]
