@@ -17,6 +17,7 @@ from irec_jax.instructions.templates import HISTORY_SLOT, QUERY_SLOT, Template, 
 from irec_jax.log.split import Role, Split
 
 SEPARATOR = " ; "
+"""Between two item names; names that are one word each need only a space."""
 
 _ORDER_STREAM, _TEMPLATE_STREAM = 0, 1
 _KEPT_ORDERS = 2
@@ -30,11 +31,13 @@ class Wording:
         config: Language, domain and length of the history.
         names: `[items]` how each item number is written, cleaned.
         templates: The templates of every scenario that the pack words.
+        separator: What stands between two item names.
     """
 
     config: InstructionsConfig
     names: tuple[str, ...]
     templates: dict[Scenario, tuple[Template, ...]]
+    separator: str = SEPARATOR
 
     @classmethod
     def build(cls, config: InstructionsConfig, names: Sequence[str]) -> "Wording":
@@ -53,7 +56,7 @@ class Wording:
         pack = load_pack(config.language, config.domain)
         scenarios = dict.fromkeys(s for t in pack.templates for s in t.scenarios)
         templates = {scenario: pack.of(scenario) for scenario in scenarios}
-        return cls(config, cleaned, templates)
+        return cls(config, cleaned, templates, SEPARATOR if _any_phrase(cleaned) else " ")
 
     def templates_of(self, scenario: Scenario) -> tuple[Template, ...]:
         """Returns the templates of a scenario, the one for serving first.
@@ -93,7 +96,7 @@ class Wording:
         history = request.history[-self.config.max_history :]
         query = clean(request.instruction)
         self._check(templates[number], history, query)
-        return templates[number].fill(SEPARATOR.join([self.names[i] for i in history]), query)
+        return templates[number].fill(self.separator.join([self.names[i] for i in history]), query)
 
     def _check(self, template: Template, history: tuple[int, ...], query: str) -> None:
         for slot, value in ((HISTORY_SLOT, history), (QUERY_SLOT, query)):
@@ -128,6 +131,7 @@ class Renderer:
         example_scenario: `[examples]` int8, a number in `scenarios`.
         example_position: `[examples]` int64, the position of the target.
         starts: `[events]` int64, the first position of the same user.
+        ends: `[events]` int64, behind the last position that an answer may reach.
         users: `[events]` int64, the log's user number.
         items: `[events]` int32 item numbers.
         queries: `[events]` cleaned, "" where no listed task reads one.
@@ -140,6 +144,7 @@ class Renderer:
     example_scenario: Int[np.ndarray, " examples"]
     example_position: Int[np.ndarray, " examples"]
     starts: Int[np.ndarray, " events"]
+    ends: Int[np.ndarray, " events"]
     users: Int[np.ndarray, " events"]
     items: Int[np.ndarray, " events"]
     queries: list[str]
@@ -172,6 +177,12 @@ class Renderer:
                 f"{len(names)} names for {len(split.catalog)} items", where="item index"
             )
         wording = Wording.build(config, names)
+        if config.answer_items > 1 and wording.separator == SEPARATOR:
+            raise InputError(
+                f"an answer of {config.answer_items} items needs items that are one token each",
+                where="instructions.answer_items",
+                mend="set it to 1, or tokens.index to atomic.",
+            )
         scenarios: list[Scenario] = []
         parts: list[tuple[np.ndarray, np.ndarray]] = []
         for name in config.tasks:
@@ -190,6 +201,7 @@ class Renderer:
             example_scenario=np.concatenate([numbers for numbers, _ in parts]),
             example_position=np.concatenate([positions for _, positions in parts]),
             starts=np.repeat(split.offsets[:-1], events),
+            ends=_ends(split, role),
             users=np.repeat(split.users, events),
             items=split.items,
             queries=[clean(q) if needs_query else "" for q in split.queries],
@@ -213,7 +225,8 @@ class Renderer:
     def fingerprint(self) -> str:
         """Returns the SHA-256 of all that the records are made from, the settings apart."""
         digest = hashlib.sha256()
-        for array in (self.example_scenario, self.example_position, self.starts, self.users):
+        numbers = (self.example_scenario, self.example_position, self.starts, self.ends, self.users)
+        for array in numbers:
             digest.update(np.ascontiguousarray(array, dtype="<i8").tobytes())
         digest.update(np.ascontiguousarray(self.items, dtype="<i8").tobytes())
         for texts in (self.wording.names, self.queries, [s.code for s in self.scenarios]):
@@ -233,20 +246,20 @@ class Renderer:
         templates = self.wording.templates[scenario]
         draw = derive_key(self.seed, _TEMPLATE_STREAM, number)
         template = templates[draw % len(templates)]
-        names, target = self.wording.names, self.items.item(position)
         history = ""
         if HISTORY_SLOT in template.slots:
             start = max(self.starts.item(position), position - self.wording.config.max_history)
-            history = SEPARATOR.join([names[i] for i in self.items[start:position].tolist()])
+            history = self._written(start, position)
+        answers = 1 if QUERY_SLOT in template.slots else self.wording.config.answer_items
         return Instruction(
             inputs=template.fill(history, self.queries[position]),
-            targets=names[target],
+            targets=self._written(position, min(position + answers, self.ends.item(position))),
             scenario=scenario.code,
             strategy="plain",
             template=template.name,
             language=self.wording.config.language,
             user=self.users.item(position),
-            target_item=target,
+            target_item=self.items.item(position),
             candidates=(),
             split=self.role.name.lower(),
             seed=self.seed,
@@ -255,6 +268,10 @@ class Renderer:
     def prompt(self, request: Request, template: int | None = None) -> str:
         """Writes a request as the model's input: see `Wording.prompt`."""
         return self.wording.prompt(request, template)
+
+    def _written(self, start: int, end: int) -> str:
+        names = self.wording.names
+        return self.wording.separator.join([names[i] for i in self.items[start:end].tolist()])
 
     def _shows_history(self, scenario: Scenario) -> bool:
         return HISTORY_SLOT in self.wording.templates_of(scenario)[0].slots
@@ -268,6 +285,19 @@ class Renderer:
                 self._orders.pop(next(iter(self._orders)), None)
             self._orders[turn] = order
         return order
+
+
+def _any_phrase(names: tuple[str, ...]) -> bool:
+    return any(" " in name for name in names)
+
+
+def _ends(split: Split, role: Role) -> Int[np.ndarray, " events"]:
+    """Returns, for each event, the position behind the run of its user's events with `role`."""
+    stops = np.zeros(len(split.items) + 1, dtype=bool)
+    stops[split.offsets] = True
+    stops[:-1] |= split.roles != role.value
+    places = np.where(stops, np.arange(len(stops)), len(stops))
+    return np.minimum.accumulate(places[::-1])[::-1][1:]
 
 
 def _scenario_numbers(

@@ -128,7 +128,7 @@ def write_instruction_set(renderer: Renderer, folder: Path, records: int) -> Sto
     with replaced_folder(folder) as temporary:
         contents = _write_shards(renderer, temporary, records)
         template = tfds.core.ShardedFileTemplate(
-            data_dir=tfds.core.as_path(temporary),
+            data_dir=tfds.core.Path(temporary),
             dataset_name=NAME,
             split=split,
             filetype_suffix="array_record",

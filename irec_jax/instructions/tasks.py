@@ -36,12 +36,17 @@ class InstructionsConfig:
         language: The template pack.
         domain: The pack's nouns and verbs.
         max_history: How many of the last items of a history are written into a prompt.
+        answer_items: How many of the next items a training answer of sequential recommendation
+            lists. More than 1 teaches more from one reading of a prompt (the first is the answer,
+            the others follow it, each given those before); needs the atomic index. Queries are
+            always answered by one item.
     """
 
     tasks: tuple[TaskName, ...] = tuple(TaskName)
     language: Language = "en"
     domain: Domain = "shop"
     max_history: int = 20
+    answer_items: int = 1
 
     def __post_init__(self) -> None:
         if not self.tasks:
@@ -56,8 +61,11 @@ class InstructionsConfig:
                 raise InputError(
                     f"'{value}'; {nearest(str(value), allowed)}", where=f"instructions.{key}"
                 )
-        if self.max_history < 1:
-            raise InputError(f"{self.max_history} is less than 1", where="instructions.max_history")
+        for key in ("max_history", "answer_items"):
+            if getattr(self, key) < 1:
+                raise InputError(
+                    f"{getattr(self, key)} is less than 1", where=f"instructions.{key}"
+                )
 
 
 @dataclasses.dataclass(frozen=True)
