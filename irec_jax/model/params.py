@@ -35,8 +35,9 @@ def abstract(config: T5Config) -> Params:
 def initialize(config: T5Config, key: Key[Array, ""]) -> Params:
     """Random parameters as T5 starts from, float32; may be jitted, so that they are born sharded.
 
-    Embedding and untied head have deviation 1, the query (width * head_dim) ** -0.5, other
-    products (input size) ** -0.5, position biases width ** -0.5, norms are 1 (Mesh TensorFlow).
+    The embedding has deviation 1, the query (width * head_dim) ** -0.5, other products and the
+    untied head (input size) ** -0.5, position biases width ** -0.5, norms are 1 (Mesh TensorFlow,
+    T5X).
     """
     return nnx.to_pure_dict(nnx.split(T5(config, nnx.Rngs(params=key)))[1])
 

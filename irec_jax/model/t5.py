@@ -99,7 +99,9 @@ class T5(nnx.Module):
         self.encoder = Stack(EncoderLayer, config, rngs)
         self.decoder = Stack(DecoderLayer, config, rngs)
         shape = (config.width, config.vocabulary)
-        self.head = None if config.tied_head else normal(rngs, shape, 1.0)
+        # As T5X starts it. Deviation 1, as Hugging Face has it, makes first logits of deviation
+        # width ** 0.5, and hundreds of steps go by before the loss is that of guessing.
+        self.head = None if config.tied_head else normal(rngs, shape, config.width**-0.5)
 
     def encode(
         self,
