@@ -12,6 +12,7 @@ from jaxtyping import Int
 from irec_jax.batches.batch import Batch
 from irec_jax.batches.packing import pack
 from irec_jax.instructions.forms import Instruction
+from irec_jax.instructions.hashing import derive_key, permutation
 from irec_jax.tokens.items import TokenWriter
 from irec_jax.tokens.text import EOS
 
@@ -131,7 +132,7 @@ class PackedWindow(grain.experimental.FlatMapTransform):
             self.source_length,
             self.target_length,
         )
-        order = np.random.default_rng(element).permutation(len(rows))
+        order = permutation(derive_key(element), len(rows))
         return [self._row([examples[number] for number in rows[place]]) for place in order]
 
     def _row(self, examples: list[Example]) -> Example:
