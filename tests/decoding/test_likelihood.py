@@ -28,7 +28,7 @@ STRUCTURE = parameters.structure(CONFIG)
 
 @pytest.fixture(scope="module")
 def params():
-    return parameters.initialize(CONFIG, jax.random.key(0))
+    return jax.jit(parameters.initialize, static_argnums=0)(CONFIG, jax.random.key(0))
 
 
 @pytest.fixture(scope="module", params=["title", "atomic"])
@@ -80,10 +80,11 @@ def test_the_catalog_scores_as_teacher_forcing_says(params, index, chunk):
     np.testing.assert_allclose(scores, truth_of(params, prompts, index), atol=1e-4)
 
 
-def test_padding_a_prompt_changes_nothing(params, index):
-    prompts = random_prompts(2, 3)
+def test_padding_a_prompt_changes_nothing(params, make_index):
+    index = make_index(11, ITEMS, "title", CONFIG.vocabulary)
+    prompts = random_prompts(2, 6)
     longer = Prompts(*(np.pad(array, ((0, 0), (0, 9))) for array in prompts))
-    catalog = catalog_sequences(index.offsets, index.tokens, 16)
+    catalog = catalog_sequences(index.offsets, index.tokens, 7)
     np.testing.assert_allclose(
         catalog_scores(STRUCTURE, params, prompts, catalog),
         catalog_scores(STRUCTURE, params, longer, catalog),
@@ -97,7 +98,7 @@ def test_for_200_requests_a_full_beam_ranks_as_brute_force(params, index, assert
     allowed = rng.random((100, ITEMS)) < rng.choice([0.05, 0.4, 1.0], (100, 1))
     truth = truth_of(params, prompts, index)
     trie = legal_sequences(index.trie)
-    items, scores = beam_search(STRUCTURE, params, trie, prompts, allowed, beams=ITEMS)
+    items, scores = beam_search(STRUCTURE, params, trie, prompts, allowed, beams=ITEMS + 3)
     for row in range(100):
         found, best = np.asarray(items[row]), np.asarray(scores[row])
         assert_is_best(found, best, truth[row], allowed[row], exact=True)
@@ -121,13 +122,11 @@ def test_a_narrow_beam_returns_legal_distinct_items(params, index, assert_is_bes
         assert_is_best(found, best, truth[row], allowed[row], exact)
 
 
-def test_without_a_mask_every_item_is_allowed(params, index):
+def test_without_a_mask_every_item_is_allowed(params, make_index):
+    index = make_index(11, ITEMS, "atomic", CONFIG.vocabulary)
     prompts = random_prompts(5, 2)
-    trie = legal_sequences(index.trie)
-    items, scores = beam_search(STRUCTURE, params, trie, prompts, beams=ITEMS + 3)
-    assert np.sort(items[:, :ITEMS], axis=1).tolist() == [list(range(ITEMS))] * 2
-    assert (np.asarray(items)[:, ITEMS:] == -1).all()
-    assert np.isneginf(scores[:, ITEMS:]).all()
+    items, _ = beam_search(STRUCTURE, params, legal_sequences(index.trie), prompts, beams=ITEMS)
+    assert np.sort(items, axis=1).tolist() == [list(range(ITEMS))] * 2
 
 
 def test_chunks_shrink_with_the_vocabulary_and_never_vanish():

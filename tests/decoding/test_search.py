@@ -14,7 +14,7 @@ from irec_jax.decoding.legal import legal_sequences
 from irec_jax.errors import InputError
 from irec_jax.settings import from_json
 
-VOCABULARY, STATES, REQUESTS = 96, 101, 5
+VOCABULARY, STATES, REQUESTS = 96, 101, 20
 TABLE = np.random.default_rng(0).normal(0, 2, (STATES, VOCABULARY)).astype(np.float32)
 
 
@@ -48,7 +48,7 @@ def true_scores(starts, sequences):
     return scores
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(
     seed=st.integers(0, 10**6),
     items=st.integers(1, 40),

@@ -1,0 +1,149 @@
+"""`irec recommend` on a run of random weights, through the real command line."""
+
+import dataclasses
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from irec_jax.cli.main import main
+from irec_jax.experiment import Experiment, Materials, prepare, save_run
+from irec_jax.log.dataset import DataConfig
+from irec_jax.log.simulate import SimulateConfig
+from irec_jax.model.config import T5Config
+from irec_jax.model.params import initialize
+from irec_jax.tokens.text import TokensConfig
+from irec_jax.training.checkpoint import Checkpoints, TrainState, model_fingerprint
+
+MODEL = T5Config(width=16, head_dim=8, heads=2, hidden=32, encoder_layers=1, decoder_layers=1)
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> tuple[Path, Materials]:
+    """A run folder, and what it was made from."""
+    run = tmp_path_factory.mktemp("runs") / "shop"
+    materials = prepare(
+        Experiment(
+            data=DataConfig(simulate=SimulateConfig(users=60, items=100), core=1),
+            tokens=TokensConfig(vocabulary=600),
+            model=MODEL,
+        )
+    )
+    save_run(run, materials)
+    model = materials.experiment.model
+    params = jax.jit(initialize, static_argnums=0)(model, jax.random.key(0))
+    checkpoints = Checkpoints(run, {"model": model_fingerprint(model)})
+    checkpoints.save(1, TrainState(jnp.asarray(1), params, {"count": jnp.zeros(())}), {})
+    checkpoints.close()
+    return run, materials
+
+
+def items_in(printed: str) -> list[str]:
+    """The second column of the printed table."""
+    return re.findall(r"^│ \d+ +│ (\S+)", printed, flags=re.MULTILINE)
+
+
+@pytest.fixture(autouse=True)
+def wide_terminal(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+def test_it_prints_as_many_new_items_as_were_asked_for(made, capsys):
+    run, materials = made
+    catalog = materials.split.catalog
+    first, second = catalog["item"][0], catalog["title"][1]
+    words = ["recommend", str(run), "--history", first, second, "--instruction", "a gift"]
+    assert main([*words, "-k", "4"]) == 0
+    printed = capsys.readouterr().out
+    items = items_in(printed)
+    assert len(items) == len(set(items)) == 4
+    assert set(items) <= set(catalog["item"][2:])
+    titles = dict(zip(catalog["item"], catalog["title"], strict=True))
+    assert all(titles[item] in printed for item in items)
+
+
+def test_a_condition_and_an_explanation(made, capsys):
+    run, materials = made
+    catalog = materials.split.catalog
+    limit = catalog["price"].median()
+    cheap = set(catalog.filter(catalog["price"] < limit)["item"])
+    words = ["--instruction", "something [nice] for rain", "--where", f"price < {limit}"]
+    assert main(["recommend", str(run), *words, "--k", "99", "--explain"]) == 0
+    printed = capsys.readouterr().out
+    titles = catalog.filter(catalog["price"] < limit)["title"]
+    assert len(items_in(printed)) == titles.n_unique()
+    assert set(items_in(printed)) <= cheap
+    assert "something [nice] for rain" in printed
+    assert (
+        f"{len(cheap)} items could be returned, {catalog.height - len(cheap)} could not" in printed
+    )
+    shares = [float(share) for share in re.findall(r"│ +(\d+\.\d)% ", printed)]
+    assert sum(shares) == pytest.approx(100, abs=3), "twins by title are left out"
+
+
+def test_a_user_of_the_log_is_asked_for_by_number(made, capsys):
+    run, materials = made
+    split = materials.split
+    assert main(["recommend", str(run), "--user", str(split.users[3]), "-k", "5"]) == 0
+    had = split.catalog["item"][split.items[split.offsets[3] : split.offsets[4]]]
+    items = items_in(capsys.readouterr().out)
+    assert len(items) == 5
+    assert not set(items) & set(had)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--history", "no such thing at all"], "no item with the id or title"),
+        (["--where", "prize < 3", "--instruction", "x"], 'unable to find column "prize"'),
+        (["--user", "999999999"], "no user 999999999"),
+        ([], "neither a history nor an instruction"),
+        (["--instruction", "x", "-k", "0"], "0 recommendations"),
+    ],
+)
+def test_wrong_words_end_with_2_and_one_message(made, capsys, words, message):
+    assert main(["recommend", str(made[0]), *words]) == 2
+    told = capsys.readouterr()
+    assert message in told.err
+    assert "To mend it" in told.err
+    assert not told.out
+
+
+def test_a_run_that_lacks_a_file_names_it(made, tmp_path, capsys):
+    assert main(["recommend", str(tmp_path / "none"), "--instruction", "x"]) == 2
+    assert "no such run folder" in capsys.readouterr().err
+    copy = tmp_path / "copy"
+    shutil.copytree(made[0], copy)
+    shutil.rmtree(copy / "checkpoints")
+    assert main(["recommend", str(copy), "--instruction", "x"]) == 2
+    assert "no checkpoint" in capsys.readouterr().err
+
+
+def test_help_has_an_example():
+    command = [sys.executable, "-m", "irec_jax.cli.main", "recommend", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0
+    assert "irec recommend runs/shop --history" in done.stdout
+    assert done.stderr == ""
+
+
+def test_the_run_alone_is_enough(made, tmp_path, capsys):
+    run, materials = made
+    gone = dataclasses.replace(materials.experiment.data, log=str(tmp_path / "gone"))
+    moved = tmp_path / "moved"
+    shutil.copytree(run, moved)
+    (moved / "config.json").unlink()
+    moved_materials = dataclasses.replace(
+        materials, experiment=dataclasses.replace(materials.experiment, data=gone)
+    )
+    save_run(moved, moved_materials)
+    assert main(["recommend", str(moved), "--instruction", "a gift", "-k", "3"]) == 0
+    assert len(items_in(capsys.readouterr().out)) == 3
+    assert main(["recommend", str(moved), "--user", "0"]) == 2
+    assert "gone" in capsys.readouterr().err
