@@ -11,9 +11,7 @@ from irec_jax.log.domain import DomainData
 TITLE_FORMS = 2
 """How many of the surface forms of a word may stand in a title."""
 
-_SMALL_WORDS = frozenset(
-    ["a", "an", "and", "as", "at", "by", "for", "from", "in", "of", "on", "or", "to", "with"]
-)
+_SMALL_WORDS = frozenset(["a", "about", "an", "and", "by", "for", "from", "in", "of", "on", "with"])
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -81,7 +79,7 @@ def build_catalog(domain: DomainData, items: int, seed: int) -> Catalog:
     brands = _draw_brands(rng, departments, domain)
     forms = rng.integers(TITLE_FORMS, size=(items, len(domain.slots) + 1))
     rank = rng.permutation(items) + 1
-    log_popularity = -np.log(rank + items / 50)
+    log_popularity = -1.3 * np.log(rank + items / 50)
     titles = _write_titles(rng, domain, categories=categories, brands=brands, parts=(values, forms))
     return Catalog(
         domain=domain,

@@ -21,18 +21,18 @@ RECENT = (1.0, 0.5, 0.25)
 
 _YEAR = 365.25 * DAY
 
-CATEGORY_FOLLOWS = 2.0
+CATEGORY_FOLLOWS = 1.8
 """Nats for a category that goes well after the last one."""
 
-VALUE_FOLLOWS = 1.0
+VALUE_FOLLOWS = 0.9
 """Nats for the attribute value that follows that of the last item."""
 
-BRAND_FOLLOWS = 0.5
+BRAND_FOLLOWS = 0.45
 """Nats for the brand of the last item."""
 
-_LIKED_CATEGORIES = (1.2, 1.0, 0.9)
-_LIKED_BRANDS = (0.7, 0.6)
-_LIKED_VALUES = (2.3,)
+_LIKED_CATEGORIES = (1.35, 1.2, 1.0)
+_LIKED_BRANDS = (0.6, 0.5)
+_LIKED_VALUES = (2.1,)
 _SPREAD = 12.0  # shape of the gamma distribution of a liking around its mean
 
 
