@@ -1,0 +1,140 @@
+"""`irec evaluate`: grades a run beside the baselines and writes the report."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Literal
+
+import polars as pl
+import tyro
+from rich.console import Console
+
+from irec_jax.baselines.ceiling import ceiling
+from irec_jax.baselines.markov import markov
+from irec_jax.baselines.popularity import popularity
+from irec_jax.errors import InputError
+from irec_jax.evaluation.figures import Report
+from irec_jax.evaluation.protocol import EvaluationConfig
+from irec_jax.evaluation.report import evaluate, save_report
+from irec_jax.evaluation.table import differences_table, report_tables
+from irec_jax.experiment import CATALOG_FILE, load_run, prepare
+from irec_jax.instructions.forms import Ranker
+from irec_jax.instructions.tasks import TaskName, task_named
+from irec_jax.log.events import BehaviorLog, TimeUnit
+from irec_jax.log.simulate import SimulateConfig, World
+from irec_jax.log.split import Split, SplitProtocol
+from irec_jax.recommendation.recommender import Recommender
+
+TUNED = "tuned model"
+BEST = "best possible"
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluate:
+    """Ranks the whole catalog for every test request of a run and writes a report.
+
+    The rows are chance, the baselines, the tuned model and, for a simulated log, the best that
+    is possible. It writes report.json, index.html and ranks.parquet. Example:
+
+      irec evaluate runs/movies --max-requests 2000
+
+    Attributes:
+        folder: The folder that `irec tune` wrote.
+        protocol: The protocol that the run must have been tuned under, as a check.
+        role: Whose targets; `test` unless the run's config says otherwise.
+        tasks: Only these tasks; those that the run was tuned on unless its config says otherwise.
+        max_requests: A random sample of so many requests a task; 0 = all of them.
+    """
+
+    folder: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
+    protocol: SplitProtocol | None = None
+    role: Literal["validation", "test"] | None = None
+    tasks: tuple[TaskName, ...] | None = None
+    max_requests: int | None = None
+
+    def run(self) -> None:
+        """Grades the run, prints the tables, and says where the report lies."""
+        experiment = load_run(self.folder)
+        if self.protocol not in (None, experiment.data.protocol):
+            raise InputError(
+                f"the run was tuned under {experiment.data.protocol.value}, so it may have seen "
+                f"the targets of {self.protocol.value}",
+                where="protocol",
+                mend=f"Tune another run with --data.protocol {self.protocol.value}.",
+            )
+        given = {"role": self.role, "tasks": self.tasks, "max_requests": self.max_requests}
+        changes = {name: value for name, value in given.items() if value is not None}
+        config = dataclasses.replace(experiment.evaluation, **changes)
+        show(evaluate_run(self.folder, config), self.folder)
+
+
+def evaluate_run(run: Path, config: EvaluationConfig | None = None) -> Report:
+    """Grades a run beside the baselines and writes the report into it.
+
+    Args:
+        run: The folder that `irec tune` wrote.
+        config: Other settings than the run's own.
+
+    Raises:
+        InputError: If the run lacks a file, or its log has changed since it was tuned.
+    """
+    experiment = load_run(run)
+    tuned = Recommender.load(run).rank
+    materials = prepare(experiment, run)
+    _refuse_other_catalog(run, materials.split)
+    settings = config or experiment.evaluation
+    if not settings.tasks:
+        tuned_on = tuple(dict.fromkeys(experiment.instructions.tasks))
+        settings = dataclasses.replace(settings, tasks=tuned_on)
+    report = grade(tuned, materials.log, materials.split, settings, experiment.seed)
+    save_report(report, run)
+    return report
+
+
+def grade(
+    tuned: Ranker, log: BehaviorLog, split: Split, config: EvaluationConfig, seed: int
+) -> Report:
+    """Grades a ranker beside every baseline that the log allows.
+
+    Recent popularity needs real times, and the best possible ranking a simulated log.
+
+    Args:
+        tuned: What is graded.
+        log: Where the split comes from.
+        split: Whose targets are asked for.
+        config: Which tasks and requests.
+        seed: Of the sample and the bootstrap.
+    """
+    rankers: dict[str, Ranker] = {"popularity": popularity(split)}
+    if log.manifest.time_unit is TimeUnit.SECONDS:
+        rankers["recent popularity"] = popularity(split, last_days=config.recent_days)
+    rankers |= {"markov": markov(split), TUNED: tuned}
+    if log.manifest.source == "simulated":
+        world = World.build(SimulateConfig(**log.manifest.settings["simulate"]))
+        rankers[BEST] = ceiling(world, split)
+    return evaluate(rankers, split, [task_named(name) for name in config.tasks], config, seed)
+
+
+def show(report: Report, run: Path) -> None:
+    """Prints the tables of a report and where `save_report` wrote it."""
+    console = Console()
+    for task in report.tasks:
+        if not task.rows:
+            console.print(f"{task.task.replace('_', ' ')}: no request in this log")
+        for table in report_tables(task, console.width):
+            console.print(table)
+        if task.rows:
+            console.print(differences_table(task, TUNED))
+    folder = run / "reports" / report.name
+    console.print(f"report: {folder / 'report.json'}", soft_wrap=True, highlight=False)
+    console.print(f"page:   {folder / 'index.html'}", soft_wrap=True, highlight=False)
+
+
+def _refuse_other_catalog(run: Path, split: Split) -> None:
+    tuned_on = pl.read_parquet(run / CATALOG_FILE, columns=["item"])["item"]
+    if not tuned_on.equals(split.catalog["item"]):
+        raise InputError(
+            f"the log now gives another catalog ({split.num_items} items) than the run was "
+            f"tuned on ({len(tuned_on)} items)",
+            where=str(run),
+            mend="Bring the log back as it was, or tune the run again.",
+        )

@@ -1,0 +1,123 @@
+"""`irec evaluate` on a run with random weights, through the real command line."""
+
+import json
+import shutil
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import polars as pl
+import pytest
+
+from irec_jax.cli.evaluate import BEST, TUNED, evaluate_run
+from irec_jax.cli.main import main
+from irec_jax.evaluation.protocol import EvaluationConfig
+from irec_jax.experiment import load_experiment, prepare, save_run
+from irec_jax.model.params import initialize
+from irec_jax.training.checkpoint import Checkpoints, TrainState, model_fingerprint
+
+EXPERIMENT = """
+from irec_jax.experiment import Experiment
+from irec_jax.evaluation.protocol import EvaluationConfig
+from irec_jax.instructions.tasks import InstructionsConfig
+from irec_jax.log.dataset import DataConfig
+from irec_jax.log.simulate import SimulateConfig
+from irec_jax.model.config import T5Config
+from irec_jax.tokens.text import TokensConfig
+
+experiment = Experiment(
+    data=DataConfig(simulate=SimulateConfig(users=200, items=100)),
+    instructions=InstructionsConfig(max_history=4),
+    tokens=TokensConfig(vocabulary=600, source_length=128, target_length=24),
+    model=T5Config(width=32, hidden=64, heads=2, head_dim=16, encoder_layers=1, decoder_layers=1),
+    evaluation=EvaluationConfig(max_requests=30, resamples=100),
+)
+"""
+ROWS = ["chance", "popularity", "recent popularity", "markov", TUNED, BEST]
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory) -> Path:
+    """A whole run, saved before its first step."""
+    folder = tmp_path_factory.mktemp("runs")
+    run = folder / "small"
+    (folder / "small.py").write_text(EXPERIMENT)
+    materials = prepare(load_experiment(folder / "small.py"), run)
+    save_run(run, materials)
+    model = materials.experiment.model
+    state = TrainState(jnp.int32(1), initialize(model, jax.random.key(0)), {"none": jnp.zeros(1)})
+    checkpoints = Checkpoints(run, {"model": model_fingerprint(model)})
+    checkpoints.save(1, state, {})
+    checkpoints.close()
+    return run
+
+
+def test_it_prints_every_row_and_says_where_the_report_lies(tuned, capsys):
+    assert main(["evaluate", str(tuned)]) == 0
+    printed = capsys.readouterr().out
+    for name in ROWS:
+        assert name in printed
+    for task in ("sequential recommendation", "product search", "personalized search"):
+        assert task in printed
+    folder = tuned / "reports" / "leave_one_out"
+    assert f"report: {folder / 'report.json'}" in printed
+    assert f"page:   {folder / 'index.html'}" in printed
+    data = json.loads((folder / "report.json").read_text())
+    assert [task["requests"]["all"] for task in data["tasks"]] == [30, 30, 30]
+    for task in data["tasks"]:
+        assert [row["ranker"] for row in task["rows"] if row["group"] == "all"] == ROWS
+    ranks = pl.read_parquet(folder / "ranks.parquet")
+    assert ranks.height == 3 * 30 * (len(ROWS) - 1)
+
+
+def test_options_replace_the_runs_settings(tuned, capsys):
+    words = ["--role", "validation", "--tasks", "SEQUENTIAL_RECOMMENDATION", "--max-requests", "9"]
+    assert main(["evaluate", str(tuned), "--protocol", "LEAVE_ONE_OUT", *words]) == 0
+    assert "product search" not in capsys.readouterr().out
+    folder = tuned / "reports" / "leave_one_out_validation"
+    data = json.loads((folder / "report.json").read_text())
+    assert data["tasks"][0]["requests"] == {"all": 9}
+
+
+def test_the_same_run_gives_the_same_report(tuned):
+    config = EvaluationConfig(max_requests=12, resamples=100)
+    first, second = evaluate_run(tuned, config), evaluate_run(tuned, config)
+    assert first.to_json() == second.to_json()
+    assert first.ranks.equals(second.ranks)
+
+
+def test_another_protocol_would_leak(tuned, capsys):
+    assert main(["evaluate", str(tuned), "--protocol", "TEMPORAL"]) == 2
+    assert "tuned under leave_one_out" in capsys.readouterr().err
+
+
+def test_no_run(tmp_path, capsys):
+    assert main(["evaluate", str(tmp_path / "none")]) == 2
+    assert "config.json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("missing", ["catalog.parquet", "tokens", "checkpoints"])
+def test_a_run_that_lacks_a_piece(tuned, tmp_path, capsys, missing):
+    copy = tmp_path / "copy"
+    shutil.copytree(tuned, copy, ignore=shutil.ignore_patterns("reports"))
+    path = copy / missing
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    assert main(["evaluate", str(copy), "--max-requests", "3"]) == 2
+    assert missing in capsys.readouterr().err
+    assert not (copy / "reports").exists()
+
+
+def test_a_log_that_changed_is_refused(tuned, tmp_path, capsys):
+    copy = tmp_path / "copy"
+    shutil.copytree(tuned, copy)
+    catalog = pl.read_parquet(copy / "catalog.parquet")
+    catalog.reverse().write_parquet(copy / "catalog.parquet")
+    assert main(["evaluate", str(copy), "--max-requests", "3"]) == 2
+    assert "another catalog" in capsys.readouterr().err
+
+
+def test_help_has_an_example(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["evaluate", "--help"])
+    assert ended.value.code == 0
+    assert "irec evaluate runs/movies --max-requests 2000" in capsys.readouterr().out
