@@ -46,9 +46,9 @@ class Evaluate:
     """
 
     folder: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
-    protocol: SplitProtocol | None = None
+    protocol: tyro.conf.EnumChoicesFromValues[SplitProtocol | None] = None
     role: Literal["validation", "test"] | None = None
-    tasks: tuple[TaskName, ...] | None = None
+    tasks: tyro.conf.EnumChoicesFromValues[tuple[TaskName, ...]] = ()
     max_requests: int | None = None
 
     def run(self) -> None:
@@ -62,7 +62,7 @@ class Evaluate:
                 mend=f"Tune another run with --data.protocol {self.protocol.value}.",
             )
         given = {"role": self.role, "tasks": self.tasks, "max_requests": self.max_requests}
-        changes = {name: value for name, value in given.items() if value is not None}
+        changes = {name: value for name, value in given.items() if value not in (None, ())}
         config = dataclasses.replace(experiment.evaluation, **changes)
         show(evaluate_run(self.folder, config), self.folder)
 

@@ -71,8 +71,8 @@ def test_it_prints_every_row_and_says_where_the_report_lies(tuned, capsys):
 
 
 def test_options_replace_the_runs_settings(tuned, capsys):
-    words = ["--role", "validation", "--tasks", "SEQUENTIAL_RECOMMENDATION", "--max-requests", "9"]
-    assert main(["evaluate", str(tuned), "--protocol", "LEAVE_ONE_OUT", *words]) == 0
+    words = ["--role", "validation", "--tasks", "sequential_recommendation", "--max-requests", "9"]
+    assert main(["evaluate", str(tuned), "--protocol", "leave_one_out", *words]) == 0
     assert "product search" not in capsys.readouterr().out
     folder = tuned / "reports" / "leave_one_out_validation"
     data = json.loads((folder / "report.json").read_text())
@@ -87,7 +87,7 @@ def test_the_same_run_gives_the_same_report(tuned):
 
 
 def test_another_protocol_would_leak(tuned, capsys):
-    assert main(["evaluate", str(tuned), "--protocol", "TEMPORAL"]) == 2
+    assert main(["evaluate", str(tuned), "--protocol", "temporal"]) == 2
     assert "tuned under leave_one_out" in capsys.readouterr().err
 
 
