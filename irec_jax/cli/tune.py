@@ -75,7 +75,8 @@ def tune(materials: Materials, run: Path) -> TrainState:
             optimizer=experiment.optimizer,
             train=experiment.train,
             seed=experiment.seed,
-            fingerprint=fingerprint(experiment),
+            # What the model is, the checkpoint knows itself.
+            fingerprint={k: v for k, v in fingerprint(experiment).items() if k != "model"},
         )
     )
     if cuts.inputs or cuts.targets:

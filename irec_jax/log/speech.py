@@ -1,7 +1,7 @@
 """What users say around their events: queries before, reviews and ratings after."""
 
 import dataclasses
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from irec_jax.log.wording import Grammar, split_pattern
 
 
+@runtime_checkable
 class Shares(Protocol):
     """How much users talk."""
 

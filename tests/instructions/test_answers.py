@@ -16,10 +16,8 @@ SEQUENTIAL = (TaskName.SEQUENTIAL_RECOMMENDATION,)
 
 
 @given(st.integers(1, 6), st.integers(0, 40))
-def test_an_answer_is_the_next_training_events_and_no_other(
-    make_split, answer_items: int, number: int
-):
-    split = make_split([[0, 1, 2, 3, 4, 5], [5, 6, 7, 8, 9], [1, 3, 5, 7]], TITLES)
+def test_an_answer_is_the_next_training_events_and_no_other(make, answer_items: int, number: int):
+    split = make([[0, 1, 2, 3, 4, 5], [5, 6, 7, 8, 9], [1, 3, 5, 7]], TITLES)
     config = InstructionsConfig(tasks=SEQUENTIAL, answer_items=answer_items)
     record = Renderer.build(split, config, WORDS, seed=3).record(number)
     row = int(np.flatnonzero(split.users == record.user)[0])
