@@ -185,6 +185,13 @@ def test_temporal_never_trains_on_what_comes_after_the_cut(triples, core, cut):
     assert ((used == 0) | (used >= core)).all()
 
 
+def test_temporal_takes_shares_of_the_events():
+    log = make_log([(time % 2, time % 3, time) for time in range(100)])
+    split = split_log(log, SplitConfig(SplitProtocol.TEMPORAL, core=5, cut=0.8), 0)
+    for role, first, end in [(0, 0, 72), (1, 72, 80), (2, 80, 100)]:
+        assert sorted(split.times[split.targets(Role(role))]) == list(range(first, end))
+
+
 def test_temporal_targets_may_be_cold():
     early = [(user, item, 10 * user + item) for user in range(5) for item in range(5)]
     log = make_log([*early, *((user, 9, 900 + user) for user in range(5))])
