@@ -100,9 +100,9 @@ class SimulateConfig:
                     mend="give a share.",
                 )
         for name in ("taste", "continuation", "popularity", "season"):
-            if not 0 <= getattr(self, name) <= 10:
+            if not 0 <= getattr(self, name) <= 3:
                 raise InputError(
-                    f"is {getattr(self, name)}, must lie between 0 and 10",
+                    f"is {getattr(self, name)}, must lie between 0 and 3",
                     where=f"data.simulate.{name}",
                     mend="1 is the usual strength.",
                 )
@@ -229,9 +229,8 @@ class World:
         for first in range(0, len(users), CHUNK):
             part = slice(first, first + CHUNK)
             odds = masked_odds(self.dynamics, self.tastes, users[part], times[part], padded[part])
-            odds /= odds.sum(1, keepdims=True)
             with np.errstate(divide="ignore"):
-                np.log(odds, out=result[part])
+                result[part] = np.log(odds / odds.sum(axis=0)).T
         return result
 
     def query_log_likelihood(self, query: str) -> Float[np.ndarray, " items"]:
@@ -271,7 +270,8 @@ class World:
         for first in range(0, len(items), CHUNK):
             part = slice(first, first + CHUNK)
             own = self.dynamics.taste(self.tastes, users[part], times[part])
-            joy[part] = np.einsum("ef,ef->e", own, self.dynamics.features[items[part]])
+            liked = np.take_along_axis(own, self.dynamics.features[items[part]], axis=1)
+            joy[part] = liked.sum(axis=1)
         return (joy - joy.mean()) / max(float(joy.std()), 1e-6)
 
     @staticmethod
