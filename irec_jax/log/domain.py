@@ -126,17 +126,7 @@ def parse_domain(raw: dict[str, Any]) -> DomainData:
         )
         for slot in raw["slots"]
     )
-    leaves = [
-        (number, leaf)
-        for number, department in enumerate(raw["departments"])
-        for leaf in department["categories"]
-    ]
-    category_of = {leaf["forms"][0]: index for index, (_, leaf) in enumerate(leaves)}
-    value_of = {
-        forms[0]: (number, value)
-        for number, slot in enumerate(slots)
-        for value, forms in enumerate(slot.values)
-    }
+    categories = _categories(raw)
     return DomainData(
         prefix=raw["prefix"],
         event=raw["event"],
@@ -145,25 +135,47 @@ def parse_domain(raw: dict[str, Any]) -> DomainData:
         lines=tuple(raw["lines"]),
         titles=tuple(raw["titles"]),
         departments=tuple(tuple(entry["forms"]) for entry in raw["departments"]),
-        categories=tuple(
-            Category(
-                forms=tuple(leaf["forms"]),
-                department=number,
-                price=float(leaf.get("price", 0)),
-                peak=leaf.get("peak", 0),
-                next=tuple(category_of[name] for name in leaf["next"]),
-            )
-            for number, leaf in leaves
-        ),
+        categories=categories,
         slots=slots,
-        occasions=tuple(
-            Occasion(
-                forms=tuple(entry["forms"]),
-                categories=frozenset(category_of[name] for name in entry["categories"]),
-                values=frozenset(value_of[name] for name in entry["values"]),
-            )
-            for entry in raw["occasions"]
-        ),
+        occasions=_occasions(raw, slots, categories),
         queries={kind: tuple(patterns) for kind, patterns in raw["queries"].items()},
         reviews={kind: tuple(patterns) for kind, patterns in raw["reviews"].items()},
+    )
+
+
+def _categories(raw: dict[str, Any]) -> tuple[Category, ...]:
+    leaves = [
+        (number, leaf)
+        for number, department in enumerate(raw["departments"])
+        for leaf in department["categories"]
+    ]
+    index = {leaf["forms"][0]: place for place, (_, leaf) in enumerate(leaves)}
+    return tuple(
+        Category(
+            forms=tuple(leaf["forms"]),
+            department=number,
+            price=float(leaf.get("price", 0)),
+            peak=leaf.get("peak", 0),
+            next=tuple(index[name] for name in leaf["next"]),
+        )
+        for number, leaf in leaves
+    )
+
+
+def _occasions(
+    raw: dict[str, Any], slots: tuple[Slot, ...], categories: tuple[Category, ...]
+) -> tuple[Occasion, ...]:
+    category_of = {leaf.forms[0]: index for index, leaf in enumerate(categories)}
+    value_of = {
+        forms[0]: (number, value)
+        for number, slot in enumerate(slots)
+        for value, forms in enumerate(slot.values)
+    }
+    return tuple(
+        Occasion(
+            forms=tuple(entry["forms"]),
+            categories=frozenset(category_of[name] for name in entry["categories"]),
+            values=frozenset(value_of[name] for name in entry["values"]),
+        )
+        for entry in raw["occasions"]
     )
