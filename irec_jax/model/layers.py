@@ -38,9 +38,18 @@ def normal(rngs: nnx.Rngs, shape: tuple[int, ...], deviation: float) -> nnx.Para
     return nnx.Param(deviation * jax.random.normal(rngs.params(), shape, jnp.float32))
 
 
-def weight(parameter: nnx.Param, like: Float[Array, "..."]) -> Float[Array, "..."]:
-    """The array of a parameter in the dtype of the activations."""
-    return parameter[...].astype(like.dtype)
+def linear(
+    hidden: Float[Array, "*rows inward"], *parameters: nnx.Param
+) -> Float[Array, "*rows outward"]:
+    """The products of the same input with several matrices, as one product, side by side.
+
+    Rows are flattened first: XLA's CPU backend takes three times as long for the gradient of a
+    weight when two axes are summed over (docs/decisions/0040-layers-on-a-cpu.md).
+    """
+    matrices = [parameter[...].astype(hidden.dtype) for parameter in parameters]
+    joined = jnp.concatenate(matrices, axis=1) if len(matrices) > 1 else matrices[0]
+    flat = hidden.reshape(-1, hidden.shape[-1]) @ joined
+    return flat.reshape(*hidden.shape[:-1], -1)
 
 
 class Norm(nnx.Module):
@@ -74,12 +83,13 @@ class FeedForward(nnx.Module):
         self, hidden: Float[Array, "*rows width"], noise: Noise | None = None
     ) -> Float[Array, "*rows width"]:
         """Each row on its own."""
-        inner = hidden @ weight(self.gate, hidden)
-        # The tanh form is what T5 v1.1 was trained with ("gelu_new").
-        active = jax.nn.relu(inner) if self.activation == "relu" else jax.nn.gelu(inner)
-        if self.up is not None:
-            active = active * (hidden @ weight(self.up, hidden))
-        return dropout(active, noise) @ weight(self.down, hidden)
+        # The tanh form of GELU is what T5 v1.1 was trained with ("gelu_new").
+        activate = jax.nn.relu if self.activation == "relu" else jax.nn.gelu
+        if self.up is None:
+            active = activate(linear(hidden, self.gate))
+        else:
+            active = activate(linear(hidden, self.gate)) * linear(hidden, self.up)
+        return linear(dropout(active, noise), self.down)
 
 
 class Attention(nnx.Module):
@@ -97,19 +107,17 @@ class Attention(nnx.Module):
     def project(
         self, hidden: Float[Array, "batch length width"], *parameters: nnx.Param
     ) -> list[Float[Array, "batch heads length size"]]:
-        """Several products of the same input as one, split by head."""
-        joined = jnp.stack([weight(each, hidden) for each in parameters], axis=1)
-        joined = joined.reshape(*joined.shape[:2], self.heads, -1)
-        return list(jnp.einsum("bsw,wphd->pbhsd", hidden, joined))
+        """Products of the same input, split by head."""
+        products = [linear(hidden, parameter) for parameter in parameters]
+        heads = (*hidden.shape[:2], self.heads, -1)
+        return [product.reshape(heads).swapaxes(1, 2) for product in products]
 
     def merge_heads(
         self, attended: Float[Array, "batch heads length size"]
     ) -> Float[Array, "batch length width"]:
         """The heads' answers as one hidden state."""
-        output = weight(self.output, attended)
-        return jnp.einsum(
-            "bhsd,hdw->bsw", attended, output.reshape(self.heads, -1, output.shape[-1])
-        )
+        batch, _, length, _ = attended.shape
+        return linear(attended.swapaxes(1, 2).reshape(batch, length, -1), self.output)
 
     def __call__(
         self,

@@ -18,7 +18,6 @@ from irec_jax.model.layers import (
     LayerCache,
     Norm,
     normal,
-    weight,
 )
 from irec_jax.model.positions import bias_by_distance, bias_matrix
 
@@ -151,10 +150,12 @@ class T5(nnx.Module):
         """Scores of every token, float32, from the decoder's hidden states."""
         if self.head is None:
             hidden = hidden * jnp.asarray(self.config.width**-0.5, hidden.dtype)
-            head = weight(self.embedding, hidden).T
+            head = self.embedding[...].T
         else:
-            head = weight(self.head, hidden)
-        return jnp.matmul(hidden, head, preferred_element_type=jnp.float32)
+            head = self.head[...]
+        flat = hidden.reshape(-1, hidden.shape[-1])
+        logits = jnp.matmul(flat, head.astype(hidden.dtype), preferred_element_type=jnp.float32)
+        return logits.reshape(*hidden.shape[:-1], -1)
 
     def start_cache(
         self,
