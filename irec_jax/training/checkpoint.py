@@ -174,7 +174,7 @@ class Checkpoints:
         return self._writer
 
     def _unwritten(self, error: Exception) -> InputError:
-        mend = "Make room on the disk and start again; the checkpoint before is whole."
+        mend = "See that the disk has room, then start again; the checkpoint before is whole."
         what = f"the checkpoint could not be written ({_first_line(error)})"
         return InputError(what, where=str(self.folder), mend=mend)
 

@@ -2,6 +2,7 @@
 
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -44,9 +45,10 @@ class Interruption:
     ) -> None:
         self._give_back()
 
-    def error(self, step: int, steps: int) -> BaseException:
-        """What to raise after the state of `step` was saved."""
+    def error(self, step: int, steps: int, tell: Callable[[str], None]) -> BaseException:
+        """Tells that the state of `step` was asked to be saved, and gives what to raise."""
         what = f"stopped and saved at step {step} of {steps}; the same command goes on from there"
+        tell(what)
         return Interrupted(what) if self.signal is signal.SIGINT else Terminated(what)
 
     def _take(self, number: int, frame: FrameType | None) -> None:

@@ -10,8 +10,6 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
-from tensorboardX import SummaryWriter
-
 from irec_jax.errors import InputError
 from irec_jax.files import write_text
 from irec_jax.progress import say, track
@@ -69,6 +67,9 @@ class Ledger:
         self._losses = _reopen(run / STEPS, span.start)
         self._intervals = _reopen(run / INTERVALS, span.start)
         self._log = (run / LOG).open("a", encoding="utf-8")
+        # Imported late: it imports torch wherever torch is installed, which takes seconds.
+        from tensorboardX import SummaryWriter
+
         self._events = SummaryWriter(str(run / "metrics"), purge_step=span.start + 1)
         self._note = ""
         self._clock: float | None = None
@@ -81,10 +82,10 @@ class Ledger:
         self._log.write(f"{now} {message}\n")
         self._log.flush()
 
-    def warn(self, message: str) -> None:
-        """Writes a warning into `log.txt` and on standard error."""
-        self.note(f"warning: {message}")
-        say(f"warning: {message}")
+    def tell(self, message: str) -> None:
+        """Writes a line for people into `log.txt` and on standard error."""
+        self.note(message)
+        say(message)
 
     def step(self, step: int, metrics: Mapping[str, float], work: Work) -> None:
         """Takes in one finished step.
@@ -182,7 +183,7 @@ def _reopen(path: Path, start: int) -> TextIO:
     """Opens a JSON lines file for appending, without the lines of steps after `start`."""
     kept = [json.dumps(entry) for entry in _entries(path) if entry["step"] <= start]
     write_text(path, "".join(f"{line}\n" for line in kept))
-    return path.open("a", encoding="utf-8")
+    return path.open("a", encoding="utf-8", buffering=1)  # a line at a time, for readers
 
 
 def _in_words(entry: Metrics) -> str:

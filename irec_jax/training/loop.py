@@ -4,7 +4,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -35,6 +35,7 @@ DROPOUT = 1
 Scalars = dict[str, jax.Array]
 
 
+@runtime_checkable
 class Batches(Protocol):
     """An endless iterator of batches on the host whose position can be saved, as grain's are."""
 
@@ -143,6 +144,7 @@ def train(job: Training) -> TrainState:
             job.batches.set_state(restored.data)
         checkpoints.warm_up(state)
         place = functools.partial(_to_mesh, batch_sharding(job.mesh))
+        key = dropout_key(job)
         peak = measure_peak(job.mesh, job.model.compute)
         span = Span(done, job.train.steps, job.train.log_every)
         with open_ledger(job.run, span, peak=peak, on_log=job.on_log) as ledger:
@@ -152,7 +154,7 @@ def train(job: Training) -> TrainState:
                 while done < job.train.steps:
                     batch = next(job.batches)
                     with jax.set_mesh(job.mesh), jax.transfer_guard("disallow"):
-                        state, scalars = step_fn(state, place(batch))
+                        state, scalars = step_fn(state, place(batch), key)
                     done += 1
                     # Read one step late, so that the device always has a step to work on.
                     _take_in(ledger, pending)
@@ -164,7 +166,7 @@ def train(job: Training) -> TrainState:
                         ledger.flush()
                         checkpoints.save(done, state, job.batches.get_state())
                     if stop:
-                        raise interruption.error(done, job.train.steps)
+                        raise interruption.error(done, job.train.steps, ledger.tell)
             finally:
                 checkpoints.close()
     return state
@@ -172,7 +174,7 @@ def train(job: Training) -> TrainState:
 
 def compile_step(
     job: Training,
-) -> tuple[Callable[[TrainState, Batch], tuple[TrainState, Scalars]], TrainState]:
+) -> tuple[Callable[[TrainState, Batch, Key[Array, ""]], tuple[TrainState, Scalars]], TrainState]:
     """Prepares the jitted step, and the abstract state that says where its arrays live.
 
     The state is donated: the one that goes in cannot be used afterwards.
@@ -185,13 +187,11 @@ def compile_step(
 
     shapes = jax.eval_shape(begin, abstract(job.model))
     shardings = state_shardings(job.mesh, shapes)
-    step = functools.partial(
-        train_step, structure(job.model), optimizer, rate, jax.random.key(job.seed)
-    )
+    step = functools.partial(train_step, structure(job.model), optimizer, rate)
     everywhere = NamedSharding(job.mesh, PartitionSpec())
     step_fn = jax.jit(
         step,
-        in_shardings=(shardings, batch_sharding(job.mesh)),
+        in_shardings=(shardings, batch_sharding(job.mesh), everywhere),
         out_shardings=(shardings, everywhere),
         donate_argnums=0,
     )
@@ -202,18 +202,24 @@ def train_step(
     structure: Structure,
     optimizer: optax.GradientTransformation,
     rate: optax.Schedule,
-    seed: Key[Array, ""],
     state: TrainState,
     batch: Batch,
+    key: Key[Array, ""],
 ) -> tuple[TrainState, Scalars]:
     """One step: gradient of the mean loss over the whole batch, clipped, applied.
 
-    Dropout depends on the seed and the step's number only, so a resumed run repeats it.
+    Args:
+        structure: The model without its weights.
+        optimizer: Makes updates of gradients.
+        rate: The learning rate by step, to be written down.
+        state: Before.
+        batch: Packed examples.
+        key: Of the run's dropout; the step's number is folded in, so a resumed run repeats it.
 
     Returns:
         The next state, and scalars measured at the weights before the update.
     """
-    key = jax.random.fold_in(jax.random.fold_in(seed, DROPOUT), state.step)
+    key = jax.random.fold_in(key, state.step)
 
     def mean_loss(params: Params) -> tuple[jax.Array, jax.Array]:
         total, weight = token_loss(structure, params, batch, key)
@@ -247,6 +253,15 @@ def first_state(job: Training, target: TrainState) -> TrainState:
     return TrainState(
         jax.device_put(jnp.zeros((), jnp.int32), shardings.step), params, optimizer_state
     )
+
+
+def dropout_key(job: Training) -> Key[Array, ""]:
+    """The key of a run's dropout, on every device.
+
+    It is an argument of the step, so that runs that differ in their seed share one program.
+    """
+    key = jax.random.fold_in(jax.random.key(job.seed), DROPOUT)
+    return jax.device_put(key, NamedSharding(job.mesh, PartitionSpec()))
 
 
 def params_on_host(state: TrainState) -> Params:

@@ -1,0 +1,103 @@
+"""A tiny model, tiny batches and short runs for the tests of this room."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from irec_jax.batches.batch import Batch
+from irec_jax.model.config import T5Config
+from irec_jax.model.params import Params
+from irec_jax.training.loop import TrainConfig, Training
+from irec_jax.training.optimizer import OptimizerConfig
+from irec_jax.training.sharding import MeshConfig, make_mesh
+from irec_jax.training.start import from_scratch
+
+TINY = T5Config(
+    vocabulary=32,
+    width=16,
+    head_dim=8,
+    heads=2,
+    hidden=32,
+    encoder_layers=1,
+    decoder_layers=1,
+    dropout=0.2,
+)
+
+
+class ToyBatches:
+    """Random packed batches, a pure function of their number."""
+
+    def __init__(self) -> None:
+        self.number = 0
+
+    def __next__(self) -> Batch:
+        rng = np.random.default_rng([5, self.number])
+        self.number += 1
+        sides = []
+        for length in (12, 6):
+            segments = np.sort(rng.integers(0, 3, (8, length)), axis=1)[:, ::-1].astype(np.int32)
+            tokens = rng.integers(2, TINY.vocabulary, (8, length)).astype(np.int32)
+            sides += [np.where(segments > 0, tokens, 0), segments]
+        return Batch(*sides)
+
+    def get_state(self) -> dict[str, int]:
+        return {"number": self.number}
+
+    def set_state(self, state: dict[str, int]) -> None:
+        self.number = state["number"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled(tmp_path_factory) -> Iterator[Path]:
+    """A folder where all runs of this room keep what the compiler made: most are the same."""
+    folder = tmp_path_factory.mktemp("compiled")
+    settings = {
+        "jax_compilation_cache_dir": str(folder),
+        "jax_persistent_cache_min_compile_time_secs": 0,
+        "jax_persistent_cache_min_entry_size_bytes": 0,
+    }
+    before = {name: getattr(jax.config, name) for name in settings}
+    for name, value in settings.items():
+        jax.config.update(name, value)
+    yield folder
+    for name, value in before.items():
+        jax.config.update(name, value)
+
+
+@pytest.fixture(scope="session")
+def tiny() -> T5Config:
+    return TINY
+
+
+@pytest.fixture(scope="session")
+def params() -> Params:
+    """Random weights of the tiny model, as numpy arrays."""
+    one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    return jax.device_get(from_scratch(TINY, 0)(one))
+
+
+@pytest.fixture
+def toy_batches() -> ToyBatches:
+    return ToyBatches()
+
+
+@pytest.fixture(scope="session")
+def make_job(params) -> Callable[..., Training]:
+    """Builds a short run in a folder; keywords replace its parts."""
+
+    def build(run: Path, *, devices: int = 1, mesh: MeshConfig | None = None, **parts: Any):
+        defaults = {
+            "model": TINY,
+            "start": lambda places: jax.device_put(params, places),
+            "batches": ToyBatches(),
+            "mesh": make_mesh(mesh or MeshConfig(), jax.devices()[:devices]),
+            "optimizer": OptimizerConfig(peak=1e-2),
+            "train": TrainConfig(steps=6, batch_size=8, log_every=2, checkpoint_every=4),
+        }
+        return Training(run, **{**defaults, **parts})
+
+    return build

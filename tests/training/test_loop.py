@@ -1,0 +1,173 @@
+"""The loop: resumed exactly after any kill, compiled once, stopped with everything saved."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from irec_jax.errors import InputError
+from irec_jax.model.params import abstract
+from irec_jax.training.checkpoint import load_params, saved_steps
+from irec_jax.training.interrupt import Interrupted, Interruption, Terminated
+from irec_jax.training.ledger import read_losses
+from irec_jax.training.loop import TrainConfig, params_on_host, train
+from irec_jax.training.optimizer import OptimizerConfig
+
+STEPS = 30
+PROGRAM = Path(__file__).with_name("a_run.py")
+
+
+class Runner:
+    """Starts the short run as a process; all of them share what the compiler made."""
+
+    def __init__(self, folder: Path, compiled: Path) -> None:
+        self.folder, self.output = folder, folder / "output.txt"
+        self.environment = {
+            **os.environ,
+            "PYTHONPATH": str(PROGRAM.parents[2]),
+            "JAX_COMPILATION_CACHE_DIR": str(compiled),
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+            "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "0",
+        }
+
+    def start(self, run: Path, pause_s: float) -> subprocess.Popen:
+        command = [sys.executable, str(PROGRAM), str(run), str(STEPS), str(pause_s)]
+        with self.output.open("a") as output:
+            return subprocess.Popen(command, env=self.environment, stdout=output, stderr=output)
+
+    def finish(self, run: Path) -> None:
+        assert self.start(run, 0.0).wait(timeout=300) == 0, self.output.read_text()
+
+    def signal_at(self, run: Path, step: int, number: signal.Signals) -> int:
+        """Sends a signal once the run has written down a step; returns the exit code."""
+        process = self.start(run, 0.03)
+        end = time.monotonic() + 300
+        while max(read_losses(run), default=0) < step and process.poll() is None:
+            assert time.monotonic() < end, self.output.read_text()
+            time.sleep(0.005)
+        assert process.poll() is None, self.output.read_text()
+        process.send_signal(number)
+        return process.wait(timeout=300)
+
+
+def test_stopped_at_random_steps_every_later_loss_is_bit_equal(tmp_path, compiled):
+    runner = Runner(tmp_path, compiled)
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    runner.finish(whole)
+    expected = read_losses(whole)
+    assert list(expected) == list(range(1, STEPS + 1))
+    numbers = [signal.SIGKILL, signal.SIGTERM, signal.SIGKILL, signal.SIGINT, signal.SIGKILL]
+    codes = {signal.SIGKILL: -9, signal.SIGTERM: 143, signal.SIGINT: 130}
+    steps = np.sort(np.random.default_rng().choice(np.arange(1, STEPS - 4), len(numbers), False))
+    for step, number in zip(steps.tolist(), numbers, strict=True):
+        assert runner.signal_at(stopped, step, number) == codes[number], runner.output.read_text()
+        if number != signal.SIGKILL:
+            (newest, *_) = saved_steps(stopped / "checkpoints")
+            assert list(read_losses(stopped)) == list(range(1, newest + 1)), "saved at once"
+    runner.finish(stopped)
+    assert read_losses(stopped) == expected, f"stopped at {steps}"
+    assert weights_of(whole) == weights_of(stopped)
+
+
+def weights_of(run: Path) -> list[int]:
+    (newest, *_) = saved_steps(run / "checkpoints")
+    about = json.loads((run / "checkpoints" / str(newest) / "about" / "data.json").read_text())
+    return about["checksums"]["params"]
+
+
+def test_it_compiles_before_the_second_step_and_never_after(make_job, tmp_path, toy_batches):
+    compiled: list[tuple[int, str]] = []
+    step = 0
+
+    def listen(event: str, duration: float, **_: object) -> None:
+        if event == "/jax/core/compile/backend_compile_duration":
+            compiled.append((step, event))
+
+    class Counting(type(toy_batches)):
+        def __next__(self):
+            nonlocal step
+            step += 1
+            return super().__next__()
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        train(make_job(tmp_path, batches=Counting()))
+    finally:
+        jax.monitoring.clear_event_listeners()
+    assert step == 6
+    assert compiled, "nothing was compiled at all: does the event still have this name?"
+    assert {at for at, _ in compiled} <= {0, 1}
+
+
+def test_it_returns_the_last_state_and_has_saved_it(make_job, tmp_path, tiny):
+    seen = {}
+    job = make_job(tmp_path, on_log=lambda step, metrics: seen.update({step: metrics}))
+    state = train(job)
+    assert list(seen) == [2, 4, 6]
+    assert {"loss", "learning_rate", "gradient_norm", "tokens_per_s", "fill", "mfu"} <= set(seen[6])
+    np.testing.assert_allclose(seen[6]["learning_rate"], 1e-2, rtol=1e-6)
+    assert saved_steps(tmp_path / "checkpoints") == [6, 4]
+    assert jax.tree.map(np.shape, params_on_host(state)) == jax.tree.map(np.shape, abstract(tiny))
+    jax.tree.map(np.testing.assert_array_equal, params_on_host(state), load_params(tmp_path, tiny))
+    before = read_losses(tmp_path)
+    again = train(job)
+    assert (again.step, read_losses(tmp_path)) == (6, before), "a finished run has nothing to do"
+
+
+def test_dropout_is_on_and_follows_the_seed(make_job, tmp_path):
+    once = TrainConfig(steps=1, batch_size=8)
+    for name, seed in {"a": 0, "b": 0, "c": 1}.items():
+        train(make_job(tmp_path / name, seed=seed, train=once))
+    first, same, other = (read_losses(tmp_path / name)[1] for name in "abc")
+    assert first == same != other
+
+
+def test_a_run_with_other_settings_does_not_resume(make_job, tmp_path):
+    train(make_job(tmp_path))
+    with pytest.raises(InputError, match=r"seed is 0 in the checkpoint and 1 now"):
+        train(make_job(tmp_path, seed=1))
+    with pytest.raises(InputError, match=r"optimizer\.kind is 'adafactor' .* 'adamw'"):
+        train(make_job(tmp_path, optimizer=OptimizerConfig(kind="adamw")))
+
+
+def test_a_loss_that_is_no_number_stops_the_run_unsaved(make_job, tmp_path, params):
+    spoiled = {**params, "head": params["head"] * np.nan}
+    job = make_job(tmp_path, start=lambda places: jax.device_put(spoiled, places))
+    with pytest.raises(InputError, match=r"the loss of step 1 is nan"):
+        train(job)
+    assert not saved_steps(tmp_path / "checkpoints")
+
+
+def test_weights_of_another_shape_are_refused(make_job, tmp_path, params):
+    other = {**params, "head": np.ones(3)}
+    with pytest.raises(InputError, match=r"the weights have .*head.* \(3,\), the model needs"):
+        train(make_job(tmp_path, start=lambda _: other))
+
+
+def test_the_second_signal_is_for_the_impatient():
+    told, before = [], signal.getsignal(signal.SIGINT)
+    with Interruption() as interruption:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert interruption.signal is signal.SIGINT
+        assert isinstance(interruption.error(1, 2, told.append), Interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    with Interruption() as interruption:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert isinstance(interruption.error(1, 2, told.append), Terminated)
+        assert interruption.error(1, 2, told.append).code == 143
+    assert signal.getsignal(signal.SIGINT) is before
+    assert "saved at step 1 of 2" in told[0]
+
+
+@pytest.mark.parametrize("key", ["steps", "batch_size", "log_every", "checkpoint_every", "keep"])
+def test_an_impossible_length_is_named(key):
+    with pytest.raises(InputError, match=rf"train\.{key}"):
+        TrainConfig(**{key: 0})

@@ -1,0 +1,98 @@
+"""The first weights: item rows from titles, new rows of a larger vocabulary."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from irec_jax.errors import InputError
+from irec_jax.model.pretrained import save_hf
+from irec_jax.training.start import (
+    ItemTitles,
+    extend_vocabulary,
+    from_pretrained,
+    from_scratch,
+    start_items_from_titles,
+)
+
+# Items 0 to 3 are the tokens 24 to 27; item 2 has no title.
+TITLES = ItemTitles(
+    first=24, offsets=np.array([0, 2, 5, 5, 6]), tokens=np.array([3, 4, 5, 5, 6, 7], np.int32)
+)
+PIECES = {24: [3, 4], 25: [5, 5, 6], 27: [7]}
+
+
+def rows_of(params):
+    return {"embedding": np.asarray(params["embedding"]), "head": np.asarray(params["head"]).T}
+
+
+def test_item_rows_point_where_their_titles_do_and_are_as_long_as_text_rows(params):
+    before, after = rows_of(params), rows_of(start_items_from_titles(params, TITLES))
+    for name, rows in after.items():
+        usual = np.sqrt(np.mean(np.sum(before[name][:24] ** 2, axis=1)))
+        for token, pieces in PIECES.items():
+            mean = before[name][pieces].mean(axis=0)
+            np.testing.assert_allclose(np.linalg.norm(rows[token]), usual, rtol=1e-5)
+            np.testing.assert_allclose(
+                rows[token] / usual, mean / np.linalg.norm(mean), rtol=1e-4, atol=1e-6
+            )
+        untouched = [token for token in range(32) if token not in PIECES]
+        np.testing.assert_array_equal(rows[untouched], before[name][untouched])
+
+
+def test_a_share_keeps_items_with_the_same_pieces_apart(params):
+    twins = ItemTitles(24, np.array([0, 1, 2]), np.array([3, 3], np.int32), share=0.5)
+    rows = rows_of(start_items_from_titles(params, twins))["embedding"]
+    before = np.asarray(params["embedding"])
+    usual = np.sqrt(np.mean(np.sum(before[:24] ** 2, axis=1)))
+    title = before[3] * usual / np.linalg.norm(before[3])
+    np.testing.assert_allclose(rows[24], np.sqrt(0.5) * (title + before[24]), rtol=1e-5)
+    assert not np.allclose(rows[24], rows[25])
+
+
+def test_a_tied_head_has_no_rows_of_its_own(params):
+    tied = {name: value for name, value in params.items() if name != "head"}
+    assert "head" not in start_items_from_titles(tied, TITLES)
+    assert "head" not in extend_vocabulary(tied, 40, 0)
+
+
+def test_new_rows_are_as_large_as_the_old_and_follow_the_seed(params):
+    longer = rows_of(extend_vocabulary(params, 4096, seed=1))
+    for name, rows in rows_of(params).items():
+        np.testing.assert_array_equal(longer[name][:32], rows)
+        np.testing.assert_allclose(longer[name][32:].std(), np.sqrt(np.mean(rows**2)), rtol=0.02)
+    again, other = (rows_of(extend_vocabulary(params, 4096, seed=seed)) for seed in (1, 2))
+    np.testing.assert_array_equal(again["head"], longer["head"])
+    assert not np.array_equal(other["head"], longer["head"])
+
+
+def test_a_pretrained_folder_starts_a_larger_vocabulary(tmp_path, tiny, params):
+    save_hf(tmp_path / "t5", tiny, params)
+    larger = dataclasses.replace(tiny, vocabulary=64, dropout=0.0)
+    place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    started = from_pretrained(tmp_path / "t5", larger, 0)(place)
+    assert started["embedding"].shape == (64, 16)
+    np.testing.assert_array_equal(started["embedding"][:32], params["embedding"])
+    np.testing.assert_array_equal(started["head"][:, :32], params["head"])
+    jax.tree.map(np.testing.assert_array_equal, started["encoder"], params["encoder"])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"heads": 4}, "the weights have heads 2, the config has 4"),
+        ({"vocabulary": 16}, "the weights have 32 tokens, the config has 16"),
+    ],
+)
+def test_a_folder_of_another_model_is_refused(tmp_path, tiny, params, change, message):
+    save_hf(tmp_path / "t5", tiny, params)
+    with pytest.raises(InputError, match=message):
+        from_pretrained(tmp_path / "t5", dataclasses.replace(tiny, **change), 0)(None)
+
+
+def test_scratch_with_titles_is_scratch_but_for_the_items(tiny, params):
+    place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    started = from_scratch(tiny, 0, TITLES)(place)
+    expected = start_items_from_titles(params, TITLES)
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(started), expected)
