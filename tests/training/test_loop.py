@@ -46,15 +46,22 @@ class Runner:
         assert self.start(run, 0.0).wait(timeout=300) == 0, self.output.read_text()
 
     def signal_at(self, run: Path, step: int, number: signal.Signals) -> int:
-        """Sends a signal once the run has written down a step; returns the exit code."""
-        process = self.start(run, 0.03)
+        """Sends a signal once a new process has done a step; returns the exit code."""
+        before = openings(run)
+        process = self.start(run, 0.05)
         end = time.monotonic() + 300
-        while max(read_losses(run), default=0) < step and process.poll() is None:
+        while openings(run) == before or max(read_losses(run), default=0) < step:
+            assert process.poll() is None, self.output.read_text()
             assert time.monotonic() < end, self.output.read_text()
             time.sleep(0.005)
-        assert process.poll() is None, self.output.read_text()
         process.send_signal(number)
         return process.wait(timeout=300)
+
+
+def openings(run: Path) -> int:
+    """How often the run was started or resumed so far."""
+    log = run / "log.txt"
+    return log.read_text().count("ed at step ") if log.exists() else 0
 
 
 def test_stopped_at_random_steps_every_later_loss_is_bit_equal(tmp_path, compiled):
@@ -65,7 +72,7 @@ def test_stopped_at_random_steps_every_later_loss_is_bit_equal(tmp_path, compile
     assert list(expected) == list(range(1, STEPS + 1))
     numbers = [signal.SIGKILL, signal.SIGTERM, signal.SIGKILL, signal.SIGINT, signal.SIGKILL]
     codes = {signal.SIGKILL: -9, signal.SIGTERM: 143, signal.SIGINT: 130}
-    steps = np.sort(np.random.default_rng().choice(np.arange(1, STEPS - 4), len(numbers), False))
+    steps = np.sort(np.random.default_rng().choice(np.arange(1, STEPS - 12), len(numbers), False))
     for step, number in zip(steps.tolist(), numbers, strict=True):
         assert runner.signal_at(stopped, step, number) == codes[number], runner.output.read_text()
         if number != signal.SIGKILL:
