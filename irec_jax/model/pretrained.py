@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -187,13 +188,20 @@ def load_hf(folder: Path) -> tuple[T5Config, Params]:
     return config, params
 
 
-def save_hf(folder: Path, config: T5Config, params: Params) -> None:
+def save_hf(
+    folder: Path,
+    config: T5Config,
+    params: Params,
+    *,
+    beside: Mapping[str, bytes] | None = None,
+) -> None:
     """Writes a folder that `T5ForConditionalGeneration.from_pretrained` loads.
 
     Args:
         folder: Made or replaced as a whole.
         config: Of the model.
         params: Its arrays; written in float32.
+        beside: Other files of the folder, such as the tokenizer's, by name.
     """
     arrays: dict[str, np.ndarray] = {}
     for row in table(config):
@@ -204,6 +212,8 @@ def save_hf(folder: Path, config: T5Config, params: Params) -> None:
     settings = to_hf_config(config)
     special = {key: settings[key] for key in settings if key.endswith("_token_id")}
     with replaced_folder(folder) as temporary:
+        for name, content in (beside or {}).items():
+            (temporary / name).write_bytes(content)
         save_file(arrays, temporary / WEIGHTS, metadata={"format": "pt"})
         (temporary / CONFIG).write_text(json.dumps(settings, indent=2) + "\n")
         (temporary / "generation_config.json").write_text(json.dumps(special, indent=2) + "\n")
