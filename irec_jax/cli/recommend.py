@@ -62,7 +62,7 @@ class Recommend:
             answer, history, self.instruction, exclude=self.exclude, where=self.where
         )
         console.print(answer_table(answer, recommender.catalog, told))
-        for line in explanation_lines(told):
+        for line in explanation_lines(told, answer):
             console.print(line, markup=False, highlight=False)
 
 
@@ -107,14 +107,18 @@ def answer_table(
     return table
 
 
-def explanation_lines(told: Explanation) -> list[str]:
+def explanation_lines(told: Explanation, answer: list[Recommendation]) -> list[str]:
     """Says what an answer was made from."""
+    certain = "the list is what a look at every item gives."
+    if not all(one.certain for one in answer):
+        certain = "the beam was too narrow to rule out better items: raise decode.widest."
     return [
         f"asked as: {told.scenario}",
         f"prompt: {told.prompt}",
         f"{told.allowed} items could be returned, {told.excluded} could not; the model gives "
         f"{told.mass:.1%} of its probability to the first and the rest to the others and to "
         "text that is no item.",
+        f"search: {certain}",
         "The probability is the model's only reason. Categories are shown because the reader may "
         "find them in common with the history, not because the model says that it used them.",
     ]

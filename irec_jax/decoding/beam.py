@@ -28,16 +28,19 @@ class DecodeConfig:
     """How answers are searched for.
 
     Attributes:
-        method: `beam` looks at the best `beams` beginnings of titles only; with the atomic index
-            that is exact. `exhaustive` scores the whole catalog, exactly, at its price.
-        beams: Beginnings kept at each step, at least as many as the answers asked for.
+        method: `beam` follows the best beginnings of titles only, and widens until it is certain
+            of its answer or as wide as `widest`; with the atomic index it is always certain.
+            `exhaustive` scores the whole catalog, exactly, at its price.
+        beams: Beginnings kept at each step, at first.
+        widest: Beginnings kept at each step, at most; more only if more answers are asked for.
         batch: Requests that are ranked together.
         diversity: 0 keeps the model's order; up to 1, answers of categories that are not yet in
             the list come sooner.
     """
 
     method: Literal["beam", "exhaustive"] = "beam"
-    beams: int = 32
+    beams: int = 64
+    widest: int = 1024
     batch: int = 64
     diversity: float = 0.0
 
@@ -51,8 +54,29 @@ class DecodeConfig:
         for name in ("beams", "batch"):
             if getattr(self, name) < 1:
                 raise InputError(f"{getattr(self, name)} is less than 1", where=f"decode.{name}")
+        if self.widest < self.beams:
+            raise InputError(
+                f"{self.widest} is less than decode.beams = {self.beams}", where="decode.widest"
+            )
         if not 0.0 <= self.diversity <= 1.0:
             raise InputError(f"{self.diversity} is not between 0 and 1", where="decode.diversity")
+
+
+class Found(NamedTuple):
+    """What a search found.
+
+    Attributes:
+        items: Item numbers, best first and distinct, -1 where fewer than the beams are allowed.
+        scores: Their log-probabilities under the model over its whole vocabulary (not
+            renormalized to the legal tokens), -inf where there is no item.
+        bound: The highest score of anything that was dropped on the way. A title is never more
+            likely than its beginning, so no item that was not found scores above it, and those
+            that were found with at least this score stand where an exact ranking has them.
+    """
+
+    items: Int[Array, "requests beams"]
+    scores: Float[Array, "requests beams"]
+    bound: Float[Array, " requests"]
 
 
 class Front(NamedTuple):
@@ -62,11 +86,13 @@ class Front(NamedTuple):
         nodes: Node of the trie each beam has reached; at a leaf it is finished.
         scores: Log-probability of the tokens on the way there.
         tokens: The last of these tokens, the next input of the decoder.
+        bound: The highest score dropped so far.
     """
 
     nodes: Int[Array, "requests beams"]
     scores: Float[Array, "requests beams"]
     tokens: Int[Array, "requests beams"]
+    bound: Float[Array, " requests"]
 
 
 @functools.partial(jax.jit, static_argnames=("structure", "beams"))
@@ -78,7 +104,7 @@ def beam_search(
     allowed: Bool[Array | np.ndarray, "requests items"] | None = None,
     *,
     beams: int,
-) -> tuple[Int[Array, "requests beams"], Float[Array, "requests beams"]]:
+) -> Found:
     """Finds likely items of each request among its allowed ones.
 
     Args:
@@ -87,12 +113,8 @@ def beam_search(
         trie: All legal sequences.
         prompts: The requests.
         allowed: Items that may be returned; None allows all.
-        beams: Beams kept, and items returned. With as many as there are items the answer is exact.
-
-    Returns:
-        Item numbers, best first and distinct, -1 where fewer than `beams` are allowed, and their
-        log-probabilities under the model over its whole vocabulary (not renormalized to the legal
-        tokens), -inf where there is no item.
+        beams: Beams kept, and items returned. With as many as there are items the answer is exact;
+            with fewer, `Found.bound` tells how much of it is.
     """
     model = merge(structure, params)
     mask = jnp.ones((prompts.tokens.shape[0], trie.items), bool)
@@ -109,15 +131,20 @@ def search(
     allowed: Bool[Array, "requests items"],
     *,
     beams: int,
-) -> tuple[Int[Array, "requests beams"], Float[Array, "requests beams"]]:
+) -> Found:
     """Searches `trie` with any step function; see `beam_search`.
 
     A finished beam stays in the front with the score it has: more tokens only lower a score, so
     whatever it is pushed out by could still end above it, and nothing else can.
     """
     before = trie.allowed_before(allowed)
-    root = jnp.zeros((allowed.shape[0], 1), jnp.int32)
-    front = Front(root, jnp.zeros(root.shape, jnp.float32), jnp.full_like(root, START))
+    requests = allowed.shape[0]
+    front = Front(
+        nodes=jnp.zeros((requests, 1), jnp.int32),
+        scores=jnp.zeros((requests, 1), jnp.float32),
+        tokens=jnp.full((requests, 1), START, jnp.int32),
+        bound=jnp.full((requests,), -jnp.inf, jnp.float32),
+    )
     # The root alone branches into most of the catalog; inner nodes branch into few, and their
     # expansion, repeated for each beam, is what memory is spent on.
     logits, cache = ask(front.tokens, cache)
@@ -139,7 +166,7 @@ def search(
     if trie.inner_branching:
         _, front, _ = jax.lax.while_loop(unfinished, deepen, (jnp.int32(1), front, cache))
     found = jnp.isfinite(front.scores)
-    return jnp.where(found, trie.node_item[front.nodes], -1), front.scores
+    return Found(jnp.where(found, trie.node_item[front.nodes], -1), front.scores, front.bound)
 
 
 def _is_open(trie: LegalSequences, front: Front) -> Bool[Array, "requests beams"]:
@@ -185,13 +212,15 @@ def _advance(
 
     pooled = pool(jnp.where(is_open, -jnp.inf, front.scores), scores)
     pooled = jnp.pad(
-        pooled, ((0, 0), (0, max(0, beams - pooled.shape[1]))), constant_values=-jnp.inf
+        pooled, ((0, 0), (0, max(0, beams + 1 - pooled.shape[1]))), constant_values=-jnp.inf
     )
-    best, chosen = jax.lax.top_k(pooled, beams)
+    best, chosen = jax.lax.top_k(pooled, beams + 1)
+    bound = jnp.maximum(front.bound, best[:, beams])
+    best, chosen = best[:, :beams], chosen[:, :beams]
     alive = jnp.isfinite(best)
     chosen = jnp.where(alive, chosen, 0)
     grown_from = jnp.maximum(chosen - width, 0) // max(branching, 1)
     parents = jnp.where(chosen < width, chosen, grown_from)
     nodes = jnp.take_along_axis(pool(front.nodes, nodes), chosen, axis=1)
     tokens = jnp.take_along_axis(pool(front.tokens, tokens), chosen, axis=1)
-    return Front(jnp.where(alive, nodes, 0), best, tokens), parents
+    return Front(jnp.where(alive, nodes, 0), best, tokens, bound), parents

@@ -14,8 +14,9 @@ from irec_jax.model.config import T5Config
 from irec_jax.model.params import Params, Structure, merge
 from irec_jax.tokens.text import PAD
 
-FLOATS_AT_ONCE = 2**26
-"""Logits and cached keys and values of one chunk: 256 MiB."""
+FLOATS_AT_ONCE = 2**23
+"""Logits and cached keys and values of one chunk: 32 MiB, about what a CPU caches; larger chunks
+took up to twice the time (docs/decisions/0062-exact-scores-step-by-step.md)."""
 
 
 @functools.partial(
@@ -46,7 +47,7 @@ class CatalogSequences:
 def chunk_size(config: T5Config, requests: int, length: int) -> int:
     """How many items are scored together for `requests` requests within `FLOATS_AT_ONCE`."""
     cached = 2 * config.decoder_layers * length * config.heads * config.head_dim
-    return int(np.clip(FLOATS_AT_ONCE // (requests * (config.vocabulary + cached)), 1, 1024))
+    return int(np.clip(FLOATS_AT_ONCE // (requests * (config.vocabulary + cached)), 1, 256))
 
 
 def catalog_sequences(

@@ -37,6 +37,9 @@ from irec_jax.tokens.text import TokensConfig
 from irec_jax.tokens.trie import build_trie
 from irec_jax.training.checkpoint import load_params
 
+WIDEN = 4
+"""How many times wider the next beam is when one was not certain; each width is compiled once."""
+
 DIVERSE_POOL = 4
 """How many times more candidates than answers a diversified list is picked from."""
 
@@ -51,6 +54,8 @@ class Recommendation:
         title: Its title.
         score: Log-probability of the item's tokens, given the prompt.
         number: The item number, its row in the catalog.
+        certain: Whether a look at the whole catalog could put no other item before this one that
+            is not in the list; False only where a beam is not wide enough to tell.
     """
 
     rank: int
@@ -58,6 +63,7 @@ class Recommendation:
     title: str
     score: float
     number: int
+    certain: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,7 +194,7 @@ class Recommender:
         allowed = self._allowed(request, where)
         diversity = self.settings.decode.diversity
         wanted = k * DIVERSE_POOL if diversity else k
-        found = self._search(request, allowed, wanted)
+        found, bound = self._search(request, allowed, wanted)
         found = diversify(found, self.catalog.categories, diversity, k)
         ids = self.catalog.table["item"]
         return [
@@ -198,6 +204,7 @@ class Recommender:
                 title=self.catalog.titles[item],
                 score=float(score),
                 number=int(item),
+                certain=bool(score >= bound),
             )
             for rank, (item, score) in enumerate(zip(found.items, found.scores, strict=True), 1)
         ]
@@ -271,30 +278,39 @@ class Recommender:
 
     def _search(
         self, request: Request, allowed: Bool[np.ndarray, " items"], wanted: int
-    ) -> Candidates:
-        """Finds the `wanted` most likely allowed items, twins by title counted once."""
-        ids = self._ids(request)
+    ) -> tuple[Candidates, float]:
+        """Finds likely allowed items, twins by title counted once.
+
+        Returns:
+            At least `wanted` of them if there are as many, best first, and the score above which
+            nothing is missing.
+        """
+        ids, titles = self._ids(request), self.catalog.titles
         if self.settings.decode.method == "exhaustive":
             scores = np.where(allowed, self._exact([ids])[0], -np.inf).astype(np.float32)
             everything = Candidates(np.arange(len(allowed), dtype=np.int32), scores)
-            found = best_first(drop_missing(everything))
-            return drop_repeated(found, self.catalog.titles)
+            return drop_repeated(best_first(drop_missing(everything)), titles), -np.inf
         prompts = Prompts(*pad_prompts([ids], self._buckets))
-        beams = self.settings.decode.beams
+        beams, widest = self.settings.decode.beams, self.settings.decode.widest
         while True:
-            # Doubling keeps the number of compiled programs small, whatever `wanted` is.
             while beams < wanted:
-                beams *= 2
+                beams *= WIDEN
             beams = min(beams, len(allowed))
-            items, scores = beam_search(
+            answer = beam_search(
                 self._structure, self._params, self._trie, prompts, allowed[None], beams=beams
             )
-            slots = drop_missing(Candidates(np.asarray(items[0]), np.asarray(scores[0])))
-            found = drop_repeated(slots, self.catalog.titles)
+            bound = float(answer.bound[0])
+            slots = drop_missing(
+                Candidates(np.asarray(answer.items)[0], np.asarray(answer.scores)[0])
+            )
+            found = drop_repeated(slots, titles)
             # A search that leaves slots empty has found everything that is allowed.
-            if len(found) >= wanted or len(slots) < beams or beams == len(allowed):
-                return found
-            beams *= 2
+            if len(slots) < beams or beams == len(allowed):
+                return found, bound
+            is_certain = len(found) >= wanted and found.scores[wanted - 1] >= bound
+            if is_certain or (beams >= widest and len(found) >= wanted):
+                return found, bound
+            beams = beams * WIDEN if beams >= widest else min(beams * WIDEN, widest)
 
 
 def _read_settings(run: Path) -> Settings:

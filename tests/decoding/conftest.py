@@ -49,7 +49,7 @@ def make_index():
 def assert_is_best():
     """Compares one request's answer with the scores of all items, ties in either order."""
 
-    def check(items, scores, truth, allowed, exact):
+    def check(items, scores, bound, truth, allowed, exact):
         found = items[items >= 0]
         count = min(len(items), int(allowed.sum()))
         assert len(set(found.tolist())) == len(found), "an item twice"
@@ -58,7 +58,10 @@ def assert_is_best():
         assert np.isneginf(scores[len(found) :]).all()
         np.testing.assert_allclose(scores[: len(found)], truth[found], atol=1e-4)
         assert (np.diff(scores[: len(found)]) <= 0).all()
+        missed = np.setdiff1d(np.flatnonzero(allowed), found)
+        assert (truth[missed] <= bound + 1e-4).all(), "an item above the bound was not found"
         if exact:
+            assert (scores[: len(found)] >= bound).all()
             assert len(found) == count
             best = np.sort(truth[allowed])[::-1][:count]
             np.testing.assert_allclose(scores[:count], best, atol=1e-4)

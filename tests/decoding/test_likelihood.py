@@ -98,10 +98,11 @@ def test_for_200_requests_a_full_beam_ranks_as_brute_force(params, index, assert
     allowed = rng.random((100, ITEMS)) < rng.choice([0.05, 0.4, 1.0], (100, 1))
     truth = truth_of(params, prompts, index)
     trie = legal_sequences(index.trie)
-    items, scores = beam_search(STRUCTURE, params, trie, prompts, allowed, beams=ITEMS + 3)
+    answer = beam_search(STRUCTURE, params, trie, prompts, allowed, beams=ITEMS + 3)
     for row in range(100):
-        found, best = np.asarray(items[row]), np.asarray(scores[row])
-        assert_is_best(found, best, truth[row], allowed[row], exact=True)
+        found, best, bound = (np.asarray(part[row]) for part in answer)
+        assert np.isneginf(bound), "nothing was dropped"
+        assert_is_best(found, best, bound, truth[row], allowed[row], exact=True)
         found = found[found >= 0]
         order = np.flatnonzero(allowed[row])
         order = order[np.argsort(-truth[row][order], kind="stable")]
@@ -115,17 +116,17 @@ def test_a_narrow_beam_returns_legal_distinct_items(params, index, assert_is_bes
     allowed = rng.random((50, ITEMS)) < 0.3
     truth = truth_of(params, prompts, index)
     trie = legal_sequences(index.trie)
-    items, scores = beam_search(STRUCTURE, params, trie, prompts, allowed, beams=5)
+    answer = beam_search(STRUCTURE, params, trie, prompts, allowed, beams=5)
     exact = trie.depth == 1
     for row in range(50):
-        found, best = np.asarray(items[row]), np.asarray(scores[row])
-        assert_is_best(found, best, truth[row], allowed[row], exact)
+        found = [np.asarray(part[row]) for part in answer]
+        assert_is_best(*found, truth[row], allowed[row], exact)
 
 
 def test_without_a_mask_every_item_is_allowed(params, make_index):
     index = make_index(11, ITEMS, "atomic", CONFIG.vocabulary)
     prompts = random_prompts(5, 2)
-    items, _ = beam_search(STRUCTURE, params, legal_sequences(index.trie), prompts, beams=ITEMS)
+    items, _, _ = beam_search(STRUCTURE, params, legal_sequences(index.trie), prompts, beams=ITEMS)
     assert np.sort(items, axis=1).tolist() == [list(range(ITEMS))] * 2
 
 

@@ -62,13 +62,12 @@ def test_search_equals_brute_force(make_index, assert_is_best, seed, items, kind
     starts = rng.integers(0, STATES, REQUESTS)
     allowed = rng.random((REQUESTS, items)) < share
     beams = items + 2 if wide else 3
-    found, scores = run_search(starts, legal_sequences(index.trie), allowed, beams=beams)
+    answer = run_search(starts, legal_sequences(index.trie), allowed, beams=beams)
     truth = true_scores(starts, index.sequences)
     for row in range(REQUESTS):
         exact = wide or kind == "atomic"
-        assert_is_best(
-            np.asarray(found[row]), np.asarray(scores[row]), truth[row], allowed[row], exact
-        )
+        found = [np.asarray(part[row]) for part in answer]
+        assert_is_best(*found, truth[row], allowed[row], exact)
 
 
 def reference_beam(start, trie, allowed, beams):
@@ -106,7 +105,7 @@ def test_a_narrow_beam_keeps_what_an_ordinary_beam_search_keeps(make_index, beam
     index = make_index(7, 50, "title", VOCABULARY)
     rng = np.random.default_rng(beams)
     starts, allowed = rng.integers(0, STATES, 20), rng.random((20, 50)) < 0.6
-    found, _ = run_search(starts, legal_sequences(index.trie), allowed, beams=beams)
+    found = run_search(starts, legal_sequences(index.trie), allowed, beams=beams).items
     for row in range(20):
         expected = reference_beam(int(starts[row]), index.trie, allowed[row], beams)
         got = np.asarray(found[row])
@@ -144,14 +143,14 @@ def test_the_search_stops_when_every_beam_is_finished(make_index):
     allowed = np.zeros((1, 40), bool)
     allowed[0, shortest] = True
     run = jax.jit(functools.partial(search, counting_step, gather, beams=4))
-    found, _ = run(jnp.zeros((1, 1), jnp.int32), legal_sequences(index.trie), allowed)
+    found = run(jnp.zeros((1, 1), jnp.int32), legal_sequences(index.trie), allowed).items
     jax.effects_barrier()
     assert found[0].tolist() == [shortest, -1, -1, -1]
     assert len(steps) == len(index.sequences[shortest])
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("method", "greedy"), ("beams", 0), ("batch", 0), ("diversity", 1.5)]
+    ("key", "value"), [("method", "greedy"), ("beams", 0), ("widest", 8), ("diversity", 1.5)]
 )
 def test_impossible_settings_name_their_key(key, value):
     with pytest.raises(InputError, match=f"decode.{key}"):

@@ -56,6 +56,30 @@ def test_all_that_is_left_comes_in_the_order_of_the_full_ranking(run_of, kind, m
     np.testing.assert_allclose([one.score for one in answer], best, atol=1e-4)
 
 
+def test_a_narrow_beam_widens_until_it_is_certain(run_of):
+    recommender = Recommender.load(run_of("title"), DecodeConfig(beams=2, batch=4))
+    for history in (["i1"], ["i20", "i4"], ["i9"]):
+        scores = recommender.rank([recommender.request(history)]).scores[0]
+        best = order_by_score(recommender, scores, np.isfinite(scores))
+        answer = recommender.recommend(history, k=2)
+        assert ids(answer) == best[:2]
+        assert all(one.certain for one in answer)
+
+
+def test_a_beam_that_may_not_widen_says_what_it_is_certain_of(run_of):
+    recommender = Recommender.load(run_of("title"), DecodeConfig(beams=2, widest=2, batch=4))
+    doubts = 0
+    for item in range(12):
+        scores = recommender.rank([recommender.request([item])]).scores[0]
+        best = order_by_score(recommender, scores, np.isfinite(scores))
+        answer = recommender.recommend([item], k=2)
+        assert len(answer) == 2
+        certain = [one.item for one in answer if one.certain]
+        assert certain == best[: len(certain)]
+        doubts += len(answer) - len(certain)
+    assert doubts, "two beams of random weights cannot be certain of every answer"
+
+
 @pytest.mark.parametrize(
     "where",
     [
