@@ -13,7 +13,7 @@ from irec_jax.model.params import abstract, count
 from irec_jax.progress import say
 from irec_jax.tokens.text import IndexKind
 from irec_jax.training.checkpoint import TrainState
-from irec_jax.training.loop import Training, train
+from irec_jax.training.loop import Start, Training, train
 from irec_jax.training.sharding import make_mesh
 from irec_jax.training.start import ItemTitles, from_pretrained, from_scratch
 
@@ -87,14 +87,14 @@ def tune(materials: Materials, run: Path) -> TrainState:
     return state
 
 
-def _start(materials: Materials):  # noqa: ANN202
+def _start(materials: Materials) -> Start:
     experiment, index = materials.experiment, materials.writer.index
     titles = None
-    if index.kind is IndexKind.ATOMIC and 0:
+    if index.kind is IndexKind.ATOMIC and experiment.train.title_share:
         offsets, tokens = index.title_tokens
-        titles = ItemTitles(index.text_vocabulary, offsets, tokens, 0)
-    if "":
-        folder = Path("")
+        titles = ItemTitles(index.text_vocabulary, offsets, tokens, experiment.train.title_share)
+    if experiment.train.pretrained:
+        folder = Path(experiment.train.pretrained)
         return from_pretrained(folder, experiment.model, experiment.seed, titles)
     return from_scratch(experiment.model, experiment.seed, titles)
 

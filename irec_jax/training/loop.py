@@ -66,6 +66,9 @@ class TrainConfig:
         log_every: Steps between two log lines; losses are kept of every step.
         checkpoint_every: Steps between two checkpoints; the last step always has one.
         keep: How many of the newest checkpoints stay.
+        pretrained: A Hugging Face folder of T5 weights to start from; "" starts at random.
+        title_share: Part of the variance of an atomic item's first embedding that comes from its
+            title, 0 to 1.
     """
 
     steps: int = 1_000
@@ -73,13 +76,18 @@ class TrainConfig:
     log_every: int = 50
     checkpoint_every: int = 500
     keep: int = 2
+    pretrained: str = ""
+    title_share: float = 1.0
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
+        for key in ("steps", "batch_size", "log_every", "checkpoint_every", "keep"):
+            value = getattr(self, key)
             if value < 1:
                 mend = "Give a whole number from 1 on."
-                raise InputError(f"{value} is below 1", where=f"train.{field.name}", mend=mend)
+                raise InputError(f"{value} is below 1", where=f"train.{key}", mend=mend)
+        if not 0.0 <= self.title_share <= 1.0:
+            what = f"{self.title_share} is not between 0 and 1"
+            raise InputError(what, where="train.title_share")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

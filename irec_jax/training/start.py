@@ -90,11 +90,13 @@ def extend_vocabulary(params: Params, vocabulary: int, seed: int) -> Params:
 
 
 def start_items_from_titles(params: Params, titles: ItemTitles) -> Params:
-    """Sets the rows of item tokens, in embedding and head, to the mean of their titles' pieces.
+    """Sets the rows of item tokens, in embedding and head, from the mean of their titles' pieces.
 
-    As new words usually are when a vocabulary is extended, but stretched to the size of the text
-    rows: the mean of n unrelated rows is sqrt(n) times smaller than they are, and a small row is
-    a small logit. An item without a title keeps its row.
+    As new words usually start when a vocabulary is extended, but freed of what all titles share
+    and stretched to the spread of the text rows: pieces such as `in` or `for` stand in most
+    titles and would make all items alike, and the mean of n unrelated rows is sqrt(n) times
+    smaller than they are. Why, with figures: docs/decisions/0054-items-start-from-titles.md. An
+    item without a title keeps its row.
 
     Args:
         params: The weights; not changed.
@@ -108,16 +110,21 @@ def start_items_from_titles(params: Params, titles: ItemTitles) -> Params:
     named = lengths > 0
 
     def started(rows: Float[np.ndarray, "old width"]) -> Float[np.ndarray, "new width"]:
-        sums = np.zeros((len(lengths), rows.shape[1]), np.float64)
-        np.add.at(sums, item_of_piece, rows[titles.tokens])
-        norms = np.linalg.norm(sums, axis=1, keepdims=True)
+        means = np.zeros((len(lengths), rows.shape[1]), np.float64)
+        np.add.at(means, item_of_piece, rows[titles.tokens])
+        means /= np.maximum(lengths, 1)[:, None]
+        means -= means[named].mean(axis=0)
         text = rows[: titles.first]
-        usual = np.sqrt(np.mean(np.sum(np.square(text), axis=1)))
-        stretched = sums * (usual / np.maximum(norms, 1e-9))
+        center = text.mean(axis=0)
+        spread = np.sqrt(np.mean(np.sum(np.square(text - center), axis=1)))
+        norms = np.linalg.norm(means, axis=1, keepdims=True)
         place = slice(titles.first, titles.first + len(lengths))
-        mixed = np.sqrt(titles.share) * stretched + np.sqrt(1 - titles.share) * rows[place]
+        drawn = rows[place] - center
+        told = means * (spread / np.maximum(norms, 1e-9))
+        mixed = center + np.sqrt(titles.share) * told + np.sqrt(1 - titles.share) * drawn
         rows = rows.copy()
-        rows[place] = np.where(named[:, None], mixed, rows[place])
+        # Where all titles say the same they tell nothing, and the drawn row is better.
+        rows[place] = np.where(named[:, None] & (norms > 1e-6), mixed, rows[place])
         return rows
 
     return _with_rows(params, started)

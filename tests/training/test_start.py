@@ -27,28 +27,40 @@ def rows_of(params):
     return {"embedding": np.asarray(params["embedding"]), "head": np.asarray(params["head"]).T}
 
 
-def test_item_rows_point_where_their_titles_do_and_are_as_long_as_text_rows(params):
+def test_item_rows_say_what_sets_their_titles_apart_and_are_spread_as_text_rows(params):
     before, after = rows_of(params), rows_of(start_items_from_titles(params, TITLES))
     for name, rows in after.items():
-        usual = np.sqrt(np.mean(np.sum(before[name][:24] ** 2, axis=1)))
-        for token, pieces in PIECES.items():
-            mean = before[name][pieces].mean(axis=0)
-            np.testing.assert_allclose(np.linalg.norm(rows[token]), usual, rtol=1e-5)
+        text = before[name][:24]
+        spread = np.sqrt(np.mean(np.sum((text - text.mean(axis=0)) ** 2, axis=1)))
+        means = {token: before[name][pieces].mean(axis=0) for token, pieces in PIECES.items()}
+        shared = np.mean(list(means.values()), axis=0)
+        for token, mean in means.items():
+            apart, start = mean - shared, rows[token] - text.mean(axis=0)
+            np.testing.assert_allclose(np.linalg.norm(start), spread, rtol=1e-5)
             np.testing.assert_allclose(
-                rows[token] / usual, mean / np.linalg.norm(mean), rtol=1e-4, atol=1e-6
+                start / spread, apart / np.linalg.norm(apart), rtol=1e-4, atol=1e-6
             )
         untouched = [token for token in range(32) if token not in PIECES]
         np.testing.assert_array_equal(rows[untouched], before[name][untouched])
 
 
 def test_a_share_keeps_items_with_the_same_pieces_apart(params):
-    twins = ItemTitles(24, np.array([0, 1, 2]), np.array([3, 3], np.int32), share=0.5)
-    rows = rows_of(start_items_from_titles(params, twins))["embedding"]
+    offsets, tokens = np.array([0, 1, 2, 3]), np.array([3, 3, 5], np.int32)
+    whole = rows_of(start_items_from_titles(params, ItemTitles(24, offsets, tokens)))["embedding"]
+    half = ItemTitles(24, offsets, tokens, share=0.5)
+    rows = rows_of(start_items_from_titles(params, half))["embedding"]
     before = np.asarray(params["embedding"])
-    usual = np.sqrt(np.mean(np.sum(before[:24] ** 2, axis=1)))
-    title = before[3] * usual / np.linalg.norm(before[3])
-    np.testing.assert_allclose(rows[24], np.sqrt(0.5) * (title + before[24]), rtol=1e-5)
+    center = before[:24].mean(axis=0)
+    mixed = center + np.sqrt(0.5) * (whole[24] - center + before[24] - center)
+    np.testing.assert_allclose(rows[24], mixed, rtol=1e-4, atol=1e-6)
+    np.testing.assert_array_equal(whole[24], whole[25])
     assert not np.allclose(rows[24], rows[25])
+
+
+def test_titles_that_all_say_the_same_change_nothing(params):
+    same = ItemTitles(24, np.array([0, 1, 2]), np.array([3, 3], np.int32))
+    for name, rows in rows_of(start_items_from_titles(params, same)).items():
+        np.testing.assert_array_equal(rows, rows_of(params)[name])
 
 
 def test_a_tied_head_has_no_rows_of_its_own(params):

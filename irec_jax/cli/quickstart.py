@@ -1,0 +1,153 @@
+"""`irec quickstart`: the whole path on the embedded simulated log, in minutes on a laptop."""
+
+import dataclasses
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+
+from irec_jax.cli.evaluate import BEST, TUNED, evaluate_run, show
+from irec_jax.cli.tune import tune
+from irec_jax.evaluation.figures import Report
+from irec_jax.evaluation.protocol import EvaluationConfig
+from irec_jax.experiment import Experiment, prepare
+from irec_jax.instructions.tasks import (
+    PERSONALIZED_SEARCH,
+    PRODUCT_SEARCH,
+    SEQUENTIAL_RECOMMENDATION,
+    InstructionsConfig,
+    Task,
+    TaskName,
+)
+from irec_jax.log.split import Role, Split
+from irec_jax.model.config import T5Config
+from irec_jax.recommendation.recommender import Recommendation, Recommender
+from irec_jax.tokens.text import TokensConfig
+from irec_jax.training.loop import TrainConfig
+from irec_jax.training.optimizer import OptimizerConfig
+
+EXPERIMENT = Experiment(
+    instructions=InstructionsConfig(tasks=tuple(TaskName), domain="shop", answer_items=8),
+    tokens=TokensConfig(vocabulary=1_536, source_length=128, target_length=32),
+    model=T5Config(
+        width=64,
+        head_dim=16,
+        heads=4,
+        hidden=128,
+        encoder_layers=2,
+        decoder_layers=1,
+        dropout=0.1,
+        unroll_layers=True,
+    ),
+    optimizer=OptimizerConfig(kind="adamw", peak=3e-3, schedule="cosine", warmup=100),
+    train=TrainConfig(steps=1_500, batch_size=64, log_every=50, checkpoint_every=500, keep=1),
+    evaluation=EvaluationConfig(
+        tasks=(TaskName.SEQUENTIAL_RECOMMENDATION, TaskName.PRODUCT_SEARCH)
+    ),
+)
+
+EXAMPLE_ANSWERS = 3
+SHOWN_HISTORY = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Quickstart:
+    """Simulates a shop's log, tunes a small model on it, grades it and recommends.
+
+    Because the log is simulated, the best score that anything could reach is known and stands in
+    the table. Example:
+
+        irec quickstart --out runs/quickstart --instruction "a gift for a runner"
+
+    Attributes:
+        out: The run folder; a run that was stopped goes on where it was.
+        instruction: What the fifth example asks for, in your own words.
+    """
+
+    out: Path = Path("runs/quickstart")
+    instruction: str = "something that stays dry for camping"
+
+    def run(self) -> None:
+        """Runs the command."""
+        started = time.monotonic()
+        console = Console(highlight=False)
+        console.rule("1. a behavior log, simulated")
+        materials = prepare(EXPERIMENT, self.out)
+        _print_counts(console, materials.split)
+        console.rule("2. tuning on instructions made from it")
+        tune(materials, self.out)
+        console.rule("3. grading over the whole catalog")
+        report = evaluate_run(self.out)
+        show(report, self.out)
+        console.print(_verdict(report))
+        console.rule("4. example answers")
+        _print_examples(console, Recommender.load(self.out), materials.split, self.instruction)
+        console.rule(f"done in {(time.monotonic() - started) / 60:.1f} minutes")
+        console.print(f"Ask it yourself: irec recommend {self.out} --instruction '...'")
+
+
+def _print_counts(console: Console, split: Split) -> None:
+    queries = sum(bool(query) for query in split.queries)
+    console.print(
+        f"{split.num_users:,} users, {split.num_items:,} items, {len(split.items):,} events, "
+        f"{queries:,} of them with a query"
+    )
+
+
+def _verdict(report: Report) -> str:
+    """Says in a line whether the tuned model beats every baseline, intervals apart."""
+    lines = []
+    for task in report.tasks:
+        tuned = task.row(TUNED).figures["ndcg@10"]
+        others = [row for row in task.rows if row.ranker not in (TUNED, BEST)]
+        beaten = all(tuned.above(row.figures["ndcg@10"]) for row in others)
+        share = tuned.value / task.row(BEST).figures["ndcg@10"].value
+        lines.append(
+            f"{task.task.replace('_', ' ')}: the tuned model is "
+            f"{'above every baseline, intervals apart' if beaten else 'not above every baseline'}, "
+            f"and reaches {share:.0%} of the best possible NDCG@10"
+        )
+    return "\n".join(lines)
+
+
+def _print_examples(
+    console: Console, recommender: Recommender, split: Split, instruction: str
+) -> None:
+    """Prints five answers: two for histories, one search, one both, one typed instruction."""
+    examples = [
+        (SEQUENTIAL_RECOMMENDATION, 0),
+        (SEQUENTIAL_RECOMMENDATION, 1),
+        (PRODUCT_SEARCH, 2),
+        (PERSONALIZED_SEARCH, 3),
+    ]
+    for number, (task, user) in enumerate(examples, start=1):
+        _print_example(console, recommender, split, task, (number, user))
+    answers = recommender.recommend(instruction=instruction, k=EXAMPLE_ANSWERS)
+    console.print(f'\n[bold]5. your instruction[/]: "{escape(instruction)}"')
+    _print_answers(console, answers, None)
+
+
+def _print_example(
+    console: Console, recommender: Recommender, split: Split, task: Task, place: tuple[int, int]
+) -> None:
+    number, user = place
+    positions = task.eligible(split, Role.TEST)
+    position = int(positions[user % len(positions)])
+    request = task.request(split, position)
+    titles = split.catalog["title"]
+    console.print(f"\n[bold]{number}. {task.name.value.replace('_', ' ')}[/]", highlight=False)
+    for item in request.history[-SHOWN_HISTORY:]:
+        console.print(f"   had: {escape(titles[item])}")
+    if request.instruction:
+        console.print(f'   says: "{escape(request.instruction)}"')
+    answers = recommender.recommend(
+        history=request.history, instruction=request.instruction, k=EXAMPLE_ANSWERS
+    )
+    _print_answers(console, answers, int(split.items[position]))
+
+
+def _print_answers(console: Console, answers: list[Recommendation], truth: int | None) -> None:
+    for answer in answers:
+        hit = "  <- what the user took" if answer.number == truth else ""
+        console.print(f"   {answer.rank}. {escape(answer.title)} ({answer.score:.2f}){hit}")
