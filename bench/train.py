@@ -45,7 +45,7 @@ Step = Callable[[Any], None]
 
 
 def examples(data: str, vocabulary: int, number: int) -> list[Example]:
-    """Random prompts and targets; the lengths are those of docs in instruction data."""
+    """Random prompts and targets; ragged lengths are lognormal, as instructions have them."""
     rng = np.random.default_rng(0)
     if data == "dense":
         source, target = np.full(number, SOURCE), np.full(number, TARGET)
