@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from irec_jax.errors import InputError
+from irec_jax.model.memory import keep_freed_memory
 
 EXIT_OK, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 2, 130
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -48,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    keep_freed_memory()
     logging.getLogger("absl").setLevel(logging.ERROR)
     errors = Console(stderr=True, highlight=False, soft_wrap=True)
     try:

@@ -29,7 +29,7 @@ from irec_jax.training.optimizer import OptimizerConfig
 
 EXPERIMENT = Experiment(
     instructions=InstructionsConfig(tasks=tuple(TaskName), domain="shop", answer_items=8),
-    tokens=TokensConfig(vocabulary=1_536, source_length=128, target_length=32),
+    tokens=TokensConfig(vocabulary=1_536, source_length=64, target_length=24),
     model=T5Config(
         width=64,
         head_dim=16,
@@ -37,11 +37,11 @@ EXPERIMENT = Experiment(
         hidden=128,
         encoder_layers=2,
         decoder_layers=1,
-        dropout=0.1,
+        dropout=0.15,
         unroll_layers=True,
     ),
-    optimizer=OptimizerConfig(kind="adamw", peak=3e-3, schedule="cosine", warmup=100),
-    train=TrainConfig(steps=1_500, batch_size=64, log_every=50, checkpoint_every=500, keep=1),
+    optimizer=OptimizerConfig(kind="adafactor", peak=3e-2, schedule="cosine", warmup=200),
+    train=TrainConfig(steps=6_500, batch_size=32, log_every=250, checkpoint_every=2_000, keep=1),
     evaluation=EvaluationConfig(
         tasks=(TaskName.SEQUENTIAL_RECOMMENDATION, TaskName.PRODUCT_SEARCH)
     ),
