@@ -16,9 +16,12 @@ from irec_jax.training.optimizer import OptimizerConfig
 experiment = Experiment(
     data=DataConfig(log="data/movietweetings"),
     instructions=InstructionsConfig(
-        tasks=(TaskName.SEQUENTIAL_RECOMMENDATION,), domain="content", max_history=20
+        tasks=(TaskName.SEQUENTIAL_RECOMMENDATION,),
+        domain="content",
+        max_history=20,
+        answer_items=8,
     ),
-    tokens=TokensConfig(source_length=128, target_length=16),
+    tokens=TokensConfig(source_length=64, target_length=24),
     model=T5Config(
         width=64,
         head_dim=16,
@@ -29,6 +32,6 @@ experiment = Experiment(
         dropout=0.2,
         unroll_layers=True,
     ),
-    optimizer=OptimizerConfig(kind="adamw", peak=2e-3, schedule="cosine", warmup=200),
-    train=TrainConfig(steps=2000, batch_size=64, checkpoint_every=1000),
+    optimizer=OptimizerConfig(kind="adafactor", peak=3e-2, schedule="cosine", warmup=200),
+    train=TrainConfig(steps=2_000, batch_size=32, log_every=100, checkpoint_every=500, keep=1),
 )

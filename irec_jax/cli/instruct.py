@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 from rich.console import Console
@@ -24,7 +25,7 @@ class Instruct:
     Example: irec instruct configs/movietweetings_tiny.py --out sets/movies --records 100000
     """
 
-    experiment: tyro.conf.Positional[Path]
+    experiment: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="EXPERIMENT")]
     """The experiment, a Python file as in configs/."""
     out: Path
     """The folder to write; tfds.builder_from_directory reads it."""

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 from rich.console import Console
@@ -31,7 +32,7 @@ class Tune:
         out: The run folder; runs/NAME OF THE FILE unless told.
     """
 
-    experiment: tyro.conf.Positional[Path]
+    experiment: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="EXPERIMENT")]
     out: Path | None = None
 
     def run(self, overrides: Sequence[str] = ()) -> None:

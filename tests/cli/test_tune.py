@@ -1,0 +1,151 @@
+"""irec tune as a process: a whole run, resuming, Ctrl-C, and what it refuses."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+CONFIG = """
+from irec_jax.experiment import Experiment
+from irec_jax.instructions.tasks import InstructionsConfig
+from irec_jax.log.dataset import DataConfig
+from irec_jax.log.simulate import SimulateConfig
+from irec_jax.model.config import T5Config
+from irec_jax.tokens.text import TokensConfig
+from irec_jax.training.loop import TrainConfig
+
+experiment = Experiment(
+    data=DataConfig(simulate=SimulateConfig(users=80, items=100)),
+    instructions=InstructionsConfig(max_history=6),
+    tokens=TokensConfig(vocabulary=512, source_length=64, target_length=16),
+    model=T5Config(width=16, head_dim=8, heads=2, hidden=32, encoder_layers=1, decoder_layers=1),
+    train=TrainConfig(steps=6, batch_size=8, log_every=2, checkpoint_every=3),
+)
+"""
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("config") / "small.py"
+    path.write_text(CONFIG)
+    return path
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory) -> dict[str, str]:
+    """One device, and compiled programs shared by the processes of this file."""
+    cache = str(tmp_path_factory.mktemp("compiled"))
+    settings = {"JAX_COMPILATION_CACHE_DIR": cache, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
+    settings["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    return {**os.environ, **settings}
+
+
+def irec(environment, *words, **options) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "irec_jax.cli.main", *map(str, words)]
+    return subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=300, **options
+    )
+
+
+@pytest.fixture(scope="module")
+def run(config, environment, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "small"
+    done = irec(environment, "tune", config, "--out", folder)
+    assert done.returncode == 0, done.stderr
+    assert "histories cut to 6 items" in done.stderr
+    return folder
+
+
+def losses(folder: Path) -> list[float]:
+    lines = (folder / "metrics" / "steps.jsonl").read_text().splitlines()
+    return [json.loads(line)["loss"] for line in lines]
+
+
+def test_a_run_holds_all_that_later_commands_need(run):
+    for name in ("config.json", "catalog.parquet", "tokens", "checkpoints", "metrics", "log.txt"):
+        assert (run / name).exists(), name
+    assert len(losses(run)) == 6
+
+
+def test_the_same_config_gives_the_same_losses(run, config, environment, tmp_path):
+    done = irec(environment, "tune", config, "--out", tmp_path / "again")
+    assert done.returncode == 0, done.stderr
+    assert losses(tmp_path / "again") == losses(run)
+
+
+def test_ctrl_c_saves_and_exits_with_130_and_the_same_command_goes_on(
+    config, environment, tmp_path
+):
+    words = ["tune", config, "--out", tmp_path / "run", "--train.steps", "100000"]
+    words += ["--train.checkpoint-every", "100000"]
+    command = [sys.executable, "-m", "irec_jax.cli.main", *map(str, words)]
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    steps = tmp_path / "run" / "metrics" / "steps.jsonl"
+    deadline = time.monotonic() + 240
+    while not (steps.exists() and steps.stat().st_size) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    told = process.communicate(timeout=120)[1]
+    assert process.returncode == 130, told
+    assert "Traceback" not in told
+    saved = [int(folder.name) for folder in (tmp_path / "run" / "checkpoints").iterdir()]
+    before = losses(tmp_path / "run")
+    assert saved == [len(before)]
+    more = str(len(before) + 3)
+    done = irec(environment, *words[:4], "--train.steps", more)
+    assert done.returncode == 0, done.stderr
+    after = losses(tmp_path / "run")
+    assert after[: len(before)] == before
+    assert len(after) == len(before) + 3
+
+
+def test_a_run_of_another_config_is_refused_and_kept(run, config, environment):
+    before = losses(run)
+    done = irec(environment, "tune", config, "--out", run, "--model.width", "32")
+    assert done.returncode == 2
+    assert "model.width = 16, not 32" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert losses(run) == before
+
+
+def test_titles_longer_than_the_target_are_cut_counted_and_unique(config, environment, tmp_path):
+    words = ["--tokens.index", "title", "--tokens.max-item-tokens", "8", "--train.steps", "1"]
+    done = irec(environment, "tune", config, "--out", tmp_path / "run", *words)
+    assert done.returncode == 0, done.stderr
+    assert "titles cut to 8 tokens" in done.stderr
+    names = json.loads((tmp_path / "run" / "tokens" / "index.json").read_text())["names"]
+    assert len(set(names)) == len(names) > 80
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["tune", "none.py"], "no such experiment file"),
+        (["tune"], "EXPERIMENT"),
+        (["tun", "x"], "did you mean 'irec tune'"),
+        (["evaluate", "nowhere"], "no config.json"),
+        (["data", "prepar"], "did you mean 'irec data prepare'"),
+    ],
+)
+def test_a_wrong_command_ends_with_code_2(environment, words, message):
+    done = irec(environment, *words)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_unknown_key_and_an_impossible_value_end_with_code_2(config, environment):
+    done = irec(environment, "tune", config, "--train.stepz", "3")
+    assert (done.returncode, "--train.steps" in done.stderr) == (2, True)
+    done = irec(environment, "tune", config, "--model.dropout", "2.0")
+    assert (done.returncode, "model.dropout" in done.stderr) == (2, True)
+
+
+def test_the_overview_and_the_version(environment):
+    assert "irec quickstart" in irec(environment).stdout
+    assert irec(environment, "--version").stdout.startswith("irec-jax ")

@@ -1,0 +1,28 @@
+"""Every file in configs/ is a whole experiment whose model can be built."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from irec_jax.experiment import Experiment, load_experiment
+from irec_jax.model.params import abstract, count
+from irec_jax.settings import from_json, to_json
+from irec_jax.training.optimizer import make_optimizer
+
+CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.py"))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_a_config_loads_and_survives_json(path: Path):
+    experiment = load_experiment(path)
+    assert from_json(Experiment, to_json(experiment)) == experiment
+    assert count(abstract(experiment.model)) > 0
+    make_optimizer(experiment.optimizer, experiment.train.steps)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_a_config_says_its_command_its_device_and_what_it_reached(path: Path):
+    told = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    for word in ("Command:", "Device:", "Time:", "Result:"):
+        assert word in told, f"{path} does not say its {word}"
