@@ -2,8 +2,6 @@
 
 import json
 import os
-import resource
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -18,19 +16,23 @@ EVENTS = "user,item,time,rating\n" + "".join(
 )
 
 
-def irec(*words, limit=None, cwd=None):
-    def small_files_only():
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+# Not a preexec_fn: that forks, which JAX warns of when another test has started it.
+LIMITED = """
+import resource, runpy
+resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
+runpy.run_module("irec_jax.cli.main", run_name="__main__")
+"""
 
+
+def irec(*words, limit=None, cwd=None):
+    program = ["-c", LIMITED.format(limit=limit)] if limit else ["-m", "irec_jax.cli.main"]
     return subprocess.run(
-        [sys.executable, "-m", "irec_jax.cli.main", *map(str, words)],
+        [sys.executable, *program, *map(str, words)],
         capture_output=True,
         text=True,
         timeout=120,
         cwd=cwd,
         env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error", "COLUMNS": "120"},
-        preexec_fn=small_files_only if limit else None,
     )
 
 
