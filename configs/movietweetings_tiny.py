@@ -2,7 +2,9 @@
 
 Prepare: irec data prepare movietweetings PATH --out data/movietweetings
 Command: irec tune configs/movietweetings_tiny.py && irec evaluate runs/movietweetings_tiny
-Device:  2 CPU cores
+Device:  2 CPU cores (AMD EPYC)
+Time:    @@T@@
+Result:  @@R@@
 """
 
 from irec_jax.experiment import Experiment

@@ -11,9 +11,9 @@ from rich.console import Console
 from irec_jax.batches.pipeline import Cuts, training_batches
 from irec_jax.experiment import Materials, fingerprint, load_experiment, prepare, save_run
 from irec_jax.model.params import abstract, count
-from irec_jax.progress import say
 from irec_jax.tokens.text import IndexKind
 from irec_jax.training.checkpoint import TrainState
+from irec_jax.training.ledger import tell
 from irec_jax.training.loop import Start, Training, train
 from irec_jax.training.sharding import make_mesh
 from irec_jax.training.start import ItemTitles, from_pretrained, from_scratch
@@ -81,9 +81,10 @@ def tune(materials: Materials, run: Path) -> TrainState:
         )
     )
     if cuts.inputs or cuts.targets:
-        say(
+        tell(
+            run,
             f"cut to fit: {cuts.inputs} prompts and {cuts.targets} answers of {cuts.records}; "
-            "tokens.source_length and tokens.target_length decide"
+            "tokens.source_length and tokens.target_length decide",
         )
     return state
 
@@ -102,13 +103,14 @@ def _start(materials: Materials) -> Start:
 
 def _say_what_is_trained(materials: Materials, run: Path) -> None:
     experiment, split, renderer = materials.experiment, materials.split, materials.renderer
-    say(
+    tell(
+        run,
         f"run {run}: {split.num_users:,} users, {split.num_items:,} items, "
         f"{len(split.items):,} events, {len(renderer):,} instructions a pass "
         f"({renderer.cut_histories:,} of their histories cut to "
-        f"{experiment.instructions.max_history} items)"
+        f"{experiment.instructions.max_history} items)",
     )
     index = materials.writer.index
     if index.cut_titles:
-        say(f"{index.cut_titles:,} titles cut to {experiment.tokens.max_item_tokens} tokens")
-    say(f"{count(abstract(experiment.model)):,} parameters, vocabulary {index.vocabulary:,}")
+        tell(run, f"{index.cut_titles:,} titles cut to {experiment.tokens.max_item_tokens} tokens")
+    tell(run, f"{count(abstract(experiment.model)):,} parameters, vocabulary {index.vocabulary:,}")

@@ -37,6 +37,18 @@ class Span(NamedTuple):
     every: int
 
 
+def tell(run: Path, message: str) -> None:
+    """Writes a line for people into a run's `log.txt` and on standard error."""
+    with (run / LOG).open("a", encoding="utf-8") as log:
+        log.write(_stamped(message))
+    say(message)
+
+
+def _stamped(message: str) -> str:
+    now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+    return f"{now} {message}\n"
+
+
 class Ledger:
     """The books of one run; open it with `open_ledger`.
 
@@ -78,8 +90,7 @@ class Ledger:
 
     def note(self, message: str) -> None:
         """Writes a line for people into `log.txt`."""
-        now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
-        self._log.write(f"{now} {message}\n")
+        self._log.write(_stamped(message))
         self._log.flush()
 
     def tell(self, message: str) -> None:

@@ -58,6 +58,7 @@ def run(config, environment, tmp_path_factory) -> Path:
     done = irec(environment, "tune", config, "--out", folder)
     assert done.returncode == 0, done.stderr
     assert "histories cut to 6 items" in done.stderr
+    assert "histories cut to 6 items" in (folder / "log.txt").read_text()
     return folder
 
 

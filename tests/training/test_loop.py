@@ -158,7 +158,15 @@ def test_weights_of_another_shape_are_refused(make_job, tmp_path, params):
         train(make_job(tmp_path, start=lambda _: other))
 
 
-def test_the_second_signal_is_for_the_impatient():
+@pytest.fixture
+def attentive():
+    """Python's own handler of SIGINT: a job in the background of a script starts without it."""
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, inherited)
+
+
+def test_the_second_signal_is_for_the_impatient(attentive):
     told, before = [], signal.getsignal(signal.SIGINT)
     with Interruption() as interruption:
         os.kill(os.getpid(), signal.SIGINT)
