@@ -20,6 +20,8 @@ from irec_jax.instructions.tasks import (
     Task,
     TaskName,
 )
+from irec_jax.log.dataset import DataConfig
+from irec_jax.log.simulate import SimulateConfig
 from irec_jax.log.split import Role, Split
 from irec_jax.model.config import T5Config
 from irec_jax.recommendation.recommender import Recommendation, Recommender
@@ -28,6 +30,7 @@ from irec_jax.training.loop import TrainConfig
 from irec_jax.training.optimizer import OptimizerConfig
 
 EXPERIMENT = Experiment(
+    data=DataConfig(simulate=SimulateConfig(users=5_000, items=1_000)),
     instructions=InstructionsConfig(tasks=tuple(TaskName), domain="shop", answer_items=8),
     tokens=TokensConfig(vocabulary=1_536, source_length=64, target_length=24),
     model=T5Config(
@@ -37,11 +40,11 @@ EXPERIMENT = Experiment(
         hidden=128,
         encoder_layers=2,
         decoder_layers=1,
-        dropout=0.15,
+        dropout=0.1,
         unroll_layers=True,
     ),
     optimizer=OptimizerConfig(kind="adafactor", peak=3e-2, schedule="cosine", warmup=200),
-    train=TrainConfig(steps=6_500, batch_size=32, log_every=250, checkpoint_every=2_000, keep=1),
+    train=TrainConfig(steps=6_000, batch_size=32, log_every=250, checkpoint_every=2_000, keep=1),
     evaluation=EvaluationConfig(
         tasks=(TaskName.SEQUENTIAL_RECOMMENDATION, TaskName.PRODUCT_SEARCH)
     ),

@@ -34,7 +34,7 @@ _STRANGERS = 3_000  # users that the population marginal is averaged over
 
 @dataclasses.dataclass(frozen=True)
 class SimulateConfig:
-    """What the simulated world is like; the defaults are the size of `irec quickstart`.
+    """What the simulated world is like; the defaults are a size that a laptop learns in minutes.
 
     The four strengths are in nats of log-odds; at 0 the part is switched off.
 
