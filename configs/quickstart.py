@@ -2,8 +2,9 @@
 
 Command: irec tune configs/quickstart.py && irec evaluate runs/quickstart
 Device:  2 CPU cores (AMD EPYC)
-Time:    @@T@@
-Result:  @@R@@
+Time:    3 minutes
+Result:  sequential recommendation Recall@10 .353 [.339, .366], NDCG@10 .202 [.193, .210];
+         product search .708 [.690, .726] and .477 [.462, .492] (full ranking, test)
 """
 
 from irec_jax.cli.quickstart import EXPERIMENT
