@@ -61,7 +61,7 @@ class Quickstart:
     Because the log is simulated, the best score that anything could reach is known and stands in
     the table. Example:
 
-        irec quickstart --out runs/quickstart --instruction "a gift for a runner"
+        irec quickstart --out runs/quickstart --instruction "worth paying more, for camping trips"
 
     Attributes:
         out: The run folder; a run that was stopped goes on where it was.

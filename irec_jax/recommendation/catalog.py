@@ -142,7 +142,9 @@ class Catalog:
             close = difflib.get_close_matches(wanted, words, n=SUGGESTIONS, cutoff=0.5)
             rows += [words.index(word) % len(self) for word in close]
         if not rows:
-            return "list the catalog's items with `irec data describe`."
+            return (
+                "give an item's id or its whole title, as they stand in the run's catalog.parquet."
+            )
         rows = list(dict.fromkeys(rows))[:SUGGESTIONS]
         ids = self.table["item"]
         return "did you mean " + ", or ".join(f"'{self.titles[r]}' ({ids[r]})" for r in rows) + "?"
