@@ -226,7 +226,7 @@ def _refuse_other(run: Path, old: dict, new: dict) -> None:
             raise InputError(
                 f"this run was started with {key} = {before!r}, not {value!r}",
                 where=str(run),
-                mend="Use the same config, or another --run folder.",
+                mend="Use the same config, or another folder: --out.",
             )
 
 
