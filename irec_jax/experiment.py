@@ -145,7 +145,7 @@ def prepare(experiment: Experiment, run: Path | None = None) -> Materials:
     Raises:
         InputError: If the log, the tokenizer or the settings do not fit.
     """
-    log = load_log(experiment.data, experiment.seed)
+    log = load_log(experiment.data)
     split = split_log(log, experiment.data, experiment.seed)
     if run is not None and (run / TOKENS_FOLDER).is_dir():
         writer = TokenWriter.load(run / TOKENS_FOLDER)

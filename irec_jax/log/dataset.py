@@ -31,12 +31,11 @@ class DataConfig(SplitConfig):
             raise InputError("is empty", where="data.log", mend=mend)
 
 
-def load_log(config: DataConfig, seed: int) -> BehaviorLog:
+def load_log(config: DataConfig) -> BehaviorLog:
     """Loads the prepared log, or builds the embedded default.
 
     Args:
-        config: Which log.
-        seed: The experiment's; what users did does not depend on it.
+        config: Which log; what users did does not depend on an experiment's seed.
 
     Raises:
         InputError: The folder is missing or damaged.
@@ -56,4 +55,4 @@ def load_split(config: DataConfig, seed: int) -> Split:
     Raises:
         InputError: See `load_log` and `split_log`.
     """
-    return split_log(load_log(config, seed), config, seed)
+    return split_log(load_log(config), config, seed)
