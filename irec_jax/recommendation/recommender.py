@@ -1,16 +1,14 @@
 """A tuned run as a function: a new user is a call."""
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
 
 from irec_jax.batches.pipeline import encode_prompt
-from irec_jax.batches.prompts import Buckets, pad_prompts, request_batches
+from irec_jax.batches.prompts import pad_prompts, request_batches
 from irec_jax.decoding.beam import DecodeConfig, beam_search
 from irec_jax.decoding.exhaustive import catalog_scores, catalog_sequences, chunk_size
 from irec_jax.decoding.legal import legal_sequences
@@ -19,8 +17,7 @@ from irec_jax.errors import InputError
 from irec_jax.instructions.cleaning import clean
 from irec_jax.instructions.forms import Ranking, Request
 from irec_jax.instructions.render import Wording
-from irec_jax.instructions.tasks import InstructionsConfig, task_for
-from irec_jax.model.config import T5Config
+from irec_jax.instructions.tasks import task_for
 from irec_jax.model.params import Params, structure
 from irec_jax.recommendation.catalog import Catalog, Reference, Where
 from irec_jax.recommendation.explain import Explanation, reasons_for
@@ -31,9 +28,8 @@ from irec_jax.recommendation.refine import (
     drop_missing,
     drop_repeated,
 )
-from irec_jax.settings import from_json
+from irec_jax.recommendation.run import Settings, check_vocabulary, read_settings, read_writer
 from irec_jax.tokens.items import TokenWriter
-from irec_jax.tokens.text import TokensConfig
 from irec_jax.tokens.trie import build_trie
 from irec_jax.training.checkpoint import load_params
 
@@ -66,16 +62,6 @@ class Recommendation:
     certain: bool
 
 
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """The parts of a run's config that serving needs."""
-
-    instructions: InstructionsConfig
-    tokens: TokensConfig
-    model: T5Config
-    decode: DecodeConfig
-
-
 class Recommender:
     """Answers requests with the items that a tuned model finds most likely.
 
@@ -103,9 +89,7 @@ class Recommender:
         self._trie = legal_sequences(build_trie(index.offsets, index.tokens))
         chunk = chunk_size(settings.model, decode.batch, self._trie.depth)
         self._sequences = catalog_sequences(index.offsets, index.tokens, chunk)
-        longest = settings.tokens.source_length
-        lengths = tuple(sorted({-(-longest // 4), -(-longest // 2), longest}))
-        self._buckets = Buckets(tuple(sorted({1, decode.batch})), lengths)
+        self._buckets = settings.buckets
 
     @classmethod
     def load(cls, run: Path | str, decode: DecodeConfig | None = None) -> "Recommender":
@@ -119,17 +103,11 @@ class Recommender:
             InputError: A piece of the run is missing, damaged or of another config.
         """
         run = Path(run)
-        settings = _read_settings(run)
+        settings = read_settings(run)
         if decode is not None:
             settings = dataclasses.replace(settings, decode=decode)
         catalog = Catalog.load(run / "catalog.parquet")
-        if not (run / "tokens").is_dir():
-            raise InputError(
-                "the run has no tokenizer and item index",
-                where=str(run / "tokens"),
-                mend="copy the whole run folder, or tune again with `irec tune`.",
-            )
-        writer = TokenWriter.load(run / "tokens")
+        writer = read_writer(run)
         return cls(settings, catalog, writer, load_params(run, settings.model))
 
     def request(
@@ -313,32 +291,9 @@ class Recommender:
             beams = beams * WIDEN if beams >= widest else min(beams * WIDEN, widest)
 
 
-def _read_settings(run: Path) -> Settings:
-    path = run / "config.json"
-    if not path.is_file():
-        raise InputError(
-            "the run has no config.json" if run.is_dir() else "there is no such run folder",
-            where=str(run),
-            mend="give the folder that `irec tune` wrote.",
-        )
-    mend = "copy it again from where the run was tuned."
-    try:
-        config: Any = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"it is not JSON: {error}", where=str(path), mend=mend) from error
-    names = [field.name for field in dataclasses.fields(Settings)]
-    if not isinstance(config, dict) or not config.keys() >= set(names):
-        what = f"it must be an object with the sections {', '.join(names)}"
-        raise InputError(what, where=str(path), mend=mend)
-    return from_json(Settings, {name: config[name] for name in names}, where=str(path))
-
-
 def _check_parts(settings: Settings, catalog: Catalog, writer: TokenWriter) -> None:
-    items, vocabulary = writer.index.num_items, writer.index.vocabulary
-    mend = "copy the whole run folder again; its parts come from different runs."
-    if items != len(catalog):
-        what = f"{items} items in tokens/, {len(catalog)} in catalog.parquet"
+    if writer.index.num_items != len(catalog):
+        what = f"{writer.index.num_items} items in tokens/, {len(catalog)} in catalog.parquet"
+        mend = "copy the whole run folder again; its parts come from different runs."
         raise InputError(what, where="run", mend=mend)
-    if vocabulary != settings.model.vocabulary:
-        what = f"{vocabulary} token ids in tokens/, {settings.model.vocabulary} in the model"
-        raise InputError(what, where="run", mend=mend)
+    check_vocabulary(settings, writer)
