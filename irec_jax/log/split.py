@@ -2,6 +2,7 @@
 
 import dataclasses
 import enum
+from collections.abc import Sequence
 
 import numpy as np
 import polars as pl
@@ -53,6 +54,9 @@ class Split:
         queries: `[events]` what the user typed before the event, "" where nothing.
         intentions: `[events]` int8: 0 no query, 1 a vague one, 2 a specific one.
         roles: `[events]` int8, values of `Role`.
+        reviews: `[events]` what the user wrote of the item, "" where nothing; () where the log
+            has no reviews.
+        time_unit: What `times` counts.
     """
 
     protocol: SplitProtocol
@@ -64,6 +68,8 @@ class Split:
     queries: list[str]
     intentions: Int[np.ndarray, " events"]
     roles: Int[np.ndarray, " events"]
+    reviews: Sequence[str] = ()
+    time_unit: TimeUnit = TimeUnit.SECONDS
 
     @property
     def num_items(self) -> int:
@@ -176,6 +182,8 @@ def split_log(log: BehaviorLog, config: SplitConfig, seed: int) -> Split:
         queries=queries,
         intentions=intentions,
         roles=roles,
+        reviews=_reviews(log, order),
+        time_unit=log.manifest.time_unit,
     )
 
 
@@ -205,6 +213,12 @@ def _queries(
     codes = words.replace_strict(_INTENTIONS, return_dtype=pl.Int8).to_numpy()
     intentions = np.where((query != "").to_numpy(), codes, 0).astype(np.int8)
     return query[order].to_list(), intentions[order]
+
+
+def _reviews(log: BehaviorLog, order: Int[np.ndarray, " events"]) -> list[str]:
+    if "review" not in log.interactions.columns:
+        return []
+    return log.interactions["review"].fill_null("").str.strip_chars()[order].to_list()
 
 
 def _leave_one_out_roles(offsets: Int[np.ndarray, " users_plus_one"]) -> Int[np.ndarray, " events"]:
