@@ -56,6 +56,7 @@ class Split:
         roles: `[events]` int8, values of `Role`.
         reviews: `[events]` what the user wrote of the item, "" where nothing; () where the log
             has no reviews.
+        places: `[events]` where the user was, "" where unknown; () where the log does not tell.
         time_unit: What `times` counts.
     """
 
@@ -69,6 +70,7 @@ class Split:
     intentions: Int[np.ndarray, " events"]
     roles: Int[np.ndarray, " events"]
     reviews: Sequence[str] = ()
+    places: Sequence[str] = ()
     time_unit: TimeUnit = TimeUnit.SECONDS
 
     @property
@@ -182,7 +184,8 @@ def split_log(log: BehaviorLog, config: SplitConfig, seed: int) -> Split:
         queries=queries,
         intentions=intentions,
         roles=roles,
-        reviews=_reviews(log, order),
+        reviews=_texts(log, "review", order),
+        places=_texts(log, "place", order),
         time_unit=log.manifest.time_unit,
     )
 
@@ -215,10 +218,10 @@ def _queries(
     return query[order].to_list(), intentions[order]
 
 
-def _reviews(log: BehaviorLog, order: Int[np.ndarray, " events"]) -> list[str]:
-    if "review" not in log.interactions.columns:
+def _texts(log: BehaviorLog, column: str, order: Int[np.ndarray, " events"]) -> list[str]:
+    if column not in log.interactions.columns:
         return []
-    return log.interactions["review"].fill_null("").str.strip_chars()[order].to_list()
+    return log.interactions[column].fill_null("").str.strip_chars()[order].to_list()
 
 
 def _leave_one_out_roles(offsets: Int[np.ndarray, " users_plus_one"]) -> Int[np.ndarray, " events"]:
