@@ -1,0 +1,127 @@
+"""A run folder writes answers in words, and says clearly why it cannot."""
+
+import json
+import shutil
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from irec_jax.batches.pipeline import encode_prompt
+from irec_jax.decoding.sample import SampleConfig, sample
+from irec_jax.errors import InputError
+from irec_jax.model import params as parameters
+from irec_jax.model.t5 import shift_right
+from irec_jax.recommendation.run import read_settings, read_writer
+from irec_jax.recommendation.writer import AnswerWriter
+from irec_jax.tokens.text import EOS, PAD, UNKNOWN
+from irec_jax.training.checkpoint import load_params
+
+PROMPTS = [f"what does a user want who has bought {'a blue tent ' * n}?" for n in range(11)]
+DRAWN = SampleConfig(temperature=1.0, length=12)
+
+
+@pytest.fixture(scope="module")
+def answers(run_of, kind):
+    return AnswerWriter.load(run_of(kind))
+
+
+@pytest.fixture(scope="module")
+def drawn(run_of, kind):
+    return AnswerWriter.load(run_of(kind), DRAWN)
+
+
+def greedy_text(run, prompt):
+    """The most likely text tokens, one after another, by the whole model without a cache."""
+    settings, writer = read_settings(run), read_writer(run)
+    model = parameters.merge(parameters.structure(settings.model), load_params(run, settings.model))
+    source = jnp.array([encode_prompt(prompt, writer, settings.tokens.source_length)], jnp.int32)
+    seen = jnp.ones_like(source)
+    encoded = model.encode(source, seen)
+    answer = np.zeros((1, settings.tokens.target_length), np.int32)
+    ones = jnp.ones_like(answer)
+    for position in range(answer.shape[1]):
+        hidden = model.decode(shift_right(jnp.array(answer), ones), ones, encoded, seen)
+        logits = np.array(model.logits(hidden))[0, position]
+        logits[[PAD, UNKNOWN]] = -np.inf
+        logits[writer.index.text_vocabulary :] = -np.inf
+        answer[0, position] = logits.argmax()
+        if answer[0, position] == EOS:
+            break
+    return writer.codec.decode(answer[0].tolist())
+
+
+def test_answers_are_the_most_likely_text(answers, run_of, kind):
+    found = answers(PROMPTS[:4])
+    assert found == [greedy_text(run_of(kind), prompt) for prompt in PROMPTS[:4]]
+    assert any(found)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_prompt_has_its_answer_whatever_else_is_asked(answers, drawn, temperature):
+    write = drawn if temperature else answers
+    together = write(PROMPTS, seed=5)
+    assert len(set(together)) > 1
+    order = np.random.default_rng(0).permutation(len(PROMPTS)).tolist()
+    assert write([PROMPTS[number] for number in order], seed=5) == [together[n] for n in order]
+    assert [write([prompt], seed=5)[0] for prompt in PROMPTS[:3]] == together[:3]
+    assert write([PROMPTS[2]] * 6, seed=5) == [together[2]] * 6
+
+
+def test_another_seed_writes_something_else_unless_the_temperature_is_zero(answers, drawn):
+    assert answers(PROMPTS, seed=1) == answers(PROMPTS)
+    assert len({tuple(drawn(PROMPTS, seed)) for seed in (0, 1, 2**40, -7)}) == 4
+
+
+def test_an_answer_names_no_item_token(drawn, run_of):
+    for seed in range(4):
+        for answer in drawn(PROMPTS, seed):
+            assert "<item_" not in answer
+            assert "\u2047" not in answer, "that is how an unknown token reads"
+
+
+def test_little_is_compiled_whatever_is_asked(run_of):
+    write = AnswerWriter.load(run_of("title"))
+    sample.clear_cache()
+    for count in (1, 2, 3, 5, 9):
+        write(PROMPTS[:count], seed=count)
+    compiled = sample._cache_size()
+    assert compiled <= 6, "3 lengths of prompts times 2 sizes of batches"
+    for count in (2, 9, 4):
+        write([f"{prompt} now" for prompt in PROMPTS[:count]], seed=9)
+    assert sample._cache_size() == compiled
+
+
+def test_any_text_is_a_prompt(answers):
+    strange = ["", "<item_3> </s> <pad>", "\ud83d half a pair", "מתנה 礼物 🎁", "long " * 500]
+    assert len(answers(strange)) == 5
+    assert answers([]) == []
+
+
+@pytest.mark.parametrize(
+    ("piece", "message"),
+    [
+        ("config.json", "the run has no config.json"),
+        ("tokens", "tokens: the run has no tokenizer and item index"),
+        ("checkpoints", "checkpoints: no checkpoint"),
+    ],
+)
+def test_a_run_without_one_of_its_pieces_is_refused(run_of, tmp_path, piece, message):
+    run = tmp_path / "run"
+    shutil.copytree(run_of("title"), run)
+    gone = run / piece
+    shutil.rmtree(gone) if gone.is_dir() else gone.unlink()
+    with pytest.raises(InputError, match=message):
+        AnswerWriter.load(run)
+
+
+def test_tokens_of_another_run_are_refused(run_of, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(run_of("title"), run)
+    settings = json.loads((run / "tokens" / "index.json").read_text())
+    vocabulary = settings["vocabulary"]
+    settings["vocabulary"] += 128
+    (run / "tokens" / "index.json").write_text(json.dumps(settings))
+    message = f"{vocabulary + 128} token ids in tokens/, {vocabulary} in the model"
+    with pytest.raises(InputError, match=message):
+        AnswerWriter.load(run)
