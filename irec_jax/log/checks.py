@@ -30,6 +30,7 @@ INTERACTION_COLUMNS = pl.DataFrame(
         "review": pl.String(),
         "query": pl.String(),
         "intention": pl.String(),
+        "place": pl.String(),
     }
 )
 NEEDED_INTERACTION_COLUMNS = ("user", "item", "time", "event")

@@ -116,7 +116,8 @@ class BehaviorLog:
         interactions: `user` int64, `item` str (one of `items`), `time` int64 (seconds or
             sequence position), `event` str (a value of `EventKind`); optional `rating` float64,
             `review` str, `query` str, `intention` str ("vague" or "specific": what kind of
-            query it is). Sorted by user, then time.
+            query it is), `place` str (where the user was, as a city or country). Sorted by
+            user, then time.
         manifest: Where they come from.
 
     Raises:

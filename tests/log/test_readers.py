@@ -156,6 +156,12 @@ def test_unknown_items_are_dropped_only_when_asked(tmp_path):
     assert log.manifest.dropped == {UNKNOWN_ITEM: 2}
 
 
+def test_where_a_user_was_is_kept(tmp_path):
+    rows = "user\titem\ttime\tcity\nzoe\t08\t1\tSão  Paulo\nzoe\t08\t2\t \n"
+    log = read(write(tmp_path, interactions=rows), columns=Columns(place="city"))
+    assert log.interactions["place"].to_list() == ["São Paulo", None]
+
+
 def test_users_are_pseudonyms_of_the_seed(tmp_path):
     users = [f"user{number}" for number in range(50)]
     rows = "".join(f"{user}\t08\t{number}\n" for number, user in enumerate(users))

@@ -276,3 +276,11 @@ def test_movietweetings_gives_the_published_core_fast(shared):
     assert time.process_time() - start < 5
     assert (split.num_users, split.num_items, len(split.items)) == (4_333, 2_414, 68_055)
     assert len(split.targets(Role.TEST)) == len(split.targets(Role.VALIDATION)) == 4_333
+
+
+def test_a_split_knows_where_users_were():
+    triples = [(0, 1, 3), (0, 2, 1), (1, 1, 7), (1, 3, 8)]
+    log = make_log(triples, place=["Kyoto ", None, "Rīga", "\U0001f3e0 בית"])
+    split = split_log(log, SplitConfig(core=1), seed=3)
+    assert split.places == ["", "Kyoto", "Rīga", "\U0001f3e0 בית"]
+    assert split_log(make_log(triples), SplitConfig(core=1), seed=3).places == []

@@ -35,6 +35,7 @@ class Columns:
         review: Text.
         query: What the user typed before the event.
         intention: What kind of query it is, vague or specific.
+        place: Where the user was, as a city or country.
         title: How an item is called, in items.
         categories: Text with a separator between categories, or a list.
         brand: Brand, maker or author.
@@ -51,6 +52,7 @@ class Columns:
     review: str = "review"
     query: str = "query"
     intention: str = "intention"
+    place: str = "place"
     title: str = "title"
     categories: str = "categories"
     brand: str = "brand"
@@ -189,7 +191,7 @@ def _catalog(source: Source, config: TableConfig) -> tuple[pl.DataFrame, dict[st
 def _events(
     source: Source, config: TableConfig, seed: int
 ) -> tuple[pl.DataFrame, dict[str, str], TimeUnit]:
-    names = ("user", "item", "event", "rating", "review", "query", "intention")
+    names = ("user", "item", "event", "rating", "review", "query", "intention", "place")
     picked = _pick(source, config.columns, names, needed=("user", "item"))
     raw, where = source.table, str(source.path)
     columns = {
@@ -210,7 +212,7 @@ def _events(
         columns["event"] = pl.repeat(config.kind, raw.height, dtype=pl.String, eager=True)
     if "rating" in picked:
         columns["rating"] = _numbers(raw[picked["rating"]], "rating", where)
-    for name in ("review", "query", "intention"):
+    for name in ("review", "query", "intention", "place"):
         if name in picked:
             columns[name] = _clean(raw[picked[name]])
     return pl.DataFrame(columns), picked, unit
