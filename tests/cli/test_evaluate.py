@@ -33,7 +33,7 @@ experiment = Experiment(
     evaluation=EvaluationConfig(max_requests=30, resamples=100),
 )
 """
-ROWS = ["chance", "popularity", "recent popularity", "markov", TUNED, BEST]
+ROWS = ["chance", "popularity", "recent popularity", "markov", "bm25", TUNED, BEST]
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-BASELINES = ("chance", "popularity", "recent popularity", "markov")
+BASELINES = ("chance", "popularity", "recent popularity", "markov", "bm25")
 GIB_IN_KIB = 2**20
 
 
