@@ -2,7 +2,9 @@
 
 import collections
 import dataclasses
+import doctest
 import math
+import sys
 import unicodedata
 
 import numpy as np
@@ -77,6 +79,12 @@ def slow_scores(texts, query, k1=1.2, b=0.75):
 )
 def test_words(text, words):
     assert words_of(text) == words
+
+
+def test_the_examples_of_the_documentation():
+    result = doctest.testmod(sys.modules[words_of.__module__])
+    assert result.attempted
+    assert not result.failed
 
 
 @settings(max_examples=150, deadline=None)
