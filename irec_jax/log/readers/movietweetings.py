@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from irec_jax.errors import InputError
-from irec_jax.log.events import BehaviorLog
+from irec_jax.log.events import BehaviorLog, Manifest
 from irec_jax.log.readers.source import find_table, open_table
 from irec_jax.log.readers.table import Columns, TableConfig, log_of
 
@@ -42,7 +42,7 @@ def read_movietweetings(folder: Path, seed: int) -> BehaviorLog:
     mend = "give the folder that holds interactions.tsv.gz and items.tsv.gz"
     interactions = open_table(find_table(folder, "interactions", mend))
     items = open_table(find_table(folder, "items", mend))
-    log = log_of(interactions, items, _CONFIG, seed, source="movietweetings")
+    log = log_of(interactions, items, _CONFIG, seed, known=Manifest("movietweetings"))
     known = (
         interactions.sha256 == SNAPSHOT_INTERACTIONS
         or items.sha256 == SNAPSHOT_ITEMS

@@ -7,16 +7,16 @@ from typing import Any, Literal
 import polars as pl
 
 from irec_jax.errors import InputError, nearest
-from irec_jax.log.checks import check_interactions, check_items, refuse_rows
+from irec_jax.log.checks import check_interactions, check_items
 from irec_jax.log.events import BehaviorLog, EventKind, Manifest, TimeUnit
 from irec_jax.log.privacy import pseudonyms
+from irec_jax.log.readers.columns import list_of, numbers_of, one_line, text_of, times_of, titled
 from irec_jax.log.readers.source import Source, find_table, open_table
 
 UNKNOWN_ITEM = "interaction with an item that is not in the items table"
 BLANK_TITLE = "blank title, written from brand and category instead"
 
 POSITION, ROW_ORDER = "position", "row"
-UNTITLED = "untitled"
 
 Kind = Literal["view", "purchase", "rating", "review", "query"]
 
@@ -119,11 +119,16 @@ def read_table(folder: Path | None, config: TableConfig, seed: int) -> BehaviorL
             if told
             else find_table(folder or Path(), name, f"or name the file with --table.{name}")
         )
-    return log_of(open_table(paths[0]), open_table(paths[1]), config, seed, source="table")
+    return log_of(open_table(paths[0]), open_table(paths[1]), config, seed, known=Manifest("table"))
 
 
 def log_of(
-    interactions: Source, items: Source, config: TableConfig, seed: int, *, source: str
+    interactions: Source,
+    items: Source,
+    config: TableConfig,
+    seed: int,
+    *,
+    known: Manifest,
 ) -> BehaviorLog:
     """Makes a log of two opened tables.
 
@@ -132,7 +137,8 @@ def log_of(
         items: The catalog.
         config: What their columns mean.
         seed: Deals the users' pseudonyms.
-        source: The reader's name, for the manifest.
+        known: What the reader knows: its name, what it dropped already and, where they are not
+            the two tables' own, the files that it read (`settings["files"]`).
 
     Raises:
         InputError: The tables are not a behavior log.
@@ -141,14 +147,17 @@ def log_of(
     events, event_columns, unit = _events(interactions, config, seed)
     where = str(interactions.path)
     kinds = [kind.value for kind in EventKind]
-    known = catalog["item"]
+    allowed = catalog["item"]
     drop = config.unknown_items == "drop"
     if drop:
-        known = pl.concat([known, events["item"].drop_nulls()])
-    check_interactions(events, known, kinds, ordered=False, where=where)
-    dropped = {BLANK_TITLE: blank} if blank else {}
+        allowed = pl.concat([allowed, events["item"].drop_nulls()])
+    check_interactions(events, allowed, kinds, ordered=False, where=where)
+    dropped = known.dropped | ({BLANK_TITLE: blank} if blank else {})
     if drop:
         stays = events["item"].is_in(catalog["item"].implode())
+        if not stays.any():
+            mend = f"give the items that these events are with; the items are in {items.path}"
+            raise InputError("no event is with any of the items", where=where, mend=mend)
         dropped |= {UNKNOWN_ITEM: int((~stays).sum())} if not stays.all() else {}
         events = events.filter(stays)
     settings: dict[str, Any] = {
@@ -160,7 +169,9 @@ def log_of(
             "interactions": _unused(interactions, event_columns),
         },
     }
-    manifest = Manifest(source, license=config.license, dropped=dropped, settings=settings)
+    manifest = dataclasses.replace(
+        known, license=config.license, dropped=dropped, settings=settings | known.settings
+    )
     return BehaviorLog.assemble(catalog, events, manifest)
 
 
@@ -172,18 +183,18 @@ def _catalog(source: Source, config: TableConfig) -> tuple[pl.DataFrame, dict[st
     names = ("item", "title", "categories", "brand", "description", "price", "released")
     picked = _pick(source, config.columns, names, needed=("item", "title"))
     raw = source.table
-    columns = {"item": _text(raw[picked["item"]])}
-    columns["title"] = _clean(raw[picked["title"]])
+    columns = {"item": text_of(raw[picked["item"]])}
+    columns["title"] = one_line(raw[picked["title"]])
     if "categories" in picked:
-        columns["categories"] = _list(raw[picked["categories"]], config.category_separator)
+        columns["categories"] = list_of(raw[picked["categories"]], config.category_separator)
     else:
         columns["categories"] = pl.Series([[]] * raw.height, dtype=pl.List(pl.String))
     for name in ("brand", "description", "released"):
         if name in picked:
-            columns[name] = _clean(raw[picked[name]])
+            columns[name] = one_line(raw[picked[name]])
     if "price" in picked:
-        columns["price"] = _numbers(raw[picked["price"]], "price", str(source.path))
-    catalog, blank = _titled(pl.DataFrame(columns))
+        columns["price"] = numbers_of(raw[picked["price"]], "price", str(source.path))
+    catalog, blank = titled(pl.DataFrame(columns))
     check_items(catalog, str(source.path))
     return catalog, picked, blank
 
@@ -196,7 +207,7 @@ def _events(
     raw, where = source.table, str(source.path)
     columns = {
         "user": pseudonyms(raw[picked["user"]], seed),
-        "item": _text(raw[picked["item"]]),
+        "item": text_of(raw[picked["item"]]),
     }
     time = _time_column(source, config.columns.time)
     if time is None:
@@ -204,17 +215,17 @@ def _events(
         unit = TimeUnit.POSITION
     else:
         picked["time"] = time
-        columns["time"] = _times(raw[time], where)
+        columns["time"] = times_of(raw[time], where)
         unit = TimeUnit.POSITION if time == POSITION else TimeUnit.SECONDS
     if "event" in picked:
-        columns["event"] = _text(raw[picked["event"]]).str.to_lowercase()
+        columns["event"] = text_of(raw[picked["event"]]).str.to_lowercase()
     else:
         columns["event"] = pl.repeat(config.kind, raw.height, dtype=pl.String, eager=True)
     if "rating" in picked:
-        columns["rating"] = _numbers(raw[picked["rating"]], "rating", where)
+        columns["rating"] = numbers_of(raw[picked["rating"]], "rating", where)
     for name in ("review", "query", "intention", "place"):
         if name in picked:
-            columns[name] = _clean(raw[picked[name]])
+            columns[name] = one_line(raw[picked[name]])
     return pl.DataFrame(columns), picked, unit
 
 
@@ -254,58 +265,3 @@ def _time_column(source: Source, told: str) -> str | None:
         if not any(part in name.lower() for name in columns for part in ("time", "date")):
             return None
     raise _no_column(source, "time", told)
-
-
-def _times(column: pl.Series, where: str) -> pl.Series:
-    if column.dtype.is_temporal():
-        return column.cast(pl.Datetime("us")).dt.epoch("s")
-    if column.dtype.is_integer():
-        return column.cast(pl.Int64)
-    column = _text(column) if column.dtype == pl.String else column
-    whole = column.cast(pl.Int64, strict=False)
-    if column.dtype == pl.String and whole.null_count() == column.len() > column.null_count():
-        times = column.str.to_datetime(strict=False, time_unit="us", time_zone="UTC").dt.epoch("s")
-    else:
-        times = column.cast(pl.Float64, strict=False).floor().cast(pl.Int64, strict=False)
-        times = whole.fill_null(times) if column.dtype == pl.String else times
-    mend = "give seconds since 1970-01-01 (UTC), or ISO 8601 text"
-    wrong = times.is_null() & column.is_not_null()
-    refuse_rows(column, wrong, "time {value!r} is no time", where, mend)
-    return times
-
-
-def _numbers(column: pl.Series, name: str, where: str) -> pl.Series:
-    column = _text(column) if column.dtype == pl.String else column
-    numbers = column.cast(pl.Float64, strict=False)
-    wrong = numbers.is_null() & column.is_not_null()
-    refuse_rows(column, wrong, f"{name} {{value!r}} is no number", where, "leave it empty")
-    return numbers
-
-
-def _text(column: pl.Series) -> pl.Series:
-    text = column.cast(pl.String).str.strip_chars()
-    return text.set(text == "", None)
-
-
-def _clean(column: pl.Series) -> pl.Series:
-    # One line each: line breaks and tabs inside a title would end up inside prompts.
-    return _text(column.cast(pl.String).str.replace_all(r"\s+", " "))
-
-
-def _list(column: pl.Series, separator: str) -> pl.Series:
-    lists = column
-    if not isinstance(column.dtype, pl.List):
-        lists = column.cast(pl.String).fill_null("").str.split(separator)
-    parts = lists.cast(pl.List(pl.String)).fill_null([])
-    trimmed = parts.list.eval(pl.element().str.strip_chars())
-    return trimmed.list.eval(pl.element().filter(pl.element() != ""))
-
-
-def _titled(catalog: pl.DataFrame) -> tuple[pl.DataFrame, int]:
-    """Gives every item a title, and how many had none."""
-    brand = pl.col("brand") if "brand" in catalog.columns else pl.lit(None, pl.String)
-    kind = pl.col("categories").list.last()
-    instead = pl.concat_str(brand, kind, separator=" ", ignore_nulls=True)
-    instead = pl.when(instead == "").then(pl.lit(UNTITLED)).otherwise(instead)
-    blank = catalog["title"].null_count()
-    return catalog.with_columns(pl.col("title").fill_null(instead)), blank
