@@ -9,7 +9,8 @@ Result:  Recall@10 .2266 [.215, .239], NDCG@10 .1226 [.115, .130] (full ranking,
 """
 
 from irec_jax.experiment import Experiment
-from irec_jax.instructions.tasks import InstructionsConfig, TaskName
+from irec_jax.instructions.config import InstructionsConfig
+from irec_jax.instructions.forms import TaskName
 from irec_jax.log.dataset import DataConfig
 from irec_jax.model.config import T5Config
 from irec_jax.tokens.text import TokensConfig

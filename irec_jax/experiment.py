@@ -14,16 +14,25 @@ from irec_jax.decoding.beam import DecodeConfig
 from irec_jax.errors import InputError
 from irec_jax.evaluation.protocol import EvaluationConfig
 from irec_jax.files import replaced_file, write_text
-from irec_jax.instructions.render import SEPARATOR, Renderer
-from irec_jax.instructions.tasks import InstructionsConfig
-from irec_jax.instructions.templates import load_pack
+from irec_jax.instructions.config import InstructionsConfig
+from irec_jax.instructions.forms import ANSWER_MARK, Part, Slot
+from irec_jax.instructions.render import Renderer
+from irec_jax.instructions.tasks import INTENTION_CODES, task_named
+from irec_jax.instructions.teachers.choose import make_teacher
+from irec_jax.instructions.templates import (
+    TemplatePack,
+    copy_packs,
+    load_packs,
+    with_copied_packs,
+)
+from irec_jax.instructions.wording import SEPARATOR
 from irec_jax.log.dataset import DataConfig, load_log
 from irec_jax.log.events import BehaviorLog
 from irec_jax.log.split import Role, Split, split_log
 from irec_jax.model.config import T5Config
 from irec_jax.settings import from_json, to_json
 from irec_jax.tokens.items import TokenWriter, make_writer
-from irec_jax.tokens.text import TokensConfig
+from irec_jax.tokens.text import UNKNOWN, TokensConfig
 from irec_jax.training.loop import TrainConfig
 from irec_jax.training.optimizer import OptimizerConfig
 from irec_jax.training.sharding import MeshConfig
@@ -31,7 +40,10 @@ from irec_jax.training.sharding import MeshConfig
 CONFIG_FILE = "config.json"
 CATALOG_FILE = "catalog.parquet"
 TOKENS_FOLDER = "tokens"
+PACKS_FOLDER = "packs"
 TEMPLATE_WEIGHT = 20
+TAUGHT_SAMPLE = 5_000  # events whose teacher's texts a tokenizer learns from
+UNKNOWN_SHARE = 0.1  # of a pack's tokens, at most
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,33 +159,89 @@ def prepare(experiment: Experiment, run: Path | None = None) -> Materials:
     """
     log = load_log(experiment.data)
     split = split_log(log, experiment.data, experiment.seed)
+    instructions = experiment.instructions
+    if run is not None:
+        instructions = with_copied_packs(instructions, run / PACKS_FOLDER)
     if run is not None and (run / TOKENS_FOLDER).is_dir():
         writer = TokenWriter.load(run / TOKENS_FOLDER)
     else:
-        texts = training_texts(split, experiment.instructions)
+        texts = training_texts(split, instructions, experiment.seed)
         writer = make_writer(split.catalog, texts, experiment.tokens, experiment.seed)
-    renderer = Renderer.build(
-        split, experiment.instructions, names=writer.index.names, seed=experiment.seed
-    )
+    renderer = Renderer.build(split, instructions, names=writer.index.names, seed=experiment.seed)
+    for pack in renderer.wording.packs:
+        _refuse_unwritable(pack, writer)
     model = dataclasses.replace(experiment.model, vocabulary=writer.index.vocabulary)
     resolved = dataclasses.replace(experiment, model=model)
     return Materials(resolved, log, split, writer, renderer)
 
 
-def training_texts(split: Split, config: InstructionsConfig) -> list[str]:
+def training_texts(split: Split, config: InstructionsConfig, seed: int) -> list[str]:
     """What a tokenizer may learn from: titles, queries before training events, and templates.
 
     Each template counts `TEMPLATE_WEIGHT` times, so that its words become pieces of their own:
-    a prompt of 20 atomic items then has 33 tokens, 68 without.
+    a prompt of 20 atomic items then has 33 tokens, 68 without. Held-out templates are not read.
+    A teacher's texts are sampled.
     """
     queries = [
         query
         for query, role in zip(split.queries, split.roles, strict=True)
         if query and role == Role.TRAIN
     ]
-    pack = load_pack(config.language, config.domain)
-    templates = [template.fill(SEPARATOR, " ") for template in pack.templates]
-    return split.catalog["title"].to_list() + queries + TEMPLATE_WEIGHT * templates
+    packs = load_packs(config.packs, config.domain)
+    templates = [
+        template.fill(dict.fromkeys(Slot, SEPARATOR))
+        for pack in packs
+        for template in pack.templates
+        if template.task in config.tasks and not template.held_out
+    ]
+    templates += [text for pack in packs for text in _fixed_words(pack, config)]
+    taught = _taught_texts(split, config, seed, [pack.language for pack in packs])
+    return split.catalog["title"].to_list() + queries + taught + TEMPLATE_WEIGHT * templates
+
+
+def _fixed_words(pack: TemplatePack, config: InstructionsConfig) -> list[str]:
+    """What answers and contexts hold besides names and what a teacher writes."""
+    tasks = [task_named(name) for name in config.tasks]
+    words = [pack.yes, pack.no] if any(Part.VERDICT in task.answers for task in tasks) else []
+    if any(len(task.answers) > 1 for task in tasks):
+        words.append(ANSWER_MARK)
+    return words + (list(pack.context.values()) if config.context else [])
+
+
+def _taught_texts(
+    split: Split, config: InstructionsConfig, seed: int, languages: Sequence[str]
+) -> list[str]:
+    """A sample of what the teacher writes before training events."""
+    if config.teacher == "log":
+        return []
+    teacher = make_teacher(split, config, seed)
+    tasks = [task_named(name) for name in config.tasks]
+    kinds = {i for task in tasks if task.reads_query for i in task.intentions}
+    positions = split.targets(Role.TRAIN)
+    texts: list[str] = []
+    for position in positions[:: max(1, len(positions) // TAUGHT_SAMPLE)].tolist():
+        for language in languages:
+            texts += [
+                teacher.query(position, kind, language) for kind in INTENTION_CODES if kind in kinds
+            ]
+            if any(task.reads_preference for task in tasks):
+                texts.append(teacher.preference(position, position % teacher.variants, language))
+            if any(task.reads_reason for task in tasks):
+                texts.append(teacher.reason(position, language))
+    return [text for text in texts if text]
+
+
+def _refuse_unwritable(pack: TemplatePack, writer: TokenWriter) -> None:
+    """Refuses a pack in a script that the tokenizer does not know."""
+    text = " ".join(" ".join(template.literals) for template in pack.templates)
+    ids = writer.encode(text)
+    unknown = sum(token == UNKNOWN for token in ids)
+    if unknown > UNKNOWN_SHARE * len(ids):
+        raise InputError(
+            f"the tokenizer knows {1 - unknown / len(ids):.0%} of the words in {pack.file}",
+            where="tokens.tokenizer",
+            mend="use a tokenizer of that language (mT5's or umT5's), or 'trained'.",
+        )
 
 
 def save_run(run: Path, materials: Materials) -> None:
@@ -188,6 +256,7 @@ def save_run(run: Path, materials: Materials) -> None:
     run.mkdir(parents=True, exist_ok=True)
     if not (run / TOKENS_FOLDER).is_dir():
         materials.writer.save(run / TOKENS_FOLDER)
+    copy_packs(materials.experiment.instructions, run / PACKS_FOLDER)
     if not (run / CATALOG_FILE).exists():
         with replaced_file(run / CATALOG_FILE) as temporary:
             materials.split.catalog.write_parquet(temporary)

@@ -13,10 +13,10 @@ from irec_jax.log.split import Split
 def ceiling(world: World, split: Split) -> Ranker:
     """Ranks by the true probability that the item is next, given what the request says.
 
-    With a history that is `P(item | user, history, time)`; without one, what a stranger takes,
-    `P(item)`. Words multiply it by `P(words | item)` (Bayes' rule; what is left out is the same
-    for all items). No ranker that is told no more can have a higher expected Recall@k, NDCG@k or
-    MRR on requests drawn from the world.
+    With a history (or a preference read off one) that is `P(item | user, history, time)`; without
+    one, what a stranger takes, `P(item)`. Words multiply it by `P(words | item)` (Bayes' rule;
+    what is left out is the same for all items). No ranker that is told no more can have a higher
+    expected Recall@k, NDCG@k or MRR on requests drawn from the world.
 
     Args:
         world: What the log was drawn from.
@@ -28,7 +28,7 @@ def ceiling(world: World, split: Split) -> Ranker:
 
     def rank(requests: Sequence[Request]) -> Ranking:
         scores = np.empty((len(requests), len(columns)), np.float64)
-        personal = [r.scenario.preference is Preference.IMPLICIT for r in requests]
+        personal = [r.scenario.preference is not Preference.NONE for r in requests]
         if not all(personal):
             scores[~np.array(personal)] = world.prior_log_probability()[columns]
         if any(personal):

@@ -1,6 +1,7 @@
 """`irec evaluate`: grades a run beside the baselines and writes the report."""
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,16 +14,18 @@ from irec_jax.baselines.ceiling import ceiling
 from irec_jax.baselines.markov import markov
 from irec_jax.baselines.popularity import popularity
 from irec_jax.errors import InputError
+from irec_jax.evaluation.ablations import ablations
 from irec_jax.evaluation.figures import Report
 from irec_jax.evaluation.protocol import EvaluationConfig
-from irec_jax.evaluation.report import evaluate, save_report
+from irec_jax.evaluation.report import RankersOf, evaluate, save_report
 from irec_jax.evaluation.table import differences_table, report_tables
 from irec_jax.experiment import CATALOG_FILE, load_run, prepare
-from irec_jax.instructions.forms import Ranker
-from irec_jax.instructions.tasks import TaskName, task_named
+from irec_jax.instructions.forms import Ranker, TaskName
+from irec_jax.instructions.tasks import Task, task_named
+from irec_jax.instructions.teachers.teacher import taught
 from irec_jax.log.events import BehaviorLog, TimeUnit
 from irec_jax.log.simulate import SimulateConfig, World
-from irec_jax.log.split import Split, SplitProtocol
+from irec_jax.log.split import Role, Split, SplitProtocol
 from irec_jax.recommendation.recommender import Recommender
 
 TUNED = "tuned model"
@@ -44,6 +47,8 @@ class Evaluate:
         role: Whose targets; `test` unless the run's config says otherwise.
         tasks: Only these tasks; those that the run was tuned on unless its config says otherwise.
         max_requests: A random sample of so many requests a task; 0 = all of them.
+        ablations: Also grade the model without the instruction, with another user's, with
+            templates that it was not trained on, and in its other languages.
     """
 
     folder: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
@@ -51,6 +56,7 @@ class Evaluate:
     role: Literal["validation", "test"] | None = None
     tasks: tyro.conf.EnumChoicesFromValues[tuple[TaskName, ...]] = ()
     max_requests: int | None = None
+    ablations: tyro.conf.FlagCreatePairsOff[bool] = False
 
     def run(self) -> None:
         """Grades the run, prints the tables, and says where the report lies."""
@@ -63,6 +69,7 @@ class Evaluate:
                 mend=f"Tune another run with --data.protocol {self.protocol.value}.",
             )
         given = {"role": self.role, "tasks": self.tasks, "max_requests": self.max_requests}
+        given["ablations"] = self.ablations or None
         changes = {name: value for name, value in given.items() if value not in (None, ())}
         config = dataclasses.replace(experiment.evaluation, **changes)
         show(evaluate_run(self.folder, config), self.folder)
@@ -84,15 +91,46 @@ def evaluate_run(run: Path, config: EvaluationConfig | None = None) -> Report:
     _refuse_other_catalog(run, materials.split)
     settings = config or experiment.evaluation
     if not settings.tasks:
-        tuned_on = tuple(dict.fromkeys(experiment.instructions.tasks))
-        settings = dataclasses.replace(settings, tasks=tuned_on)
-    report = grade(tuned, materials.log, materials.split, settings, experiment.seed)
+        settings = dataclasses.replace(settings, tasks=_ranked(experiment.instructions.tasks))
+    split, role = materials.split, Role[settings.role.upper()]
+    packs = materials.renderer.wording.packs
+    if experiment.instructions.teacher != "log":
+        teacher = materials.renderer.teacher
+        split = taught(split, teacher, packs[0].language, experiment.seed, role)
+
+    def ablated(task: Task) -> Mapping[str, Ranker]:
+        return ablations(tuned, packs, task, split, role, experiment.seed)
+
+    more = ablated if settings.ablations else None
+    report = grade(tuned, materials.log, split, settings, experiment.seed, more)
     save_report(report, run)
     return report
 
 
+def _ranked(names: Sequence[TaskName]) -> tuple[TaskName, ...]:
+    """Returns the tasks that can be graded by ranking the whole catalog.
+
+    Raises:
+        InputError: There are none.
+    """
+    tasks = [task_named(name) for name in dict.fromkeys(names)]
+    ranked = tuple(task.name for task in tasks if task.is_ranked and not task.needs_context)
+    if not ranked:
+        raise InputError(
+            "the run was tuned on no task that ranks the whole catalog",
+            where="evaluation.tasks",
+            mend=f"tune it on one such as {TaskName.SEQUENTIAL_RECOMMENDATION.value} too.",
+        )
+    return ranked
+
+
 def grade(
-    tuned: Ranker, log: BehaviorLog, split: Split, config: EvaluationConfig, seed: int
+    tuned: Ranker,
+    log: BehaviorLog,
+    split: Split,
+    config: EvaluationConfig,
+    seed: int,
+    more: RankersOf | None = None,
 ) -> Report:
     """Grades a ranker beside every baseline that the log allows.
 
@@ -104,6 +142,7 @@ def grade(
         split: Whose targets are asked for.
         config: Which tasks and requests.
         seed: Of the sample and the bootstrap.
+        more: Rankers for some tasks, after all others.
     """
     rankers: dict[str, Ranker] = {"popularity": popularity(split)}
     if log.manifest.time_unit is TimeUnit.SECONDS:
@@ -112,7 +151,8 @@ def grade(
     if log.manifest.source == "simulated":
         world = World.build(SimulateConfig(**log.manifest.settings["simulate"]))
         rankers[BEST] = ceiling(world, split)
-    return evaluate(rankers, split, [task_named(name) for name in config.tasks], config, seed)
+    tasks = [task_named(name) for name in config.tasks]
+    return evaluate(rankers, split, tasks, config, seed, more)
 
 
 def show(report: Report, run: Path) -> None:

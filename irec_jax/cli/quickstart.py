@@ -12,13 +12,14 @@ from irec_jax.cli.tune import tune
 from irec_jax.evaluation.figures import Report
 from irec_jax.evaluation.protocol import EvaluationConfig
 from irec_jax.experiment import Experiment, prepare
+from irec_jax.instructions.config import InstructionsConfig
+from irec_jax.instructions.forms import TaskName
 from irec_jax.instructions.tasks import (
+    NAMED_TASKS,
     PERSONALIZED_SEARCH,
     PRODUCT_SEARCH,
     SEQUENTIAL_RECOMMENDATION,
-    InstructionsConfig,
     Task,
-    TaskName,
 )
 from irec_jax.log.dataset import DataConfig
 from irec_jax.log.simulate import SimulateConfig
@@ -31,7 +32,7 @@ from irec_jax.training.optimizer import OptimizerConfig
 
 EXPERIMENT = Experiment(
     data=DataConfig(simulate=SimulateConfig(users=5_000, items=1_000)),
-    instructions=InstructionsConfig(tasks=tuple(TaskName), domain="shop", answer_items=8),
+    instructions=InstructionsConfig(tasks=NAMED_TASKS, domain="shop", answer_items=8),
     tokens=TokensConfig(vocabulary=1_536, source_length=64, target_length=24),
     model=T5Config(
         width=64,

@@ -13,7 +13,7 @@ from irec_jax.experiment import load_run
 from irec_jax.log.dataset import load_split
 from irec_jax.recommendation.catalog import Catalog
 from irec_jax.recommendation.explain import Explanation
-from irec_jax.recommendation.recommender import Recommendation, Recommender
+from irec_jax.recommendation.recommender import Recommendation, Recommender, Told
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +34,9 @@ class Recommend:
         where: An SQL condition over the catalog's columns that every returned item meets, such as
             "price < 80" or "array_contains(categories, 'shoes')".
         user: A user number of the run's log whose whole history comes before `history`.
+        preference: What the user likes, in a sentence, as "quiet films with a good story".
+        context: The moment, as "on a winter evening".
+        language: Of the prompt: one of the template packs that the run was tuned on.
         explain: Also show the prompt, and what the model says of each item.
     """
 
@@ -44,6 +47,9 @@ class Recommend:
     exclude: tuple[str, ...] = ()
     where: str | None = None
     user: int | None = None
+    preference: str = ""
+    context: str = ""
+    language: str = ""
     explain: tyro.conf.FlagCreatePairsOff[bool] = False
 
     def run(self) -> None:
@@ -51,18 +57,16 @@ class Recommend:
         recommender = Recommender.load(self.folder)
         past = () if self.user is None else user_history(self.folder, self.user)
         history = (*past, *self.history)
-        answer = recommender.recommend(
-            history, self.instruction, self.k, exclude=self.exclude, where=self.where
-        )
+        told = Told(self.preference, self.context, self.language)
+        given = {"exclude": self.exclude, "where": self.where, "told": told}
+        answer = recommender.recommend(history, self.instruction, self.k, **given)
         console = Console()
         if not self.explain:
             console.print(answer_table(answer, recommender.catalog))
             return
-        told = recommender.explain(
-            answer, history, self.instruction, exclude=self.exclude, where=self.where
-        )
-        console.print(answer_table(answer, recommender.catalog, told))
-        for line in explanation_lines(told, answer):
+        explanation = recommender.explain(answer, history, self.instruction, **given)
+        console.print(answer_table(answer, recommender.catalog, explanation))
+        for line in explanation_lines(explanation, answer):
             console.print(line, markup=False, highlight=False)
 
 

@@ -25,6 +25,7 @@ class EvaluationConfig:
         max_requests: A random sample of so many requests a task; 0 = all of them.
         resamples: Bootstrap samples of the users behind each interval.
         recent_days: The window of the recent popularity baseline.
+        ablations: Also grade the model with its instructions taken away or changed.
     """
 
     tasks: tuple[TaskName, ...] = ()
@@ -32,6 +33,7 @@ class EvaluationConfig:
     max_requests: int = 0
     resamples: int = 1000
     recent_days: float = 7.0
+    ablations: bool = False
 
     def __post_init__(self) -> None:
         if len(set(self.tasks)) < len(self.tasks):

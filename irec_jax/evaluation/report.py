@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +29,7 @@ from irec_jax.progress import track
 from irec_jax.settings import to_json
 
 MAX_REQUESTS_A_CALL = 512
+RankersOf = Callable[[Task], Mapping[str, Ranker]]
 SCORES_A_CALL = 2**24  # 64 MiB of float32, so that a million items go in calls of 16 requests
 
 
@@ -55,6 +56,7 @@ def evaluate(
     tasks: Sequence[Task],
     config: EvaluationConfig,
     seed: int,
+    more: RankersOf | None = None,
 ) -> Report:
     """Ranks the whole catalog for every request of the tasks and compares the rankers.
 
@@ -64,6 +66,7 @@ def evaluate(
         tasks: What is asked.
         config: Which requests, and how many bootstrap draws.
         seed: Of the sample of requests and of the draws.
+        more: Rankers that only make sense for some tasks, after the others.
 
     Raises:
         InputError: If a ranker answers with NaN or with scores of another shape, or no task has
@@ -79,7 +82,10 @@ def evaluate(
             where="evaluation.tasks",
             mend="Search tasks need events with a query, the others users with a history.",
         )
-    graded = [(questions, _ask(rankers, split, questions)) for questions in asked]
+    graded = [
+        (questions, _ask({**rankers, **(more(questions.task) if more else {})}, split, questions))
+        for questions in asked
+    ]
     reports = [_compare(questions, answers, config, seed) for questions, answers in graded]
     ranks = [_rank_rows(split, questions, answers) for questions, answers in graded]
     return Report(

@@ -7,6 +7,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from jaxtyping import Float
 
+ANSWER_MARK = " => "
+"""Stands in an answer between what is said first and the item that is graded."""
+
 
 class Preference(enum.Enum):
     """What the instruction says of the user's taste: P0, P1 (the history), P2 (a sentence)."""
@@ -31,6 +34,86 @@ class TaskForm(enum.Enum):
     PAIRWISE = "pairwise"
     MATCHING = "matching"
     RERANKING = "reranking"
+
+
+class Strategy(enum.Enum):
+    """How an instruction was made (paper, section 2.2.3)."""
+
+    PLAIN = "plain"
+    TURN_AROUND = "turn_around"
+    RELATEDNESS = "relatedness"
+    CHAIN_OF_THOUGHT = "chain_of_thought"
+
+
+class Slot(enum.Enum):
+    """What a template leaves open; the values are how packs write them."""
+
+    HISTORY = "history"
+    PREFERENCE = "preference"
+    QUERY = "query"
+    CANDIDATE = "candidate"
+    FIRST = "first"
+    SECOND = "second"
+    CANDIDATES = "candidates"
+    TARGET = "target"
+    CONTEXT = "context"
+
+
+class Part(enum.Enum):
+    """What an answer is made of."""
+
+    ITEM = "item"
+    VERDICT = "verdict"
+    PREFERENCE = "preference"
+    QUERY = "query"
+    REASON = "reason"
+    HISTORY = "history"
+
+
+class Group(enum.Enum):
+    """The paper's groups of templates (appendix)."""
+
+    PREFERENCE = "preference"
+    INTENTION = "intention"
+    COMBINED = "combined"
+
+
+class TaskName(enum.Enum):
+    """The tasks by name, as configs and reports write them."""
+
+    SEQUENTIAL_RECOMMENDATION = "sequential_recommendation"
+    SEQUENTIAL_POINTWISE = "sequential_pointwise"
+    SEQUENTIAL_PAIRWISE = "sequential_pairwise"
+    SEQUENTIAL_RERANKING = "sequential_reranking"
+    PREFERENCE_RECOMMENDATION = "preference_recommendation"
+    PREFERENCE_POINTWISE = "preference_pointwise"
+    PREFERENCE_PAIRWISE = "preference_pairwise"
+    PREFERENCE_RERANKING = "preference_reranking"
+    CONTEXT_RECOMMENDATION = "context_recommendation"
+    CONTEXT_POINTWISE = "context_pointwise"
+    CONTEXT_PAIRWISE = "context_pairwise"
+    CONTEXT_RERANKING = "context_reranking"
+    PRODUCT_SEARCH = "product_search"
+    PRODUCT_SEARCH_POINTWISE = "product_search_pointwise"
+    PRODUCT_SEARCH_PAIRWISE = "product_search_pairwise"
+    PRODUCT_SEARCH_RERANKING = "product_search_reranking"
+    PERSONALIZED_SEARCH = "personalized_search"
+    PERSONALIZED_SEARCH_POINTWISE = "personalized_search_pointwise"
+    PERSONALIZED_SEARCH_PAIRWISE = "personalized_search_pairwise"
+    PERSONALIZED_SEARCH_RERANKING = "personalized_search_reranking"
+    PREFERENCE_SEARCH = "preference_search"
+    PREFERENCE_SEARCH_POINTWISE = "preference_search_pointwise"
+    PREFERENCE_SEARCH_PAIRWISE = "preference_search_pairwise"
+    PREFERENCE_SEARCH_RERANKING = "preference_search_reranking"
+    HISTORY_TO_PREFERENCE = "history_to_preference"
+    ITEM_TO_QUERY = "item_to_query"
+    HISTORY_ITEM_TO_QUERY = "history_item_to_query"
+    HISTORY_ITEM_TO_REASON = "history_item_to_reason"
+    QUERY_TO_ITEMS = "query_to_items"
+    QUERY_ITEM_TO_HISTORY = "query_item_to_history"
+    HISTORY_TO_QUERY_ITEM = "history_to_query_item"
+    REASONED_RECOMMENDATION = "reasoned_recommendation"
+    REASONED_SEARCH = "reasoned_search"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +141,12 @@ class Request:
         user: The log's user number, -1 for somebody new.
         time: The moment of the request in the log's time, -1 for now.
         exclude: Item numbers that may not be returned (usually the history).
+        preference: The user's taste in a sentence, "" where it is not told.
+        candidates: The items of the prompt: one for pointwise, two for pairwise, any number for
+            reranking, none for matching.
+        context: Time, place, season or what is popular now, as a phrase; "" where it is not told.
+        language: Of the prompt, BCP 47; "" for the first template pack.
+        template: The template's name; "" for the one for serving.
     """
 
     scenario: Scenario
@@ -66,6 +155,11 @@ class Request:
     user: int = -1
     time: int = -1
     exclude: tuple[int, ...] = ()
+    preference: str = ""
+    candidates: tuple[int, ...] = ()
+    context: str = ""
+    language: str = ""
+    template: str = ""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -91,11 +185,12 @@ class Instruction:
         inputs: The prompt.
         targets: The answer.
         scenario: `Scenario.code`.
-        strategy: How it was made, `plain` for a direct question.
+        strategy: A value of `Strategy`, `plain` for a direct question.
+        task: The name of the task.
         template: The template's name in its pack.
         language: BCP 47, such as `en`.
         user: The log's user number; never part of `inputs`.
-        target_item: The item number of the answer, -1 where the answer is no item.
+        target_item: The item number that the answer ends with, -1 where it ends with none.
         candidates: Item numbers in the prompt, empty for matching.
         split: `train`, `validation` or `test`.
         seed: The seed that it was rendered with.
@@ -105,6 +200,7 @@ class Instruction:
     targets: str
     scenario: str
     strategy: str
+    task: str
     template: str
     language: str
     user: int
@@ -112,3 +208,12 @@ class Instruction:
     candidates: tuple[int, ...]
     split: str
     seed: int
+
+
+def graded_part(answer: str) -> str:
+    """Returns what is graded of an answer: the item alone, without what was said before it.
+
+    >>> graded_part("likes quiet films => Stalker"), graded_part("Stalker")
+    ('Stalker', 'Stalker')
+    """
+    return answer.rpartition(ANSWER_MARK)[2]

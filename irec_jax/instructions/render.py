@@ -3,116 +3,49 @@
 import dataclasses
 import hashlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Int
 
 from irec_jax.errors import InputError
-from irec_jax.instructions.cleaning import clean
-from irec_jax.instructions.forms import Instruction, Request, Scenario
+from irec_jax.instructions.candidates import Negatives, placed
+from irec_jax.instructions.config import InstructionsConfig
+from irec_jax.instructions.examples import Asked, list_examples
+from irec_jax.instructions.forms import (
+    ANSWER_MARK,
+    Instruction,
+    Part,
+    Slot,
+    TaskForm,
+)
 from irec_jax.instructions.hashing import derive_key, permutation
-from irec_jax.instructions.tasks import InstructionsConfig, Task, task_named
-from irec_jax.instructions.templates import HISTORY_SLOT, QUERY_SLOT, Template, load_pack
+from irec_jax.instructions.moments import Moments
+from irec_jax.instructions.person import third_person
+from irec_jax.instructions.tasks import Task
+from irec_jax.instructions.teachers.choose import make_teacher
+from irec_jax.instructions.teachers.teacher import Teacher
+from irec_jax.instructions.templates import Template, TemplatePack
+from irec_jax.instructions.wording import SEPARATOR, Wording
 from irec_jax.log.split import Role, Split
 
-SEPARATOR = " ; "
-"""Between two item names; names that are one word each need only a space."""
-
-_ORDER_STREAM, _TEMPLATE_STREAM = 0, 1
+_ORDER_STREAM, _TEMPLATE_STREAM, _NEGATIVE_STREAM, _PLACE_STREAM = 0, 1, 2, 3
 _KEPT_ORDERS = 2
 
+ANSWER_HISTORY = 5
+"""How many of the last items an answer that tells a history lists."""
 
-@dataclasses.dataclass(frozen=True)
-class Wording:
-    """How requests are written: item names and templates. It needs no log, so it can serve.
+
+class Source(NamedTuple):
+    """What a record is made from.
 
     Attributes:
-        config: Language, domain and length of the history.
-        names: `[items]` how each item number is written, cleaned.
-        templates: The templates of every scenario that the pack words.
-        separator: What stands between two item names.
+        asked: Task and kind of query.
+        position: The event that it is about.
     """
 
-    config: InstructionsConfig
-    names: tuple[str, ...]
-    templates: dict[Scenario, tuple[Template, ...]]
-    separator: str = SEPARATOR
-
-    @classmethod
-    def build(cls, config: InstructionsConfig, names: Sequence[str]) -> "Wording":
-        """Reads the templates and cleans the names.
-
-        Raises:
-            InputError: A name has nothing to read in it.
-        """
-        cleaned = tuple(map(clean, names))
-        if "" in cleaned:
-            raise InputError(
-                f"item number {cleaned.index('')} has no name",
-                where="items.title",
-                mend="give every item a title that can be read.",
-            )
-        pack = load_pack(config.language, config.domain)
-        scenarios = dict.fromkeys(s for t in pack.templates for s in t.scenarios)
-        templates = {scenario: pack.of(scenario) for scenario in scenarios}
-        return cls(config, cleaned, templates, SEPARATOR if _any_phrase(cleaned) else " ")
-
-    def templates_of(self, scenario: Scenario) -> tuple[Template, ...]:
-        """Returns the templates of a scenario, the one for serving first.
-
-        Raises:
-            InputError: There is none.
-        """
-        if scenario not in self.templates:
-            worded = ", ".join(known.code for known in self.templates)
-            raise InputError(
-                f"no template words the scenario {scenario.code}",
-                where=f"template pack '{self.config.language}'",
-                mend=f"ask for one of: {worded}.",
-            )
-        return self.templates[scenario]
-
-    def prompt(self, request: Request, template: int | None = None) -> str:
-        """Writes a request as the model's input.
-
-        Args:
-            request: Its history is cut to the last `max_history` items; its instruction may be
-                any text.
-            template: Which of the scenario's templates; the first unless told.
-
-        Raises:
-            InputError: A slot has nothing to fill it, an item number is not in the catalog, or
-                there is no such template.
-        """
-        templates = self.templates_of(request.scenario)
-        number = template or 0
-        if not 0 <= number < len(templates):
-            raise InputError(
-                f"there is no template {number}",
-                where=f"request in the scenario {request.scenario.code}",
-                mend=f"choose one of 0 to {len(templates) - 1}.",
-            )
-        history = request.history[-self.config.max_history :]
-        query = clean(request.instruction)
-        self._check(templates[number], history, query)
-        return templates[number].fill(self.separator.join([self.names[i] for i in history]), query)
-
-    def _check(self, template: Template, history: tuple[int, ...], query: str) -> None:
-        for slot, value in ((HISTORY_SLOT, history), (QUERY_SLOT, query)):
-            if slot in template.slots and not value:
-                raise InputError(
-                    f"nothing to write in the slot {{{slot}}} of the template '{template.name}'",
-                    where="request",
-                    mend="give the request a history and an instruction where its scenario has "
-                    "them, or ask in another scenario.",
-                )
-        for item in history:
-            if not 0 <= item < len(self.names):
-                raise InputError(
-                    f"item number {item} is not in the catalog of {len(self.names)} items",
-                    where="request.history",
-                )
+    asked: Asked
+    position: int
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -120,35 +53,42 @@ class Renderer:
     """Renders the instruction of any record number, again and again to the byte.
 
     One pass over the data is `len(renderer)` records: every listed task at every position that
-    can be its target, once. Each pass is in another order. It can be pickled, and called from
-    several threads.
+    can be its target, once for each kind of query that is there. Each pass is in another order.
+    It can be pickled, and called from several threads.
 
     Attributes:
         wording: Names and templates.
+        teacher: Preferences, queries and reasons.
+        moments: What contexts are made of.
+        negatives: Where wrong candidates come from.
         role: Which events are targets.
-        seed: Of the order and of the choice of templates.
-        scenarios: The scenarios that occur.
-        example_scenario: `[examples]` int8, a number in `scenarios`.
+        seed: Of the order and of every draw.
+        asked: The tasks and kinds of query that occur.
+        example_asked: `[examples]` int16, a number in `asked`.
         example_position: `[examples]` int64, the position of the target.
         starts: `[events]` int64, the first position of the same user.
         ends: `[events]` int64, behind the last position that an answer may reach.
         users: `[events]` int64, the log's user number.
         items: `[events]` int32 item numbers.
-        queries: `[events]` cleaned, "" where no listed task reads one.
     """
 
     wording: Wording
+    teacher: Teacher
+    moments: Moments
+    negatives: Negatives
     role: Role
     seed: int
-    scenarios: tuple[Scenario, ...]
-    example_scenario: Int[np.ndarray, " examples"]
+    asked: tuple[Asked, ...]
+    example_asked: Int[np.ndarray, " examples"]
     example_position: Int[np.ndarray, " examples"]
     starts: Int[np.ndarray, " events"]
     ends: Int[np.ndarray, " events"]
     users: Int[np.ndarray, " events"]
     items: Int[np.ndarray, " events"]
-    queries: list[str]
     _orders: dict[int, np.ndarray] = dataclasses.field(default_factory=dict, repr=False)
+    _templates: dict[tuple[int, int], tuple[Template, ...]] = dataclasses.field(
+        default_factory=dict, repr=False
+    )
 
     @classmethod
     def build(
@@ -165,12 +105,12 @@ class Renderer:
             split: Targets are its events with the role `role`.
             config: Tasks, templates and length of the history.
             names: `[items]` how each item number is written.
-            seed: Of the order and of the choice of templates.
+            seed: Of the order and of every draw.
             role: Which events are targets.
 
         Raises:
-            InputError: A listed task has no example in this split, a name is empty, or there are
-                not as many names as items.
+            InputError: A listed task has no example in this split or no template, a name is
+                empty, or there are not as many names as items.
         """
         if len(names) != len(split.catalog):
             raise InputError(
@@ -183,28 +123,33 @@ class Renderer:
                 where="instructions.answer_items",
                 mend="set it to 1, or tokens.index to atomic.",
             )
-        scenarios: list[Scenario] = []
-        parts: list[tuple[np.ndarray, np.ndarray]] = []
-        for name in config.tasks:
-            task = task_named(name)
-            positions = task.eligible(split, role)
-            if not len(positions):
-                raise _no_example(task, role)
-            parts.append((_scenario_numbers(task, split, positions, scenarios), positions))
-        needs_query = any(task_named(name).needs_query for name in config.tasks)
+        teacher = make_teacher(split, config, seed)
+        moments = Moments.build(split, config.context)
+        languages = [pack.language for pack in wording.packs]
+        listed = list_examples(
+            split, config, role, teacher=teacher, languages=languages, moments=moments
+        )
         events = np.diff(split.offsets)
+        templates = {
+            (kind, number): _trained_on(pack, asked, bool(config.context))
+            for kind, asked in enumerate(listed.asked)
+            for number, pack in enumerate(wording.packs)
+        }
         return cls(
             wording=wording,
+            teacher=teacher,
+            moments=moments,
+            negatives=Negatives(tuple(np.flatnonzero(split.warm_items()).tolist())),
             role=role,
             seed=seed,
-            scenarios=tuple(scenarios),
-            example_scenario=np.concatenate([numbers for numbers, _ in parts]),
-            example_position=np.concatenate([positions for _, positions in parts]),
+            asked=listed.asked,
+            example_asked=listed.numbers,
+            example_position=listed.positions,
             starts=np.repeat(split.offsets[:-1], events),
             ends=_ends(split, role),
             users=np.repeat(split.users, events),
             items=split.items,
-            queries=[clean(q) if needs_query else "" for q in split.queries],
+            _templates=templates,
         )
 
     def __len__(self) -> int:
@@ -217,64 +162,175 @@ class Renderer:
     @property
     def cut_histories(self) -> int:
         """How many records of a pass show only the end of a history."""
-        with_history = np.array([self._shows_history(s) for s in self.scenarios])
+        shown = np.array([asked.task.needs_history for asked in self.asked])
         lengths = self.example_position - self.starts[self.example_position]
-        cut = with_history[self.example_scenario] & (lengths > self.wording.config.max_history)
+        cut = shown[self.example_asked] & (lengths > self.wording.config.max_history)
         return int(cut.sum())
 
     def fingerprint(self) -> str:
         """Returns the SHA-256 of all that the records are made from, the settings apart."""
         digest = hashlib.sha256()
-        numbers = (self.example_scenario, self.example_position, self.starts, self.ends, self.users)
-        for array in numbers:
+        numbers = (self.example_asked, self.example_position, self.starts, self.ends, self.users)
+        for array in (*numbers, self.items, np.array(self.negatives.pool), *self._moment_arrays()):
             digest.update(np.ascontiguousarray(array, dtype="<i8").tobytes())
-        digest.update(np.ascontiguousarray(self.items, dtype="<i8").tobytes())
-        for texts in (self.wording.names, self.queries, [s.code for s in self.scenarios]):
+        kinds = [f"{asked.task.name.value} {asked.intention.value}" for asked in self.asked]
+        packs = [repr(pack) for pack in self.wording.packs]
+        for texts in (self.wording.names, self.moments.places, kinds, packs):
             digest.update("\n".join(texts).encode("utf-8") + b"\0")
+        digest.update(self.teacher.fingerprint().encode("ascii"))
         return digest.hexdigest()
 
-    def record(self, number: int) -> Instruction:
+    def _moment_arrays(self) -> list[np.ndarray]:
+        popular = [[day, *items] for day, items in sorted(self.moments.popular.items())]
+        flat = np.array([number for row in popular for number in row], dtype=np.int64)
+        return [self.moments.hours, self.moments.days, flat]
+
+    def source(self, number: int) -> Source:
+        """Returns what a record is made from; see `record`."""
+        kind, position = self._example(number)
+        return Source(self.asked[kind], position)
+
+    def drawn(self, number: int) -> tuple[str, str]:
+        """Returns the language and the template that are drawn for a record.
+
+        The record has others where nothing can be written in that language, or where a slot of
+        the template would stay empty.
+        """
+        kind, _ = self._example(number)
+        draw = derive_key(self.seed, _TEMPLATE_STREAM, number)
+        choice = self._first_pack(draw)
+        templates = self._templates[kind, choice]
+        return self.wording.packs[choice].language, templates[draw % len(templates)].name
+
+    def history(self, position: int) -> list[int]:
+        """Returns the item numbers that a prompt about an event shows as its history."""
+        start = max(self.starts.item(position), position - self.wording.config.max_history)
+        return self.items[start:position].tolist()
+
+    def record(self, number: int, shuffle: int = 0) -> Instruction:
         """Renders one record.
 
         Args:
             number: 0 or more; pass `number // len(self)`.
+            shuffle: Another order of the candidates; it changes nothing else.
         """
-        turn, place = divmod(number, len(self.example_position))
-        example = self._order(turn).item(place)
-        scenario = self.scenarios[self.example_scenario.item(example)]
-        position = self.example_position.item(example)
-        templates = self.wording.templates[scenario]
-        draw = derive_key(self.seed, _TEMPLATE_STREAM, number)
-        template = templates[draw % len(templates)]
-        history = ""
-        if HISTORY_SLOT in template.slots:
-            start = max(self.starts.item(position), position - self.wording.config.max_history)
-            history = self._written(start, position)
-        answers = 1 if QUERY_SLOT in template.slots else self.wording.config.answer_items
+        kind, position = self._example(number)
+        asked, draw = self.asked[kind], derive_key(self.seed, _TEMPLATE_STREAM, number)
+        packs = self.wording.packs
+        for step in range(len(packs)):
+            choice = (self._first_pack(draw) + step) % len(packs)
+            pack = packs[choice]
+            texts = self._texts(asked, position, draw, pack)
+            if texts is not None:
+                break
+        else:
+            raise ValueError(f"nothing to write for record {number}")  # examples are listed so
+        candidates, verdict = self._candidates(asked.task, number, position, shuffle)
+        values = self._values(asked.task, position, texts, candidates, pack)
+        template = _fillable(self._templates[kind, choice], draw, values)
         return Instruction(
-            inputs=template.fill(history, self.queries[position]),
-            targets=self._written(position, min(position + answers, self.ends.item(position))),
-            scenario=scenario.code,
-            strategy="plain",
+            inputs=template.fill(values),
+            targets=self._answer(asked.task, position, texts, pack.yes if verdict else pack.no),
+            scenario=asked.scenario.code,
+            strategy=asked.task.strategy.value,
+            task=asked.task.name.value,
             template=template.name,
-            language=self.wording.config.language,
+            language=pack.language,
             user=self.users.item(position),
-            target_item=self.items.item(position),
-            candidates=(),
+            target_item=-1 if asked.task.answers == _TASTE else self.items.item(position),
+            candidates=candidates,
             split=self.role.name.lower(),
             seed=self.seed,
         )
 
-    def prompt(self, request: Request, template: int | None = None) -> str:
-        """Writes a request as the model's input: see `Wording.prompt`."""
-        return self.wording.prompt(request, template)
+    def _example(self, number: int) -> tuple[int, int]:
+        turn, place = divmod(number, len(self.example_position))
+        example = self._order(turn).item(place)
+        return self.example_asked.item(example), self.example_position.item(example)
 
-    def _written(self, start: int, end: int) -> str:
-        names = self.wording.names
-        return self.wording.separator.join([names[i] for i in self.items[start:end].tolist()])
+    def _first_pack(self, draw: int) -> int:
+        return (draw >> 32) % len(self.wording.packs)
 
-    def _shows_history(self, scenario: Scenario) -> bool:
-        return HISTORY_SLOT in self.wording.templates_of(scenario)[0].slots
+    def _texts(
+        self, asked: Asked, position: int, draw: int, pack: TemplatePack
+    ) -> dict[Part, str] | None:
+        """Asks the teacher for what the task reads; None where it does not speak the language."""
+        task, texts = asked.task, {}
+        if task.reads_query:
+            query = self.teacher.query(position, asked.intention, pack.language)
+            texts[Part.QUERY] = third_person(query, pack.language, pack.person)
+        if task.reads_preference:
+            variant = (draw >> 16) % self.teacher.variants
+            texts[Part.PREFERENCE] = self.teacher.preference(position, variant, pack.language)
+        if task.reads_reason:
+            texts[Part.REASON] = self.teacher.reason(position, pack.language)
+        return None if "" in texts.values() else texts
+
+    def _candidates(
+        self, task: Task, number: int, position: int, shuffle: int
+    ) -> tuple[tuple[int, ...], bool]:
+        """Draws the candidates, and whether a pointwise one is the target."""
+        if task.form is TaskForm.MATCHING:
+            return (), True
+        target = self.items.item(position)
+        key = derive_key(self.seed, _NEGATIVE_STREAM, number)
+        known = {target, *self.items[self.starts.item(position) : position].tolist()}
+        if task.form is TaskForm.POINTWISE:
+            verdict = bool(key & 1)
+            return ((target,) if verdict else tuple(self.negatives.draw(key, 1, known))), verdict
+        wanted = 2 if task.form is TaskForm.PAIRWISE else self.wording.config.candidates
+        negatives = self.negatives.draw(key, wanted - 1, known)
+        order = derive_key(self.seed, _PLACE_STREAM, number, shuffle)
+        return placed(target, negatives, order), True
+
+    def _values(
+        self,
+        task: Task,
+        position: int,
+        texts: dict[Part, str],
+        candidates: tuple[int, ...],
+        pack: TemplatePack,
+    ) -> dict[Slot, str]:
+        """Writes everything that a template of the task may show."""
+        names, values = self.wording.names, {}
+        if Slot.HISTORY in task.shows or Slot.HISTORY in task.may_show:
+            values[Slot.HISTORY] = self.wording.written(self.history(position))
+        if task.needs_query:
+            values[Slot.QUERY] = texts[Part.QUERY]
+        if task.needs_preference:
+            values[Slot.PREFERENCE] = texts[Part.PREFERENCE]
+        if Slot.TARGET in task.shows:
+            values[Slot.TARGET] = names[self.items.item(position)]
+        if task.form is TaskForm.POINTWISE:
+            values[Slot.CANDIDATE] = names[candidates[0]]
+        elif task.form is TaskForm.PAIRWISE:
+            values[Slot.FIRST], values[Slot.SECOND] = (names[item] for item in candidates)
+        elif task.form is TaskForm.RERANKING:
+            values[Slot.CANDIDATES] = self.wording.written(candidates)
+        if self.moments.parts and (task.needs_context or Slot.CONTEXT in task.may_show):
+            popular = self.wording.written(self.moments.popular_at(position))
+            context = self.moments.phrase(position, pack, popular)
+            if context:
+                values[Slot.CONTEXT] = context
+        return values
+
+    def _answer(self, task: Task, position: int, texts: dict[Part, str], verdict: str) -> str:
+        parts = []
+        for part in task.answers:
+            if part is Part.ITEM:
+                parts.append(self._items_answer(task, position))
+            elif part is Part.VERDICT:
+                parts.append(verdict)
+            elif part is Part.HISTORY:
+                parts.append(self.wording.written(self.history(position)[-ANSWER_HISTORY:]))
+            else:
+                parts.append(texts[part])
+        return ANSWER_MARK.join(parts)
+
+    def _items_answer(self, task: Task, position: int) -> str:
+        listed = self.wording.config.answer_items if task.is_ranked and not task.needs_query else 1
+        end = min(position + listed, self.ends.item(position))
+        return self.wording.written(self.items[position:end].tolist())
 
     def _order(self, turn: int) -> np.ndarray:
         """Returns the order of the examples in a pass; two passes are kept for the next call."""
@@ -287,8 +343,33 @@ class Renderer:
         return order
 
 
-def _any_phrase(names: tuple[str, ...]) -> bool:
-    return any(" " in name for name in names)
+_TASTE = (Part.PREFERENCE,)
+
+
+def _fillable(templates: tuple[Template, ...], draw: int, values: dict[Slot, str]) -> Template:
+    """Draws a template; one whose slots cannot be filled gives way to the next that can be."""
+    for step in range(len(templates)):
+        template = templates[(draw + step) % len(templates)]
+        if all(slot in values for slot in template.slots):
+            return template
+    raise ValueError(f"no template of {templates[0].task.value} can be filled")
+
+
+def _trained_on(pack: TemplatePack, asked: Asked, has_context: bool) -> tuple[Template, ...]:
+    """Returns the templates of a task, making sure that one of them can always be filled."""
+    templates = tuple(
+        template
+        for template in pack.of(asked.task.name, asked.intention)
+        if has_context or Slot.CONTEXT not in template.slots
+    )
+    if not any(set(template.slots) <= set(asked.task.shows) for template in templates):
+        shown = " ".join(f"{{{slot.value}}}" for slot in asked.task.shows)
+        raise InputError(
+            f"every template of the task {asked.task.name.value} has a slot that may stay empty",
+            where=pack.file,
+            mend=f"write one with no other slots than {shown}.",
+        )
+    return templates
 
 
 def _ends(split: Split, role: Role) -> Int[np.ndarray, " events"]:
@@ -298,38 +379,3 @@ def _ends(split: Split, role: Role) -> Int[np.ndarray, " events"]:
     stops[:-1] |= split.roles != role.value
     places = np.where(stops, np.arange(len(stops)), len(stops))
     return np.minimum.accumulate(places[::-1])[::-1][1:]
-
-
-def _scenario_numbers(
-    task: Task,
-    split: Split,
-    positions: Int[np.ndarray, " positions"],
-    scenarios: list[Scenario],
-) -> Int[np.ndarray, " positions"]:
-    """Numbers the scenario of each position, adding to `scenarios` those that are new."""
-    numbers = np.zeros(len(positions), dtype=np.int8)
-    codes = split.intentions[positions] if task.needs_query else np.zeros_like(positions)
-    for code in np.unique(codes):
-        same = codes == code
-        scenario = task.scenario_at(split, int(positions[same][0]))
-        if scenario not in scenarios:
-            scenarios.append(scenario)
-        numbers[same] = scenarios.index(scenario)
-    return numbers
-
-
-def _no_example(task: Task, role: Role) -> InputError:
-    needs = " and ".join(
-        what
-        for what, is_needed in (
-            ("an event before it", task.needs_history),
-            ("a query", task.needs_query),
-        )
-        if is_needed
-    )
-    return InputError(
-        f"no {role.name.lower()} event of this log can be the target of "
-        f"'{task.name.value}': each needs {needs}",
-        where="instructions.tasks",
-        mend=f"leave out {task.name.value}, or use a log that has queries.",
-    )

@@ -57,6 +57,8 @@ class Split:
         reviews: `[events]` what the user wrote of the item, "" where nothing; () where the log
             has no reviews.
         places: `[events]` where the user was, "" where unknown; () where the log does not tell.
+        preferences: `[events]` the user's taste in a sentence, as it was known before the event,
+            "" where nobody has told it; () where nobody has told any.
         time_unit: What `times` counts.
     """
 
@@ -71,6 +73,7 @@ class Split:
     roles: Int[np.ndarray, " events"]
     reviews: Sequence[str] = ()
     places: Sequence[str] = ()
+    preferences: Sequence[str] = ()
     time_unit: TimeUnit = TimeUnit.SECONDS
 
     @property

@@ -15,9 +15,9 @@ from irec_jax.decoding.legal import legal_sequences
 from irec_jax.decoding.steps import Prompts
 from irec_jax.errors import InputError
 from irec_jax.instructions.cleaning import clean
-from irec_jax.instructions.forms import Ranking, Request
-from irec_jax.instructions.render import Wording
+from irec_jax.instructions.forms import Ranking, Request, TaskForm
 from irec_jax.instructions.tasks import task_for
+from irec_jax.instructions.wording import Wording
 from irec_jax.model.params import Params, structure
 from irec_jax.recommendation.catalog import Catalog, Reference, Where
 from irec_jax.recommendation.explain import Explanation, reasons_for
@@ -60,6 +60,24 @@ class Recommendation:
     score: float
     number: int
     certain: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Told:
+    """What a person tells besides a history and an instruction.
+
+    Attributes:
+        preference: Their taste in a sentence; with it, the model need not read it off a history.
+        context: The moment: time, place, season, or what is popular now, as a phrase.
+        language: Of the prompt, one of the run's template packs; "" for the first.
+    """
+
+    preference: str = ""
+    context: str = ""
+    language: str = ""
+
+
+NOTHING = Told()
 
 
 class Recommender:
@@ -116,28 +134,37 @@ class Recommender:
         instruction: str = "",
         *,
         exclude: Sequence[Reference] = (),
+        told: Told = NOTHING,
     ) -> Request:
         """Understands what a person asks.
 
         A history alone asks what comes next (sequential recommendation), an instruction alone
-        is a product search, both together a personalized search.
+        is a product search, both together a personalized search; a taste that is told makes a
+        scenario with an explicit preference of them.
 
         Args:
             history: What the user had, oldest first.
             instruction: What the user wants now, in their own words.
             exclude: Items that may not be returned, besides the history.
+            told: Taste, moment and language.
 
         Raises:
             InputError: An item is unknown, or there is neither history nor instruction.
         """
         numbers = self.catalog.numbers(history, "history")
         words = clean(instruction)
-        task = task_for(has_history=bool(numbers), has_words=bool(words))
+        preference = clean(told.preference)
+        task = task_for(
+            has_history=bool(numbers), has_words=bool(words), has_preference=bool(preference)
+        )
         return Request(
             scenario=task.scenario,
             history=numbers,
             instruction=words,
             exclude=(*numbers, *self.catalog.numbers(exclude, "exclude")),
+            preference=preference,
+            context=clean(told.context),
+            language=told.language,
         )
 
     def recommend(
@@ -148,6 +175,7 @@ class Recommender:
         *,
         exclude: Sequence[Reference] = (),
         where: Where | None = None,
+        told: Told = NOTHING,
     ) -> list[Recommendation]:
         """Recommends up to `k` items that the user has not had, each once, all in the catalog.
 
@@ -158,6 +186,7 @@ class Recommender:
             exclude: Items that may not be returned, besides the history.
             where: A condition that returned items must meet; it is honored inside the search, so
                 a strict one does not empty the list.
+            told: Taste, moment and language.
 
         Returns:
             Best first; fewer than `k` only if fewer items may be returned.
@@ -168,7 +197,7 @@ class Recommender:
         """
         if k < 1:
             raise InputError(f"{k} recommendations cannot be made", where="k", mend="ask for 1.")
-        request = self.request(history, instruction, exclude=exclude)
+        request = self.request(history, instruction, exclude=exclude, told=told)
         allowed = self._allowed(request, where)
         diversity = self.settings.decode.diversity
         wanted = k * DIVERSE_POOL if diversity else k
@@ -195,13 +224,14 @@ class Recommender:
         *,
         exclude: Sequence[Reference] = (),
         where: Where | None = None,
+        told: Told = NOTHING,
     ) -> Explanation:
         """Tells what recommendations were made from; takes the arguments that made them.
 
         The whole catalog is scored for it, which with titles as item index takes longer than
         the recommendations did.
         """
-        request = self.request(history, instruction, exclude=exclude)
+        request = self.request(history, instruction, exclude=exclude, told=told)
         allowed = self._allowed(request, where)
         scores = self._exact([self._ids(request)])[0]
         return Explanation(
@@ -222,11 +252,21 @@ class Recommender:
     def rank(self, requests: Sequence[Request]) -> Ranking:
         """Scores the whole catalog for each request, exactly; excluded items get -inf.
 
-        Requests of like length are scored together, padded to one of a few shapes.
+        Requests of like length are scored together, padded to one of a few shapes. A request
+        with candidates ranks those alone.
+
+        Raises:
+            InputError: A request asks for yes or no, which ranks nothing.
         """
+        if any(request.scenario.form is TaskForm.POINTWISE for request in requests):
+            raise InputError("a pointwise request ranks nothing", where="request.scenario")
         scores = self._exact([self._ids(request) for request in requests])
         for row, request in enumerate(requests):
             scores[row, list(request.exclude)] = -np.inf
+            if request.candidates:
+                others = np.ones(scores.shape[1], bool)
+                others[list(request.candidates)] = False
+                scores[row, others] = -np.inf
         return Ranking(scores)
 
     def _ids(self, request: Request) -> list[int]:

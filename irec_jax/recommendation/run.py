@@ -8,7 +8,8 @@ from typing import Any
 from irec_jax.batches.prompts import Buckets
 from irec_jax.decoding.beam import DecodeConfig
 from irec_jax.errors import InputError
-from irec_jax.instructions.tasks import InstructionsConfig
+from irec_jax.instructions.config import InstructionsConfig
+from irec_jax.instructions.templates import with_copied_packs
 from irec_jax.model.config import T5Config
 from irec_jax.settings import from_json
 from irec_jax.tokens.items import TokenWriter
@@ -54,7 +55,9 @@ def read_settings(run: Path) -> Settings:
     if not isinstance(config, dict) or not config.keys() >= set(names):
         what = f"it must be an object with the sections {', '.join(names)}"
         raise InputError(what, where=str(path), mend=mend)
-    return from_json(Settings, {name: config[name] for name in names}, where=str(path))
+    settings = from_json(Settings, {name: config[name] for name in names}, where=str(path))
+    instructions = with_copied_packs(settings.instructions, run / "packs")
+    return dataclasses.replace(settings, instructions=instructions)
 
 
 def read_writer(run: Path) -> TokenWriter:

@@ -12,12 +12,12 @@ from irec_jax.instructions.tasks import (
     PERSONALIZED_SEARCH,
     PRODUCT_SEARCH,
     SEQUENTIAL_RECOMMENDATION,
-    TASKS,
 )
 from irec_jax.log.simulate import SimulateConfig, World
 from irec_jax.log.split import Role, SplitConfig, split_log
 
 CONFIG = EvaluationConfig(resamples=200)
+TASKS = (SEQUENTIAL_RECOMMENDATION, PRODUCT_SEARCH, PERSONALIZED_SEARCH)
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from irec_jax.training.checkpoint import Checkpoints, TrainState, model_fingerpr
 EXPERIMENT = """
 from irec_jax.experiment import Experiment
 from irec_jax.evaluation.protocol import EvaluationConfig
-from irec_jax.instructions.tasks import InstructionsConfig
+from irec_jax.instructions.config import InstructionsConfig
 from irec_jax.log.dataset import DataConfig
 from irec_jax.log.simulate import SimulateConfig
 from irec_jax.model.config import T5Config

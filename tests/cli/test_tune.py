@@ -12,7 +12,7 @@ import pytest
 
 CONFIG = """
 from irec_jax.experiment import Experiment
-from irec_jax.instructions.tasks import InstructionsConfig
+from irec_jax.instructions.config import InstructionsConfig
 from irec_jax.log.dataset import DataConfig
 from irec_jax.log.simulate import SimulateConfig
 from irec_jax.model.config import T5Config

@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from irec_jax.errors import InputError
+from irec_jax.instructions.config import InstructionsConfig
+from irec_jax.instructions.forms import TaskName
 from irec_jax.instructions.render import Renderer
-from irec_jax.instructions.tasks import InstructionsConfig, TaskName
 from irec_jax.log.split import Role
 
 WORDS = [f"<item_{number}>" for number in range(12)]

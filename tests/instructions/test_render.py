@@ -1,6 +1,7 @@
 """The renderer: pure, complete, and blind to what is hidden."""
 
 import collections
+import dataclasses
 import importlib.resources
 import pickle
 import re
@@ -12,17 +13,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from irec_jax.errors import InputError
-from irec_jax.instructions.forms import Instruction, Intention, Preference, Request, Scenario
+from irec_jax.instructions.config import InstructionsConfig
+from irec_jax.instructions.forms import (
+    Instruction,
+    Intention,
+    Preference,
+    Request,
+    Scenario,
+    TaskName,
+)
 from irec_jax.instructions.forms import TaskForm as Form
-from irec_jax.instructions.render import Renderer, Wording
+from irec_jax.instructions.render import Renderer
 from irec_jax.instructions.tasks import (
+    NAMED_TASKS,
     PERSONALIZED_SEARCH,
     PRODUCT_SEARCH,
     SEQUENTIAL_RECOMMENDATION,
-    InstructionsConfig,
-    TaskName,
     task_named,
 )
+from irec_jax.instructions.wording import Wording
 from irec_jax.log.split import Role, Split
 
 PACK = tomllib.loads(
@@ -38,7 +47,7 @@ def slow_inputs(template_id: str, history: list[str], query: str, domain: str) -
     text = next(t["text"] for t in PACK["template"] if t["id"] == template_id)
     values = {f"{{{word}}}": value for word, value in PACK["words"][domain].items()}
     values |= {"{history}": " ; ".join(history), "{query}": query}
-    return " ".join(values.get(word, word) for word in text.split())
+    return re.sub(r"\{\w+\}", lambda slot: values[slot[0]], text)
 
 
 @st.composite
@@ -60,7 +69,7 @@ def worlds(draw: st.DrawFn) -> tuple:
 
 @given(
     world=worlds(),
-    tasks=st.lists(st.sampled_from(TaskName), min_size=1, max_size=4),
+    tasks=st.lists(st.sampled_from(NAMED_TASKS), min_size=1, max_size=4),
     domain=st.sampled_from(["shop", "content", "social", "finance"]),
     max_history=st.integers(1, 5),
     seed=st.integers(0, 2**40),
@@ -208,13 +217,15 @@ def test_the_prompt_of_a_request_is_the_first_template_unless_told(
     request = PERSONALIZED_SEARCH.request(split, 8)
     history = ["Brand5 lamp model5", "Brand6 lamp model6"]
     query = "cheap {light} for bed"
-    assert renderer.prompt(request) == slow_inputs("personal-now", history, query, "shop")
-    assert renderer.prompt(request) == (
+    prompt = renderer.wording.prompt
+    assert prompt(request) == slow_inputs("personal-now", history, query, "shop")
+    assert prompt(request) == (
         "This shopper bought Brand5 lamp model5 ; Brand6 lamp model6 and now wants "
         "cheap {light} for bed . Which product fits ?"
     )
-    assert renderer.prompt(request, 2) == slow_inputs("personal-taste", history, query, "shop")
-    sequential = renderer.prompt(SEQUENTIAL_RECOMMENDATION.request(split, 8))
+    other = dataclasses.replace(request, template="personal-taste")
+    assert prompt(other) == slow_inputs("personal-taste", history, query, "shop")
+    sequential = prompt(SEQUENTIAL_RECOMMENDATION.request(split, 8))
     assert sequential == slow_inputs("next-which", history, "", "shop")
 
 
@@ -237,7 +248,8 @@ def test_any_instruction_can_be_served(titles_forever: list[str], instruction: s
         ("none", "specific", "matching", (), "\u202e\n", "{query}"),
         ("implicit", "none", "matching", (12,), "", "item number 12"),
         ("implicit", "none", "matching", (-1,), "", "item number -1"),
-        ("implicit", "none", "pairwise", (1,), "", "no template words"),
+        ("implicit", "none", "pairwise", (1,), "", "0 candidates for the task"),
+        ("none", "none", "reranking", (), "", "0 candidates for the task"),
     ],
 )
 def test_a_request_that_cannot_be_written_is_refused(
@@ -251,9 +263,18 @@ def test_a_request_that_cannot_be_written_is_refused(
 ):
     scenario = Scenario(Preference(preference), Intention(intention), Form(form))
     with pytest.raises(InputError, match=re.escape(what)):
-        renderer.prompt(Request(scenario, history, words))
-    with pytest.raises(InputError, match="no template 9"):
-        renderer.prompt(Request(PRODUCT_SEARCH.scenario, (), "lamp"), 9)
+        renderer.wording.prompt(Request(scenario, history, words))
+
+
+def test_a_template_or_language_that_is_not_there_is_refused(renderer: Renderer):
+    request = Request(PRODUCT_SEARCH.scenario, (), "lamp")
+    for change, what in (
+        ({"template": "search-fnid"}, "did you mean 'search-find'"),
+        ({"template": "next-which"}, "words sequential_recommendation"),
+        ({"language": "zh"}, "no pack is in the language 'zh'"),
+    ):
+        with pytest.raises(InputError, match=what):
+            renderer.wording.prompt(dataclasses.replace(request, **change))
 
 
 def test_a_log_without_queries_or_names_is_refused(make: Callable[..., Split]):

@@ -1,18 +1,31 @@
 """Tasks: eligibility, what a request holds, grading, and the settings."""
 
+import dataclasses
+import itertools
+
 import pytest
 
 from irec_jax.errors import InputError
-from irec_jax.instructions.forms import Intention, Preference, TaskForm
+from irec_jax.instructions.config import ContextPart, InstructionsConfig
+from irec_jax.instructions.forms import (
+    ANSWER_MARK,
+    Group,
+    Intention,
+    Preference,
+    Scenario,
+    Strategy,
+    TaskForm,
+    TaskName,
+    graded_part,
+)
 from irec_jax.instructions.tasks import (
     PERSONALIZED_SEARCH,
     PRODUCT_SEARCH,
     SEQUENTIAL_RECOMMENDATION,
     TASKS,
-    InstructionsConfig,
-    TaskName,
     task_for,
     task_named,
+    task_of,
 )
 from irec_jax.log.split import Role, Split
 
@@ -69,12 +82,74 @@ def test_a_task_by_name_and_by_what_a_person_gives():
     with pytest.raises(InputError, match="neither"):
         task_for(has_history=False, has_words=False)
     assert PRODUCT_SEARCH.scenario.intention is Intention.SPECIFIC
-    assert all(task.form is TaskForm.MATCHING for task in TASKS)
+
+
+def test_every_meaningful_combination_is_a_task_and_no_other():
+    asked = {s for task in TASKS if task.strategy is Strategy.PLAIN for s in task.scenarios}
+    every = itertools.product(Preference, Intention, TaskForm)
+    # P0 and I0 together tell nothing but the moment: a task of its own, which needs a context.
+    assert asked == {Scenario(*parts) for parts in every}
+    for scenario in asked:
+        task = task_of(scenario)
+        nothing = (scenario.preference, scenario.intention) == (Preference.NONE, Intention.NONE)
+        assert task.needs_context == nothing
+        endings = ("recommendation", "search")
+        if scenario.form is not TaskForm.MATCHING:
+            endings = (scenario.form.value,)
+        assert task.name.value.endswith(endings)
+
+
+def test_the_groups_of_the_paper():
+    assert SEQUENTIAL_RECOMMENDATION.group is Group.PREFERENCE
+    assert task_named(TaskName.ITEM_TO_QUERY).group is Group.INTENTION
+    assert task_named(TaskName.HISTORY_ITEM_TO_REASON).group is Group.COMBINED
+    assert {task.strategy for task in TASKS} == set(Strategy)
+
+
+@pytest.mark.parametrize(
+    ("settings", "key", "what"),
+    [
+        ({"tasks": (TaskName.PREFERENCE_SEARCH,)}, "teacher", "a log has none"),
+        ({"tasks": (TaskName.REASONED_SEARCH,)}, "teacher", "a log has none"),
+        ({"tasks": (TaskName.HISTORY_ITEM_TO_REASON,)}, "teacher", "a log has none"),
+        ({"tasks": (TaskName.CONTEXT_POINTWISE,)}, "context", "there is none"),
+        ({"notes": "somewhere"}, "notes", "the teacher is 'log'"),
+        ({"teacher": "notes"}, "notes", "the teacher is 'notes'"),
+        ({"packs": ("de",)}, "packs", "'de'"),
+        ({"packs": ("en", "en")}, "packs", "twice"),
+        ({"packs": ()}, "packs", "no pack"),
+        ({"candidates": 1}, "candidates", "less than 2"),
+        ({"max_overlap": 1.5}, "max_overlap", "no share"),
+        ({"context": (ContextPart.TIME, ContextPart.TIME)}, "context", "twice"),
+    ],
+)
+def test_settings_that_make_no_sense_fail_when_the_config_is_read(
+    settings: dict, key: str, what: str
+):
+    with pytest.raises(InputError, match=what) as caught:
+        InstructionsConfig(**settings)
+    assert caught.value.where == f"instructions.{key}"
+
+
+def test_an_explicit_preference_is_asked_about_where_somebody_told_it(split: Split):
+    task = task_named(TaskName.PREFERENCE_RECOMMENDATION)
+    assert not len(task.eligible(split, Role.TEST))
+    told = ["likes lamps" if position in (5, 13) else "" for position in range(len(split.items))]
+    split = dataclasses.replace(split, preferences=told)
+    assert task.eligible(split, Role.TEST).tolist() == [5, 13]
+    request = task.request(split, 5)
+    assert (request.preference, request.instruction) == ("likes lamps", "")
+    assert task_for(has_history=True, has_words=False, has_preference=True) is task
+
+
+def test_what_is_graded_of_an_answer():
+    assert graded_part(f"likes lamps{ANSWER_MARK}Red lamp") == "Red lamp"
+    assert graded_part("Red lamp") == "Red lamp"
 
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("tasks", ()), ("language", "eng"), ("domain", "shops"), ("max_history", 0)],
+    [("tasks", ()), ("teacher", "me"), ("domain", "shops"), ("max_history", 0)],
 )
 def test_impossible_settings_are_refused(key: str, value: object):
     config = InstructionsConfig()

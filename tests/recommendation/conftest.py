@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from irec_jax.decoding.beam import DecodeConfig
-from irec_jax.instructions.tasks import InstructionsConfig
+from irec_jax.instructions.config import InstructionsConfig
 from irec_jax.model.config import T5Config
 from irec_jax.model.params import initialize
 from irec_jax.recommendation.recommender import Recommender, Settings

@@ -1,0 +1,1 @@
+"""Teachers: who writes the preferences, queries and reasons that a log does not hold."""
