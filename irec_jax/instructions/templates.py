@@ -224,16 +224,16 @@ def read_pack(text: str, file: str, domain: str) -> TemplatePack:
 
 
 def copy_packs(config: InstructionsConfig, folder: Path) -> None:
-    """Copies a user's own packs into a folder, so that a run holds them; older copies stay."""
+    """Copies the packs into a folder, so that a run keeps its wording; older copies stay."""
+    folder.mkdir(parents=True, exist_ok=True)
     for number, name in enumerate(config.packs):
         copy = folder / f"{number}{PACK_SUFFIX}"
-        if pack_path(name) is not None and not copy.exists():
-            folder.mkdir(parents=True, exist_ok=True)
+        if not copy.exists():
             write_text(copy, pack_text(name))
 
 
 def with_copied_packs(config: InstructionsConfig, folder: Path) -> InstructionsConfig:
-    """Returns the settings with a user's own packs read from where `copy_packs` wrote them."""
+    """Returns the settings with the packs read from where `copy_packs` wrote them."""
     copies = [folder / f"{number}{PACK_SUFFIX}" for number in range(len(config.packs))]
     names = zip(config.packs, copies, strict=True)
     packs = tuple(str(copy) if copy.is_file() else name for name, copy in names)

@@ -147,3 +147,15 @@ def test_the_run_alone_is_enough(made, tmp_path, capsys):
     assert len(items_in(capsys.readouterr().out)) == 3
     assert main(["recommend", str(moved), "--user", "0"]) == 2
     assert "gone" in capsys.readouterr().err
+
+
+def test_a_taste_and_a_moment_can_be_told(made, capsys):
+    run, _ = made
+    words = ["--preference", "likes red things", "--context", "on a winter evening", "--explain"]
+    assert main(["recommend", str(run), *words, "-k", "3"]) == 0
+    printed = capsys.readouterr().out
+    assert "asked as: explicit-none-matching" in printed
+    assert "likes red things" in printed
+    assert "on a winter evening" in printed
+    assert main(["recommend", str(run), *words, "--language", "zh"]) == 2
+    assert "no pack is in the language 'zh'" in capsys.readouterr().err

@@ -16,6 +16,7 @@ from irec_jax.decoding.score import score_items
 from irec_jax.decoding.steps import Prompts
 from irec_jax.errors import InputError
 from irec_jax.instructions.forms import Intention, Preference, Scenario, TaskForm
+from irec_jax.recommendation.recommender import Told
 
 HISTORY = ["i3", "blue tent 12", 7]
 
@@ -243,3 +244,30 @@ def test_parts_of_different_runs_are_refused(run_of, tmp_path):
 def test_settings_can_be_replaced_when_loading(run_of):
     recommender = Recommender.load(run_of("atomic"), DecodeConfig(beams=3))
     assert recommender.settings.decode == dataclasses.replace(DecodeConfig(), beams=3)
+
+
+def test_a_taste_that_is_told_and_a_moment_are_in_the_prompt(recommender):
+    told = Told(preference="likes\n quiet colors", context="on a winter evening")
+    request = recommender.request(HISTORY, "I want a hat", told=told)
+    assert request.scenario == Scenario(Preference.EXPLICIT, Intention.SPECIFIC, TaskForm.MATCHING)
+    answer = recommender.recommend(HISTORY, "I want a hat", k=3, told=told)
+    prompt = recommender.explain(answer, HISTORY, "I want a hat", told=told).prompt
+    assert "likes quiet colors" in prompt
+    assert "the shopper wants a hat" in prompt, "in the third person, as the model reads it"
+    alone = recommender.request((), told=Told(context="on a winter evening", preference="hats"))
+    assert alone.scenario.intention is Intention.NONE
+    recommender.recommend((), told=Told(preference="hats"))
+    with pytest.raises(InputError, match="no pack is in the language 'zh'"):
+        recommender.recommend(HISTORY, told=Told(language="zh"))
+
+
+def test_a_request_with_candidates_ranks_those_alone(recommender):
+    scenario = Scenario(Preference.IMPLICIT, Intention.NONE, TaskForm.RERANKING)
+    request = recommender.request(HISTORY)
+    offered = dataclasses.replace(request, scenario=scenario, candidates=(9, 2, 17))
+    scores = recommender.rank([offered, request]).scores
+    assert np.flatnonzero(np.isfinite(scores[0])).tolist() == [2, 9, 17]
+    assert np.isfinite(scores[1]).sum() == 21
+    asked = dataclasses.replace(scenario, form=TaskForm.POINTWISE)
+    with pytest.raises(InputError, match="pointwise request ranks nothing"):
+        recommender.rank([dataclasses.replace(offered, scenario=asked, candidates=(9,))])
