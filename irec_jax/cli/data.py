@@ -2,22 +2,36 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 from rich.console import Console
 from rich.table import Table
 
-from irec_jax.errors import InputError
+from irec_jax.errors import InputError, nearest
 from irec_jax.files import write_text
 from irec_jax.log.describe import describe
 from irec_jax.log.events import COUNTED_CORE, PICTURE_FILE, BehaviorLog, refuse_foreign_folder
 from irec_jax.log.picture import draw
+from irec_jax.log.readers.amazon import read_amazon
+from irec_jax.log.readers.mind import read_mind
+from irec_jax.log.readers.movielens import read_movielens
 from irec_jax.log.readers.movietweetings import read_movietweetings
+from irec_jax.log.readers.recbole import read_recbole
 from irec_jax.log.readers.table import TableConfig, read_table
 from irec_jax.log.simulate import SimulateConfig, World
 
 _SIZES = ("users", "items", "interactions")
+
+_READERS = {
+    "movietweetings": read_movietweetings,
+    "movielens": read_movielens,
+    "amazon": read_amazon,
+    "mind": read_mind,
+    "recbole": read_recbole,
+}
+_TFDS = "tfds:"
+_SOURCES = ("simulated", *_READERS, f"{_TFDS}NAME", "table")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,10 +46,16 @@ class Prepare:
 
     irec data prepare movietweetings ../data/movietweetings-100k --out logs/films
 
+    irec data prepare amazon ../data/Beauty --out logs/beauty
+
+    irec data prepare tfds:movielens/100k-ratings ~/tensorflow_datasets --out logs/ml-100k
+
     irec data prepare table ../data/mine --out logs/mine --table.columns.time timestamp
 
     Attributes:
-        source: Where the data come from; `table` reads csv, tsv, jsonl and parquet, plain or gz.
+        source: Where the data come from: simulated, movietweetings, movielens, amazon, mind,
+            recbole, tfds:NAME (as tfds:movielens/1m-ratings), or table, which reads csv, tsv,
+            jsonl and parquet, plain or gz.
         path: The folder that holds the source's files; `simulated` needs none.
         out: The folder to write; an older behavior log in it is replaced.
         overwrite: Replace what is in --out even where it is not a behavior log.
@@ -44,7 +64,7 @@ class Prepare:
         table: Which file and which column is what (source `table`).
     """
 
-    source: Annotated[Literal["simulated", "movietweetings", "table"], tyro.conf.Positional]
+    source: Annotated[str, tyro.conf.Positional]
     path: Annotated[str, tyro.conf.Positional] = ""
     out: Path
     overwrite: bool = False
@@ -58,6 +78,7 @@ class Prepare:
         Raises:
             InputError: The source cannot be read, or the folder cannot be written.
         """
+        self._refuse_unknown_source()
         # Before reading: nobody should wait for a long read and then hear that --out is taken.
         refuse_foreign_folder(self.out, overwrite=self.overwrite)
         self._refuse_to_replace_the_source()
@@ -71,6 +92,11 @@ class Prepare:
                     f"columns of {kind} that were not used: {', '.join(names)}", markup=False
                 )
         console.print(f"written to {self.out}", markup=False, soft_wrap=True)
+
+    def _refuse_unknown_source(self) -> None:
+        if self.source not in _SOURCES and not self.source.startswith(_TFDS):
+            mend = nearest(self.source, _SOURCES)
+            raise InputError(f"no source is called {self.source!r}", where="SOURCE", mend=mend)
 
     def _refuse_to_replace_the_source(self) -> None:
         out = self.out.resolve()
@@ -93,7 +119,12 @@ class Prepare:
         if not self.path:
             mend = f"irec data prepare {self.source} PATH --out DIR"
             raise InputError("the folder of the files is missing", where="PATH", mend=mend)
-        return read_movietweetings(Path(self.path), self.seed)
+        if self.source.startswith(_TFDS):
+            # Importing TFDS takes a second, which the others should not wait for.
+            from irec_jax.log.readers.tfds import read_tfds
+
+            return read_tfds(self.source.removeprefix(_TFDS), Path(self.path), self.seed)
+        return _READERS[self.source](Path(self.path), self.seed)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -18,12 +18,13 @@ def times_of(column: pl.Series, where: str) -> pl.Series:
     if column.dtype.is_integer():
         return column.cast(pl.Int64)
     column = text_of(column) if column.dtype == pl.String else column
-    whole = column.cast(pl.Int64, strict=False)
-    if column.dtype == pl.String and whole.null_count() == column.len() > column.null_count():
+    floats = column.cast(pl.Float64, strict=False)
+    if column.dtype == pl.String and floats.null_count() == column.len() > column.null_count():
         times = column.str.to_datetime(strict=False, time_unit="us", time_zone="UTC").dt.epoch("s")
     else:
-        times = column.cast(pl.Float64, strict=False).floor().cast(pl.Int64, strict=False)
-        times = whole.fill_null(times) if column.dtype == pl.String else times
+        times = floats.floor().cast(pl.Int64, strict=False)
+        if column.dtype == pl.String:
+            times = column.cast(pl.Int64, strict=False).fill_null(times)
     mend = "give seconds since 1970-01-01 (UTC), or ISO 8601 text"
     wrong = times.is_null() & column.is_not_null()
     refuse_rows(column, wrong, "time {value!r} is no time", where, mend)
