@@ -12,6 +12,7 @@ from typing import Any, TypeVar, get_args
 
 from irec_jax.errors import InputError, nearest
 from irec_jax.files import write_text
+from irec_jax.instructions.cleaning import clean
 from irec_jax.instructions.config import (
     BUILT_IN_PACKS,
     PACK_SUFFIX,
@@ -171,7 +172,7 @@ def pack_text(name: str) -> str:
             mend=f"give the path of a TOML file, or one of: {', '.join(BUILT_IN_PACKS)}.",
         )
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(
             f"not UTF-8 ({error.reason} at byte {error.start})",
@@ -198,13 +199,13 @@ def read_pack(text: str, file: str, domain: str) -> TemplatePack:
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"not valid TOML: {error}", where=file) from error
     _check_keys(content, _PACK_KEYS, file)
-    language = _text(content, "language", file)
+    language = _phrase(content, "language", file)
     _check_keys(content["answers"], _ANSWER_KEYS, f"{file}: answers")
-    yes, no = (_text(content["answers"], key, f"{file}: answers") for key in _ANSWER_KEYS)
+    yes, no = (_phrase(content["answers"], key, f"{file}: answers") for key in _ANSWER_KEYS)
     if yes == no:
         raise InputError("yes and no are the same word", where=f"{file}: answers")
     _check_keys(content["context"], CONTEXT_WORDS, f"{file}: context")
-    context = {word: _text(content["context"], word, f"{file}: context") for word in CONTEXT_WORDS}
+    context = {w: _phrase(content["context"], w, f"{file}: context") for w in CONTEXT_WORDS}
     words = _words_of(content["words"], domain, f"{file}: words")
     tables = content["template"]
     if not isinstance(tables, list) or not tables:
@@ -259,8 +260,9 @@ def _words_of(tables: Any, domain: str, where: str) -> dict[str, str]:
     known = set().union({_PERSON}, *tables.values())
     for name, words in tables.items():
         for word in sorted(known):
-            if not _text(words, word, f"{where}.{name}").isprintable() or word in _SLOTS:
-                raise InputError("not a plain word", where=f"{where}.{name}.{word}")
+            _phrase(words, word, f"{where}.{name}")
+            if word in _SLOTS:
+                raise InputError("the name of a slot of data", where=f"{where}.{name}.{word}")
     return dict(tables[domain])
 
 
@@ -269,10 +271,10 @@ def _template(table: Any, words: Mapping[str, str], where: str) -> Template:
     name = _text(table, "id", where)
     where = f"{where} ('{name}')"
     task = task_named(_member(TaskName, table["task"], f"{where}.task"))
-    intentions = tuple(
-        _member(Intention, intention, f"{where}.intentions")
-        for intention in table.get("intentions", [i.value for i in task.intentions])
-    )
+    listed = table.get("intentions", [i.value for i in task.intentions])
+    if not isinstance(listed, list):
+        raise InputError(f"{listed!r} is not a list", where=f"{where}.intentions")
+    intentions = tuple(_member(Intention, value, f"{where}.intentions") for value in listed)
     for intention in intentions:
         if intention not in task.intentions:
             raise InputError(
@@ -294,7 +296,7 @@ def _parse(
     text: str, words: Mapping[str, str], where: str
 ) -> tuple[tuple[Slot, ...], tuple[str, ...]]:
     """Puts the domain's words in and cuts the text at its data slots."""
-    text = " ".join(text.split())
+    text = clean(text)
     slots: list[Slot] = []
     literals = [""]
     end = 0
@@ -370,6 +372,17 @@ def _text(table: Mapping[str, Any], key: str, where: str) -> str:
     value = table.get(key)
     if not isinstance(value, str) or not value.strip():
         raise InputError(f"{value!r} is not a text", where=f"{where}.{key}")
+    return value
+
+
+def _phrase(table: Mapping[str, Any], key: str, where: str) -> str:
+    value = _text(table, key, where)
+    if value != clean(value) or set("{}") & set(value):
+        raise InputError(
+            f"{value!r} is not a plain phrase",
+            where=f"{where}.{key}",
+            mend="write one line with single spaces, and no braces.",
+        )
     return value
 
 
