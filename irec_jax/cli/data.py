@@ -64,8 +64,8 @@ class Prepare:
         table: Which file and which column is what (source `table`).
     """
 
-    source: Annotated[str, tyro.conf.Positional]
-    path: Annotated[str, tyro.conf.Positional] = ""
+    source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE")]
+    path: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PATH")] = ""
     out: Path
     overwrite: bool = False
     seed: int = 0

@@ -43,21 +43,25 @@ _PRICE = re.compile(r"\$?\s*(\d{1,3}(?:,\d{3})+|\d+)(\.\d+)?")
 # Some titles of 2018 are scripts of the page; this name is in each of them.
 _SCRIPT = "getTime"
 
-_EVENTS = {
-    "user": pl.String(),
-    "item": pl.String(),
-    "rating": pl.Float64(),
-    "time": pl.Int64(),
-    "review": pl.String(),
-}
-_ITEMS = {
-    "item": pl.String(),
-    "title": pl.String(),
-    "categories": pl.List(pl.String()),
-    "brand": pl.String(),
-    "description": pl.String(),
-    "price": pl.Float64(),
-}
+_EVENTS = pl.DataFrame(
+    schema={
+        "user": pl.String(),
+        "item": pl.String(),
+        "rating": pl.Float64(),
+        "time": pl.Int64(),
+        "review": pl.String(),
+    }
+)
+_ITEMS = pl.DataFrame(
+    schema={
+        "item": pl.String(),
+        "title": pl.String(),
+        "categories": pl.List(pl.String()),
+        "brand": pl.String(),
+        "description": pl.String(),
+        "price": pl.Float64(),
+    }
+)
 
 
 def read_amazon(path: Path, seed: int) -> BehaviorLog:
@@ -149,15 +153,16 @@ def _read_ratings(path: Path) -> Source:
     first = next(iter(Lines(path)), b"").decode("utf-8", "replace").strip().lstrip("\N{BOM}")
     names = first.split(",")
     header = "user_id" in names
-    wanted = {name: dtype for name, dtype in _EVENTS.items() if name != "review"}
+    wanted = _EVENTS.drop("review")
     if header:
-        renamed = {"user_id": "user", "parent_asin": "item", "timestamp": "time"}
-        columns = [renamed.get(name, name) for name in names]
-        for name in wanted:
-            if name not in columns:
+        published = ("user_id", "parent_asin", "rating", "timestamp")
+        for name in published:
+            if name not in names:
                 what = f"the header {first!r} has no {name}"
-                mend = "give user_id,parent_asin,rating,timestamp, as published"
+                mend = f"give {','.join(published)}, as published"
                 raise InputError(what, where=f"{path}, line 1", mend=mend)
+        renamed = dict(zip(published, wanted.columns, strict=True))
+        columns = [renamed.get(name, name) for name in names]
     else:
         first_two = ["user", "item"] if path.name.startswith("ratings_") else ["item", "user"]
         columns = [*first_two, "rating", "time"]

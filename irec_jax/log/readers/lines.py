@@ -3,7 +3,7 @@
 import gzip
 import hashlib
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import polars as pl
@@ -77,7 +77,7 @@ def read_delimited(
     path: Path,
     separator: str,
     columns: Sequence[str],
-    wanted: Mapping[str, pl.DataType],
+    wanted: pl.DataFrame,
     *,
     header: bool,
 ) -> Source:
@@ -90,7 +90,7 @@ def read_delimited(
         path: UTF-8 text without quoting, plain or gz.
         separator: One or more characters.
         columns: The names of all columns, in order.
-        wanted: Name -> type of those to keep; none of their values may be missing.
+        wanted: An empty table of those to keep; none of their values may be missing.
         header: Whether the first line holds names and is no row.
 
     Raises:
@@ -101,7 +101,7 @@ def read_delimited(
     values = line.str.split_exact(separator, len(columns)).struct
     picked = [
         values.field(f"field_{columns.index(name)}").cast(dtype, strict=False).alias(name)
-        for name, dtype in wanted.items()
+        for name, dtype in wanted.schema.items()
     ]
     lacking = values.field(f"field_{len(columns) - 1}").is_null()
     wrong = lacking | values.field(f"field_{len(columns)}").is_not_null()
@@ -124,7 +124,9 @@ def read_delimited(
     table = table.head(rows)
     if table.height == 0:
         raise InputError("the file has no rows", where=str(path), mend="give a file with rows")
-    bad = table.select(pl.any_horizontal(pl.col("wrong"), pl.col(*wanted).is_null())).to_series()
+    bad = table.select(
+        pl.any_horizontal(pl.col("wrong"), pl.col(wanted.columns).is_null())
+    ).to_series()
     if bad.any():
         row = int(bad.arg_true()[0])
         text = lines.slice(row, 1).collect()["line"][0] or ""

@@ -62,7 +62,9 @@ NO_GENRE = ("unknown", "Unknown", "(no genres listed)")
 _YEAR = re.compile(r"^(.+?)\s*\((\d{4})(?:\s*[-\N{EN DASH}]\s*(?:\d{4})?)?\)$")
 _ARTICLE = re.compile(r"^(.+), (The|A|An)((?: \(.*\))?)$")
 
-_RATINGS = {"user": pl.Int64(), "item": pl.String(), "rating": pl.Float64(), "time": pl.Int64()}
+_RATINGS = pl.DataFrame(
+    schema={"user": pl.Int64(), "item": pl.String(), "rating": pl.Float64(), "time": pl.Int64()}
+)
 
 
 def read_movielens(folder: Path, seed: int) -> BehaviorLog:
@@ -87,7 +89,7 @@ def read_movielens(folder: Path, seed: int) -> BehaviorLog:
         items = _csv_films(films)
     else:
         separator = "\t" if layout == "100k" else "::"
-        events = read_delimited(ratings, separator, tuple(_RATINGS), _RATINGS, header=False)
+        events = read_delimited(ratings, separator, _RATINGS.columns, _RATINGS, header=False)
         items = _flagged_films(films) if layout == "100k" else _dat_films(films)
     log = log_of(events, items, CONFIG, seed, known=Manifest("movielens"))
     refuse_unpublished(log, layout, str(folder))

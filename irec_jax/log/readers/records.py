@@ -5,7 +5,7 @@ import html
 import json
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import polars as pl
@@ -84,15 +84,19 @@ def writable(text: str) -> str:
 
 
 class Gathered:
-    """Rows gathered in chunks, so that they are never all in memory as Python objects."""
+    """Rows gathered in chunks, so that they are never all in memory as Python objects.
 
-    def __init__(self, schema: Mapping[str, pl.DataType]) -> None:
-        self._schema = pl.Schema(schema)
+    Args:
+        columns: An empty table of the columns that the rows have.
+    """
+
+    def __init__(self, columns: pl.DataFrame) -> None:
+        self._schema = columns.schema
         self._rows: list[tuple[Any, ...]] = []
-        self._chunks: list[pl.DataFrame] = [pl.DataFrame(schema=self._schema)]
+        self._chunks: list[pl.DataFrame] = [columns]
 
     def add(self, row: tuple[Any, ...]) -> None:
-        """Adds a row, whose values are in the order of the schema."""
+        """Adds a row, whose values are in the order of the columns."""
         self._rows.append(row)
         if len(self._rows) == CHUNK:
             self._flush()

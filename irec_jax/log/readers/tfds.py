@@ -24,13 +24,18 @@ FAMILIES = ("movielens", "amazon_us_reviews")
 INFO_FILE = "dataset_info.json"
 
 _READ_AT_ONCE = 1_000
-_EVENTS = {
-    "user": pl.String(),
-    "item": pl.String(),
-    "rating": pl.Float64(),
-    "time": pl.String(),
-}
-_ITEMS = {"item": pl.String(), "title": pl.String(), "categories": pl.List(pl.String())}
+_EVENTS = pl.DataFrame(
+    schema={
+        "user": pl.String(),
+        "item": pl.String(),
+        "rating": pl.Float64(),
+        "time": pl.String(),
+    }
+)
+_ITEMS = pl.DataFrame(
+    schema={"item": pl.String(), "title": pl.String(), "categories": pl.List(pl.String())}
+)
+_REVIEW_EVENTS = _EVENTS.with_columns(event=pl.lit(""), review=pl.lit("")).clear()
 _REVIEWS = TableConfig(license="Amazon's terms for the customer reviews data set (2015)")
 
 
@@ -155,7 +160,7 @@ def _films_log(
 def _reviews_log(
     records: Iterator[Mapping[str, Any]], folder: Path, seed: int, known: Manifest
 ) -> BehaviorLog:
-    events = Gathered(_EVENTS | {"event": pl.String(), "review": pl.String()})
+    events = Gathered(_REVIEW_EVENTS)
     products: dict[str, tuple[str, str, list[str]]] = {}
     for record in records:
         data = record["data"]
