@@ -366,3 +366,16 @@ def test_pointwise_templates_ask_and_the_main_ones_say_how_to_answer(language: s
 def test_the_text_of_a_pack_is_the_file():
     for name in BUILT_IN_PACKS:
         assert read_pack(pack_text(name), f"packs/{name}.toml", "shop") == load_pack(name, "shop")
+
+
+def test_the_guide_lists_the_slots_of_every_task():
+    guide = Path(__file__).parents[2] / "docs" / "template-packs.md"
+    lines = guide.read_text("utf-8").splitlines()
+    rows = [[cell.strip() for cell in line.split("|")] for line in lines if line[:1] == "|"]
+    listed = {row[1]: tuple(row[2:4]) for row in rows}
+
+    def cell(slots: tuple[Slot, ...]) -> str:
+        return " ".join(f"`{{{slot.value}}}`" for slot in slots)
+
+    for task in TASKS:
+        assert listed[f"`{task.name.value}`"] == (cell(task.shows), cell(task.may_show))
