@@ -75,6 +75,7 @@ def test_what_i_say_becomes_what_the_user_says(said: str, told: str):
         "will.i.am",
         "iphone i5 want",
         "i-want cable",
+        "q&i want cards",
         "type i error",
         "we , the drowned",
         "gifts for my son",
