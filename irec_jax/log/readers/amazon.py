@@ -161,7 +161,7 @@ def _read_ratings(path: Path) -> Source:
                 what = f"the header {first!r} has no {name}"
                 mend = f"give {','.join(published)}, as published"
                 raise InputError(what, where=f"{path}, line 1", mend=mend)
-        renamed = dict(zip(published, wanted.columns, strict=True))
+        renamed: dict[str, str] = dict(zip(published, wanted.columns, strict=True))
         columns = [renamed.get(name, name) for name in names]
     else:
         first_two = ["user", "item"] if path.name.startswith("ratings_") else ["item", "user"]

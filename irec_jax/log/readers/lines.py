@@ -13,6 +13,8 @@ from irec_jax.log.readers.source import Source
 
 # A character that no text holds, so that polars takes a whole line for one value.
 _NEVER = "\x01"
+# How much of a wrong line a message shows.
+_SHOWN = 200
 
 
 class Lines:
@@ -73,13 +75,77 @@ def refuse_missing(path: Path) -> None:
         raise InputError("the file is empty", where=str(path), mend="give a file with rows")
 
 
+def scan_values(
+    path: Path, separator: str, columns: Sequence[str], *, header: bool
+) -> pl.LazyFrame:
+    """Gives the values of a delimited file as text, to be read while it streams by.
+
+    Args:
+        path: UTF-8 text without quoting, plain or gz.
+        separator: One or more characters.
+        columns: The names of all columns, in order.
+        header: Whether the first line holds names and is no row.
+
+    Returns:
+        A row for every line: the columns, null where the line ends before them; `blank`, whether
+        nothing is in it; and `longer`, whether there are more values than columns.
+    """
+    refuse_missing(path)
+    lines = pl.scan_csv(
+        path,
+        separator=_NEVER,
+        quote_char=None,
+        has_header=False,
+        schema={"line": pl.String()},
+        raise_if_empty=False,
+        skip_rows=int(header),
+    )
+    line = pl.col("line")
+    values = line.str.split_exact(separator, len(columns)).struct
+    return lines.select(
+        *(values.field(f"field_{n}").alias(name) for n, name in enumerate(columns)),
+        line.is_null().alias("blank"),
+        values.field(f"field_{len(columns)}").is_not_null().alias("longer"),
+    )
+
+
+def collected(lines: pl.LazyFrame, path: Path) -> pl.DataFrame:
+    """Reads what was scanned, in a stream.
+
+    Raises:
+        InputError: The file is not UTF-8, or its gzip is damaged.
+    """
+    try:
+        return lines.collect(engine="streaming")
+    except pl.exceptions.PolarsError as error:
+        raise _unreadable(path, error) from error
+
+
+def refuse_lines(path: Path, wrong: pl.Series, what: str, *, header: bool = False) -> None:
+    """Refuses a file of which a line is wrong.
+
+    Args:
+        path: The file.
+        wrong: `[rows]` bool.
+        what: The message; `{line}` stands for the first wrong line.
+        header: Whether the first line is no row.
+
+    Raises:
+        InputError: With the number of the first wrong line.
+    """
+    rows = wrong.fill_null(False).arg_true()
+    if len(rows) == 0:
+        return
+    lines = Lines(path)
+    text = next(line for line in lines if lines.number == int(rows[0]) + 1 + header)
+    shown = text.decode("utf-8", "replace").rstrip("\r\n")
+    shown = shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}..."
+    mend = "fetch the file again, or drop this line"
+    raise InputError(what.replace("{line}", repr(shown)), where=lines.here, mend=mend)
+
+
 def read_delimited(
-    path: Path,
-    separator: str,
-    columns: Sequence[str],
-    wanted: pl.DataFrame,
-    *,
-    header: bool,
+    path: Path, separator: str, columns: Sequence[str], wanted: pl.DataFrame, *, header: bool
 ) -> Source:
     """Reads the wanted columns of a file whose every line holds as many plain values.
 
@@ -96,59 +162,33 @@ def read_delimited(
     Raises:
         InputError: A line has too few or too many values, or one of a wrong type.
     """
-    refuse_missing(path)
-    line = pl.col("line")
-    values = line.str.split_exact(separator, len(columns)).struct
-    picked = [
-        values.field(f"field_{columns.index(name)}").cast(dtype, strict=False).alias(name)
-        for name, dtype in wanted.schema.items()
+    lines = scan_values(path, separator, columns, header=header)
+    casts = [
+        pl.col(name).cast(dtype, strict=False).alias(name) for name, dtype in wanted.schema.items()
     ]
-    lacking = values.field(f"field_{len(columns) - 1}").is_null()
-    wrong = lacking | values.field(f"field_{len(columns)}").is_not_null()
-    lines = pl.scan_csv(
-        path,
-        separator=_NEVER,
-        quote_char=None,
-        has_header=False,
-        new_columns=["line"],
-        infer_schema=False,
-        skip_rows=int(header),
-    )
-    try:
-        marks = [wrong.alias("wrong"), line.is_null().alias("blank")]
-        table = lines.select(*picked, *marks).collect(engine="streaming")
-    except pl.exceptions.PolarsError as error:
-        raise unreadable(path, error) from error
-    blank = table["blank"]
-    rows = int((~blank).arg_true()[-1]) + 1 if not blank.all() else 0
-    table = table.head(rows)
-    if table.height == 0:
-        raise InputError("the file has no rows", where=str(path), mend="give a file with rows")
-    bad = table.select(
-        pl.any_horizontal(pl.col("wrong"), pl.col(wanted.columns).is_null())
-    ).to_series()
-    if bad.any():
-        row = int(bad.arg_true()[0])
-        text = lines.slice(row, 1).collect()["line"][0] or ""
-        raise InputError(
-            f"{text!r} is not {separator.join(columns)} with a value in each",
-            where=f"{path}, line {row + 1 + header:,}",
-            mend="fetch the file again, or drop this line",
-        )
-    return Source(path, table.drop("wrong", "blank"), file_sha256(path))
+    uneven = pl.col("longer") | pl.col(columns[-1]).is_null()
+    table = collected(lines.select(*casts, pl.col("blank"), uneven.alias("uneven")), path)
+    table = without_blank_end(table, path)
+    lacking = table.select(pl.any_horizontal(pl.col(wanted.columns).is_null())).to_series()
+    what = f"{{line}} is not {separator.join(columns)} with a value in each"
+    refuse_lines(path, lacking | table["uneven"], what, header=header)
+    return Source(path, table.drop("blank", "uneven"), file_sha256(path))
 
 
-def unreadable(path: Path, error: Exception, columns: Sequence[str] = ()) -> InputError:
-    """Finds the line that polars could not read: it names none.
-
-    Args:
-        path: The file.
-        error: What polars said.
-        columns: The names of a tab-separated file's columns.
+def without_blank_end(table: pl.DataFrame, path: Path) -> pl.DataFrame:
+    """Gives the rows up to the last that is not `blank`.
 
     Raises:
-        InputError: The gzip is damaged.
+        InputError: All are blank.
     """
+    rows = (~table["blank"]).arg_true()
+    if len(rows) == 0:
+        raise InputError("the file has no rows", where=str(path), mend="give a file with rows")
+    return table.head(int(rows[-1]) + 1)
+
+
+def _unreadable(path: Path, error: Exception) -> InputError:
+    """Finds the line that polars could not read: it names none."""
     lines, mend = Lines(path), "fetch the file again"
     for line in lines:
         try:
@@ -156,10 +196,6 @@ def unreadable(path: Path, error: Exception, columns: Sequence[str] = ()) -> Inp
         except UnicodeDecodeError as wrong:
             what = f"not UTF-8: byte 0x{line[wrong.start]:02x}"
             return InputError(what, where=lines.here, mend=mend)
-        if columns and line.count(b"\t") >= len(columns):
-            values = line.count(b"\t") + 1
-            what = f"{values} values, and there are {len(columns)} columns"
-            return InputError(what, where=lines.here, mend=f"{mend}: values are tab-separated")
     what = f"cannot be read ({str(error).splitlines()[0]})"
     return InputError(what, where=str(path), mend=mend)
 

@@ -6,7 +6,14 @@ import polars as pl
 
 from irec_jax.errors import InputError
 from irec_jax.log.events import BehaviorLog, Manifest
-from irec_jax.log.readers.lines import file_sha256, refuse_missing, unreadable
+from irec_jax.log.readers.lines import (
+    collected,
+    file_sha256,
+    refuse_lines,
+    refuse_missing,
+    scan_values,
+    without_blank_end,
+)
 from irec_jax.log.readers.source import Source
 from irec_jax.log.readers.table import TableConfig, log_of
 
@@ -48,7 +55,7 @@ def read_mind(folder: Path, seed: int) -> BehaviorLog:
             refuse_missing(part / name)
             files[prefix + name] = file_sha256(part / name)
         news.append(_news(part / _NEWS_FILE))
-        lines = _lines(part / _BEHAVIORS_FILE, _BEHAVIORS)
+        lines = scan_values(part / _BEHAVIORS_FILE, "\t", _BEHAVIORS, header=False)
         unlabeled += _check_behaviors(part / _BEHAVIORS_FILE, lines)
         events.append(lines)
     where = parts[0] if len(parts) == 1 else folder
@@ -80,42 +87,36 @@ def _parts(folder: Path) -> list[Path]:
     return parts
 
 
-def _lines(path: Path, names: tuple[str, ...]) -> pl.LazyFrame:
-    """Reads tab-separated text without a header; missing last columns are null."""
-    return pl.scan_csv(
-        path,
-        separator="\t",
-        quote_char=None,
-        has_header=False,
-        schema=dict.fromkeys(names, pl.String()),
-    )
-
-
 def _news(path: Path) -> pl.DataFrame:
-    table = _collected(_lines(path, _NEWS).select(_NEWS[:5]), path, _NEWS)
-    _refuse(path, table["item"].is_null() | table["category"].is_null(), "no news id or category")
-    categories = pl.concat_list(pl.col("category", "subcategory").fill_null(""))
+    lines = scan_values(path, "\t", _NEWS, header=False)
+    kept = (*_NEWS[:5], "blank", "longer")
+    table = without_blank_end(collected(lines.select(kept), path), path)
+    lacking = table["item"].is_in([""]) | table["description"].is_null() | table["longer"]
+    refuse_lines(path, lacking, "{line} is not a news article of MIND, with 8 columns")
+    categories = pl.concat_list("category", "subcategory")
     return table.select("item", "title", categories.alias("categories"), "description")
 
 
 def _check_behaviors(path: Path, lines: pl.LazyFrame) -> int:
     """Refuses lines that are not as published, and counts those without labels."""
     labeled = pl.col("shown").str.contains(r"^\S+-[01](\s+\S+-[01])*\s*$")
-    unlabeled = ~pl.col("shown").str.contains(r"-\d+(\s|$)")
-    checks = _collected(
-        lines.select(
-            pl.col("user").is_null().alias("user"),
-            _time().is_null().alias("time"),
-            (labeled | unlabeled).not_().fill_null(True).alias("shown"),
-            unlabeled.fill_null(False).alias("unlabeled"),
-        ),
-        path,
-        _BEHAVIORS,
+    unlabeled = pl.col("shown").str.contains(r"^\s*\S") & ~pl.col("shown").str.contains(
+        r"-\d+(\s|$)"
     )
-    _refuse(path, checks["user"], "no user")
-    _refuse(path, checks["time"], "no time such as 11/15/2019 8:55:22 AM in its third column")
-    _refuse(path, checks["shown"], "no impressions such as N129416-0 N26703-1 in its last column")
-    return int(checks["unlabeled"].sum())
+    checks = lines.select(
+        (pl.col("shown").is_null() | pl.col("longer")).alias("uneven"),
+        pl.col("user").is_in([""]).alias("user"),
+        _time().is_null().alias("time"),
+        (labeled | unlabeled).not_().alias("shown"),
+        unlabeled.alias("unlabeled"),
+        "blank",
+    )
+    table = without_blank_end(collected(checks, path), path)
+    refuse_lines(path, table["uneven"], "{line} has not the 5 columns of MIND's behaviors")
+    refuse_lines(path, table["user"], "no user in {line}")
+    refuse_lines(path, table["time"], "no time such as 11/15/2019 8:55:22 AM in {line}")
+    refuse_lines(path, table["shown"], "no impressions such as N129416-0 N26703-1 in {line}")
+    return int(table["unlabeled"].sum())
 
 
 def _time() -> pl.Expr:
@@ -123,7 +124,7 @@ def _time() -> pl.Expr:
 
 
 def _events(lines: pl.LazyFrame) -> pl.DataFrame:
-    behaviors = lines.with_columns(_time())
+    behaviors = lines.filter(~pl.col("blank")).with_columns(_time())
     clicked = pl.col("shown").str.extract_all(r"\S+-1(?:\s|$)")
     clicks = (
         behaviors.select("user", clicked.alias("item"), "time")
@@ -136,8 +137,7 @@ def _events(lines: pl.LazyFrame) -> pl.DataFrame:
     )
     past = pl.col("history").str.strip_chars().str.split(" ")
     histories = (
-        first.drop_nulls("history")
-        .with_columns(past.alias("item"))
+        first.with_columns(past.alias("item"))
         .with_columns(pl.int_ranges(-pl.col("item").list.len().cast(pl.Int64), 0).alias("before"))
         .explode("item", "before")
         .filter(pl.col("item") != "")
@@ -146,16 +146,3 @@ def _events(lines: pl.LazyFrame) -> pl.DataFrame:
     # Sorted, because grouping by user gives no order of its own.
     histories = histories.sort("user", "time")
     return pl.concat([histories, clicks]).collect(engine="streaming")
-
-
-def _collected(lines: pl.LazyFrame, path: Path, names: tuple[str, ...]) -> pl.DataFrame:
-    try:
-        return lines.collect(engine="streaming")
-    except pl.exceptions.PolarsError as error:
-        raise unreadable(path, error, names) from error
-
-
-def _refuse(path: Path, wrong: pl.Series, what: str) -> None:
-    if wrong.any():
-        row = int(wrong.arg_true()[0]) + 1
-        raise InputError(what, where=f"{path}, line {row:,}", mend="fetch the file again")

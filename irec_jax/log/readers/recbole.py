@@ -6,7 +6,15 @@ import polars as pl
 
 from irec_jax.errors import InputError, nearest
 from irec_jax.log.events import BehaviorLog, Manifest
-from irec_jax.log.readers.lines import Lines, file_sha256, refuse_missing, unreadable
+from irec_jax.log.readers.lines import (
+    Lines,
+    collected,
+    file_sha256,
+    refuse_lines,
+    refuse_missing,
+    scan_values,
+    without_blank_end,
+)
 from irec_jax.log.readers.source import Source
 from irec_jax.log.readers.table import ROW_ORDER, Columns, TableConfig, log_of
 
@@ -127,20 +135,11 @@ def _opened(
             what = f"no field tells the {ours} (one of {', '.join(fields[ours])})"
             mend = f"rename the field that does; there are {', '.join(types)}"
             raise InputError(what, where=f"{path}, line 1", mend=mend)
-    try:
-        table = pl.scan_csv(
-            path,
-            separator="\t",
-            quote_char=None,
-            has_header=False,
-            skip_rows=1,
-            schema=dict.fromkeys(types, pl.String()),
-        ).collect(engine="streaming")
-    except pl.exceptions.PolarsError as error:
-        raise unreadable(path, error, tuple(types)) from error
-    if table.height == 0:
-        what = "the file has a header and no rows"
-        raise InputError(what, where=str(path), mend="give a file with rows")
+    lines = scan_values(path, "\t", tuple(types), header=True)
+    table = without_blank_end(collected(lines, path), path)
+    what = f"{{line}} has not the {len(types)} values of the header"
+    refuse_lines(path, table["longer"] | table[list(types)[-1]].is_null(), what, header=True)
+    table = table.drop("blank", "longer")
     return Source(path, table, file_sha256(path)), picked, types
 
 
