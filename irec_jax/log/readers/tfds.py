@@ -20,9 +20,16 @@ from irec_jax.log.readers.table import TableConfig, log_of
 from irec_jax.progress import track
 
 PREFIX = "tfds:"
-FAMILIES = ("movielens", "amazon_us_reviews")
 INFO_FILE = "dataset_info.json"
 
+# What the records of a family must have to be what its name says.
+_FIELDS = {
+    "movielens": {
+        *("movie_id", "movie_title", "movie_genres"),
+        *("user_id", "user_rating", "timestamp"),
+    },
+    "amazon_us_reviews": {"data"},
+}
 _READ_AT_ONCE = 1_000
 _EVENTS = pl.DataFrame(
     schema={
@@ -53,9 +60,9 @@ def read_tfds(name: str, data_dir: Path, seed: int) -> BehaviorLog:
             a format that needs TensorFlow.
     """
     family, _, config = name.partition(":")[0].partition("/")
-    if family not in FAMILIES or not config:
+    if family not in _FIELDS or not config:
         what = f"no reader for the data set {name!r}"
-        mend = f"{nearest(family, FAMILIES)} Name its config too, as {PREFIX}movielens/1m-ratings"
+        mend = f"{nearest(family, _FIELDS)} Name its config too, as {PREFIX}movielens/1m-ratings"
         raise InputError(what, where=f"{PREFIX}{name}", mend=mend)
     if family == "movielens" and not config.endswith("-ratings"):
         mend = f"use {PREFIX}movielens/{config.removesuffix('-movies')}-ratings"
@@ -111,6 +118,10 @@ def _records(folder: Path, name: str, data_dir: Path) -> Iterator[Mapping[str, A
         # Whatever TFDS and array_record raise for a damaged folder, and they raise all kinds.
         what = f"not a data set that can be read ({str(error).splitlines()[0]})"
         raise InputError(what, where=str(folder), mend=_how(name, data_dir)) from error
+    lacking = sorted(_FIELDS[name.partition("/")[0]] - set(features))
+    if lacking:
+        what = f"its records have no {lacking[0]}"
+        raise InputError(what, where=str(folder), mend=_how(name, data_dir))
     total = sum(map(len, sources))
     with track("read", total, unit="records") as advance:
         for source in sources:
