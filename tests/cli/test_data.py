@@ -125,6 +125,21 @@ def test_missing_sources_are_refused(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
+def test_a_wrong_source_is_refused_with_the_nearest(tmp_path):
+    out = ("--out", tmp_path / "log")
+    refused(irec("data", "prepare", "amzon", tmp_path, *out), "SOURCE", "did you mean 'amazon'?")
+    refused(irec("data", "prepare", "tfds:movielens/1m-ratings", *out), "PATH", "is missing")
+    for source in ("movielens", "amazon", "mind", "recbole"):
+        refused(irec("data", "prepare", source, tmp_path, *out), str(tmp_path))
+    refused(irec("data", "prepare", "tfds:mnist", tmp_path, *out), "no reader", "tfds:mnist")
+
+
+def test_the_other_sources_do_not_wait_for_tfds():
+    program = "import sys, irec_jax.cli.data; sys.exit('tensorflow_datasets' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, timeout=60)
+    assert done.returncode == 0
+
+
 def test_a_wrong_option_is_refused_with_the_nearest(tmp_path):
     out = ("--out", tmp_path / "log")
     answer = irec("data", "prepare", "simulated", *out, "--simulate.usres", "9")

@@ -13,6 +13,8 @@ from irec_jax.log.readers.source import Source
 
 # A character that no text holds, so that polars takes a whole line for one value.
 _NEVER = "\x01"
+# How many lines are read between two looks at how far the file was read.
+_TELL_EVERY = 10_000
 # How much of a wrong line a message shows.
 _SHOWN = 200
 
@@ -23,10 +25,11 @@ class Lines:
     Attributes:
         path: The file.
         number: The line that was read last, from 1.
+        read_bytes: About how many bytes of the file were read.
     """
 
     def __init__(self, path: Path) -> None:
-        self.path, self.number = path, 0
+        self.path, self.number, self.read_bytes = path, 0, 0
         self._digest = hashlib.sha256()
 
     def __iter__(self) -> Iterator[bytes]:
@@ -37,11 +40,13 @@ class Lines:
         """
         refuse_missing(self.path)
         packed = self.path.suffix.lower() == ".gz"
-        with gzip.open(self.path) if packed else self.path.open("rb") as file:
+        with self.path.open("rb") as raw:
             try:
-                for line in file:
+                for line in gzip.GzipFile(fileobj=raw) if packed else raw:
                     self.number += 1
                     self._digest.update(line)
+                    if self.number % _TELL_EVERY == 0:
+                        self.read_bytes = raw.tell()
                     yield line
             except (gzip.BadGzipFile, EOFError, zlib.error) as error:
                 what = f"damaged gzip ({error})"

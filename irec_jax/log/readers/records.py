@@ -11,7 +11,8 @@ from typing import Any
 import polars as pl
 
 from irec_jax.errors import InputError
-from irec_jax.log.readers.lines import Lines
+from irec_jax.log.readers.lines import Lines, refuse_missing
+from irec_jax.progress import track
 
 CHUNK = 50_000
 
@@ -29,11 +30,13 @@ def records(lines: Lines) -> Iterator[Record]:
     Raises:
         InputError: A line is neither a JSON object nor a Python dict, or the gzip is damaged.
     """
-    with warnings.catch_warnings():
-        # Descriptions hold backslashes, which Python warns of in literals.
-        warnings.simplefilter("ignore", SyntaxWarning)
-        warnings.simplefilter("ignore", DeprecationWarning)
+    refuse_missing(lines.path)
+    told, size = 0, lines.path.stat().st_size
+    with track(f"read {lines.path.name}", size, unit="bytes") as advance:
         for line in lines:
+            if lines.read_bytes > told:
+                advance(lines.read_bytes - told, "")
+                told = lines.read_bytes
             if line.strip():
                 yield _record(line, lines)
 
@@ -47,16 +50,23 @@ def _record(line: bytes, lines: Lines) -> Record:
     try:
         record = json.loads(text)
     except (ValueError, RecursionError):
-        try:
-            record = ast.literal_eval(text.strip())
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
-            record = None
+        record = _literal(text.strip())
     if not isinstance(record, dict):
         start = text.strip()[:60]
         what = f"neither a JSON object nor a Python dict: {start!r}"
         mend = "fetch the file again: the line may be cut off"
         raise InputError(what, where=lines.here, mend=mend)
     return record
+
+
+def _literal(text: str) -> Any:
+    with warnings.catch_warnings():
+        # Descriptions hold backslashes, which Python warns of in literals.
+        warnings.simplefilter("ignore")
+        try:
+            return ast.literal_eval(text)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            return None
 
 
 def plain_text(value: Any) -> str:
