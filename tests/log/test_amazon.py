@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import random
 
 import polars as pl
 import pytest
@@ -337,8 +338,19 @@ def test_damaged_and_missing_files_are_refused(tmp_path, refused):
     refused("amazon", tmp_path / "nowhere", "there is no such file or folder")
     ratings = write(tmp_path / "csv", meta_X__json=jsonl(META_2018), X__csv=b"user_id,item\n1,2\n")
     refused("amazon", ratings, "X.csv, line 1: the header 'user_id,item' has no parent_asin")
-    (ratings / "X.csv").write_bytes(b"a,b,5,1\nc;d;4;2\n")
-    refused("amazon", ratings, "X.csv, line 2: 'c;d;4;2' is not item,user,rating,time")
+    for line in ("c;d;4;2", '"c",d,4,2', "c,d,4", "c,d,4,2,", "c,d,4,"):
+        (ratings / "X.csv").write_text(f"a,b,5,1\n{line}\n")
+        refused("amazon", ratings, f"X.csv, line 2: '{line}' is not item,user,rating,time")
+    (ratings / "X.csv").rename(ratings / "X.csv.gz")
+    refused("amazon", ratings, "X.csv.gz, after line 0: damaged gzip (Not a gzipped file")
+
+
+def test_a_gzip_of_ratings_that_was_cut_off_is_refused(tmp_path, refused):
+    many = random.Random(0).sample(range(10**9), 20_000)
+    whole = gzip.compress("".join(f"B{n:09},A{n},5.0,{n}\n" for n in many).encode())
+    folder = write(tmp_path / "raw", meta_X__json=jsonl(META_2018))
+    (folder / "X.csv.gz").write_bytes(whole[: len(whole) // 2])
+    refused("amazon", folder, "X.csv.gz, after line", "damaged gzip", "fetch it again")
 
 
 def test_beauty_of_2014_as_a_table(shared, prepare):

@@ -122,7 +122,8 @@ def collected(lines: pl.LazyFrame, path: Path) -> pl.DataFrame:
     """
     try:
         return lines.collect(engine="streaming")
-    except pl.exceptions.PolarsError as error:
+    except (pl.exceptions.PolarsError, OSError) as error:
+        # A cut-off gzip is an OSError to polars.
         raise _unreadable(path, error) from error
 
 
@@ -171,11 +172,13 @@ def read_delimited(
     casts = [
         pl.col(name).cast(dtype, strict=False).alias(name) for name, dtype in wanted.schema.items()
     ]
-    uneven = pl.col("longer") | pl.col(columns[-1]).is_null()
+    # Quotes around values would become a part of ids.
+    quoted = pl.any_horizontal(pl.col(wanted.columns).str.contains('"', literal=True))
+    uneven = pl.col("longer") | pl.col(columns[-1]).is_null() | quoted
     table = collected(lines.select(*casts, pl.col("blank"), uneven.alias("uneven")), path)
     table = without_blank_end(table, path)
     lacking = table.select(pl.any_horizontal(pl.col(wanted.columns).is_null())).to_series()
-    what = f"{{line}} is not {separator.join(columns)} with a value in each"
+    what = f"{{line}} is not {separator.join(columns)} with an unquoted value in each"
     refuse_lines(path, lacking | table["uneven"], what, header=header)
     return Source(path, table.drop("blank", "uneven"), file_sha256(path))
 
