@@ -1,0 +1,371 @@
+"""Reads one record against what the split says that it may show."""
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+from jaxtyping import Bool
+
+from irec_jax.instructions.answers import check_answer
+from irec_jax.instructions.balance import MILLION, MILLIONTHS, RECORDS, Counts, Measure, Tally
+from irec_jax.instructions.config import ContextPart
+from irec_jax.instructions.evidence import Evidence
+from irec_jax.instructions.examples import Asked
+from irec_jax.instructions.forms import Instruction, Part, Slot, TaskForm
+from irec_jax.instructions.hashing import derive_key
+from irec_jax.instructions.leaks import Finding, Names, Problem, Shown, diagnose
+from irec_jax.instructions.moments import Moments
+from irec_jax.instructions.overlap import shared_share, words_of
+from irec_jax.instructions.person import third_person
+from irec_jax.instructions.plans import Plan, Subject
+from irec_jax.instructions.render import Renderer
+from irec_jax.instructions.telling import Telling, Text, titles_of
+from irec_jax.instructions.templates import TemplatePack
+from irec_jax.log.split import Split
+
+_VERDICTS, _PLACES = Measure.VERDICTS.value, Measure.PLACES.value
+_TEMPLATES, _LANGUAGES = Measure.TEMPLATES.value, Measure.LANGUAGES.value
+_LENGTHS, _COUNTED = Measure.LENGTHS.value, Measure.COUNTED.value
+_OVERLAPS = ((Measure.OVERLAP.value, 1), (Measure.OVERLAP_PAIRS.value, 2))
+_TENTHS = tuple(f"{tenth / 10:.1f}" for tenth in range(11))
+_WRITTEN = (Part.QUERY, Part.PREFERENCE)
+
+# Only a guess at which of a user's preference texts a record has: the others are tried too.
+_LIKELY_STREAM = 1
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Inspector:
+    """Looks at one record.
+
+    Attributes:
+        renderer: Says what each number is about.
+        evidence: The split.
+        names: How items are called.
+        telling: Reads queries and preferences.
+        moments: The times and places of the split.
+        has_context: `[events]` bool, where there is a context.
+        plans: One for each of `renderer.asked`.
+        count: Counts the tokens of a text; words where there is none.
+    """
+
+    renderer: Renderer
+    evidence: Evidence
+    names: Names
+    telling: Telling
+    moments: Moments
+    has_context: Bool[np.ndarray, " events"]
+    plans: tuple[Plan, ...]
+    count: Callable[[str], int] | None
+
+    @classmethod
+    def build(
+        cls, renderer: Renderer, split: Split, count: Callable[[str], int] | None = None
+    ) -> "Inspector":
+        """Lays a split out for questions; see `irec_jax.instructions.audit.Auditor.build`."""
+        evidence = Evidence.build(split)
+        wording = renderer.wording
+        names = Names(wording.names, titles_of(evidence), wording.separator)
+        moments = Moments.build(split, wording.config.context)
+        return cls(
+            renderer=renderer,
+            evidence=evidence,
+            names=names,
+            telling=Telling.build(evidence, names, renderer.role),
+            moments=moments,
+            has_context=moments.told(),
+            plans=tuple(Plan.build(asked, renderer) for asked in renderer.asked),
+            count=count,
+        )
+
+    def inspect(self, number: int, record: Instruction, counts: Counts) -> list[Problem]:
+        """Says what is wrong with a record.
+
+        Args:
+            number: Which one it is.
+            record: Its content.
+            counts: Grows by what is counted of it.
+        """
+        asked, position = self.renderer.source(number)
+        if not 0 <= position < len(self.evidence.users):
+            return [(Finding.ROLE, f"there is no event {position}")]
+        for pack in self.renderer.wording.packs:
+            if pack.language == record.language:
+                break
+        else:
+            return [(Finding.TEMPLATE, f"no pack is in the language '{record.language}'")]
+        subject = self.subject(number, record, asked, position, pack=pack)
+        found = self._labels(subject)
+        found += self._candidates(subject)
+        found += self._prompt(subject)
+        found += check_answer(subject, self.evidence, self.names, self.renderer)
+        found += self._drawn(subject, counts)
+        if subject.query or subject.preference:
+            found += self._texts(subject, counts)
+        self._tally(subject, counts)
+        return found
+
+    def subject(
+        self,
+        number: int,
+        record: Instruction,
+        asked: Asked,
+        position: int,
+        *,
+        pack: TemplatePack,
+    ) -> Subject:
+        """Puts a record beside what the split says of its event.
+
+        Args:
+            number: The record's.
+            record: Its content.
+            asked: Its task.
+            position: Its event.
+            pack: The words of its language.
+        """
+        evidence, plan, config = self.evidence, self._plan(asked), self.renderer.wording.config
+        start = max(evidence.starts.item(position), position - config.max_history)
+        items = len(self.names.written)
+        known = all(0 <= item < items for item in record.candidates)
+        query = preference = ""
+        if plan.code:
+            query = self._query(plan, position, pack)
+        if plan.task.reads_preference:
+            preference = self._preference(number, record, position, pack.language)
+        return Subject(
+            number=number,
+            record=record,
+            plan=plan,
+            position=position,
+            pack=pack,
+            target=evidence.split.items.item(position),
+            history=evidence.split.items[start:position].tolist(),
+            candidates=record.candidates if known else (),
+            query=query,
+            preference=preference,
+            popular=evidence.popular(position) if ContextPart.POPULAR in config.context else (),
+        )
+
+    def shown(self, subject: Subject) -> Shown:
+        """Lists what the prompt of a record may show, and what it hides."""
+        task, evidence = subject.plan.task, self.evidence
+        items = {
+            Slot.HISTORY: subject.history,
+            Slot.PREFERENCE: evidence.before(subject.position),
+            Slot.TARGET: (subject.target,),
+            Slot.CANDIDATE: subject.candidates,
+            Slot.FIRST: subject.candidates[:1],
+            Slot.SECOND: subject.candidates[1:2],
+            Slot.CANDIDATES: subject.candidates,
+            Slot.CONTEXT: subject.popular,
+        }
+        slots = [slot for slot in Slot if slot in task.shows or slot in task.may_show]
+        texts = {Part.QUERY: subject.query, Part.PREFERENCE: subject.preference}
+        return Shown(
+            values={slot.value: self.value(slot.value, subject) for slot in slots},
+            items={slot.value: items.get(slot, ()) for slot in slots},
+            target=subject.target if task.hides_target else None,
+            later=evidence.later(subject.position),
+            texts=[texts[part] for part in task.answers if part in _WRITTEN],
+            answers=subject.history if Part.HISTORY in task.answers else (),
+            user=evidence.users.item(subject.position),
+        )
+
+    def value(self, slot: str, subject: Subject) -> str:
+        """Writes what belongs into a slot, "" where nothing does."""
+        names = self.names.written
+        if slot == "history":
+            return self.names.join(subject.history)
+        if slot == "query":
+            return subject.query
+        if slot == "preference":
+            return subject.preference
+        if slot == "target":
+            return names[subject.target]
+        if slot == "context":
+            return self.moments.phrase(
+                subject.position, subject.pack, self.names.join(subject.popular)
+            )
+        if slot == "candidates":
+            return self.names.join(subject.candidates)
+        place = int(slot == "second")
+        return names[subject.candidates[place]] if place < len(subject.candidates) else ""
+
+    def _plan(self, asked: Asked) -> Plan:
+        for plan in self.plans:
+            if plan.asked is asked:
+                return plan
+        return self.plans[self.renderer.asked.index(asked)]
+
+    def _query(self, plan: Plan, position: int, pack: TemplatePack) -> str:
+        text = self.renderer.teacher.query(position, plan.asked.intention, pack.language)
+        return third_person(text, pack.language, pack.person)
+
+    def _preference(self, number: int, record: Instruction, position: int, language: str) -> str:
+        """Returns the preference of an event that the record holds, any if it holds none."""
+        teacher = self.renderer.teacher
+        draw = derive_key(self.renderer.seed, _LIKELY_STREAM, number) >> 16
+        text = ""
+        for step in range(teacher.variants):
+            text = teacher.preference(position, (draw + step) % teacher.variants, language)
+            if text in record.inputs or text in record.targets:
+                break
+        return text
+
+    def _labels(self, subject: Subject) -> list[Problem]:
+        record, plan, evidence = subject.record, subject.plan, self.evidence
+        role = evidence.split.roles.item(subject.position)
+        name = self.renderer.role.name.lower()
+        found = []
+        if role != self.renderer.role or record.split != name:
+            told = f"event {subject.position} has the role {role}, the record says {record.split}"
+            found.append((Finding.ROLE, f"{told}, and {name} is asked for"))
+        if evidence.early.item(subject.position):
+            told = f"the events before event {subject.position} hold a later one"
+            found.append((Finding.FUTURE, told))
+        target = -1 if plan.task.answers == (Part.PREFERENCE,) else subject.target
+        user = evidence.users.item(subject.position)
+        is_right = (record.user, record.target_item, record.seed) == (
+            user,
+            target,
+            self.renderer.seed,
+        )
+        if not is_right or (record.scenario, record.strategy, record.task) != plan.labels:
+            told = f"user {user}, item {target}, seed {self.renderer.seed}, {plan.labels}"
+            found.append((Finding.LABEL, f"not those of its event: {told}"))
+        return found
+
+    def _candidates(self, subject: Subject) -> list[Problem]:
+        plan, offered = subject.plan, subject.record.candidates
+        if not plan.size:
+            return [(Finding.CANDIDATES, f"{offered} for no candidates")] if offered else []
+        told = ""
+        evidence, target = self.evidence, subject.target
+        if len(offered) != len(subject.candidates):
+            told = "not all are items"
+        elif len(set(offered)) < len(offered):
+            told = "one stands there twice"
+        elif plan.task.form is not TaskForm.POINTWISE and target not in offered:
+            told = f"the target {target} is not among them"
+        else:
+            had = {target, *evidence.before(subject.position)}
+            wrong = [item for item in offered if item != target]
+            if len(offered) != plan.size and len(wrong) != self._drawable(had):
+                told = f"not {plan.size}"
+            for item in wrong:
+                if item in had:
+                    told = f"the user has had {item}"
+                elif not evidence.warm.item(item):
+                    told = f"{item} was not met in training"
+        return [(Finding.CANDIDATES, f"{offered}: {told}")] if told else []
+
+    def _prompt(self, subject: Subject) -> list[Problem]:
+        record = subject.record
+        wording = subject.plan.wordings.get((record.language, record.template))
+        found = []
+        if wording is None:
+            found.append(
+                (Finding.TEMPLATE, f"'{record.template}' is not for {subject.plan.labels[2]}")
+            )
+        else:
+            text = wording.first
+            for slot, literal in wording.pieces:
+                text += self.value(slot, subject) + literal
+            if text == record.inputs and "  " not in text:
+                return found
+        return found + diagnose(record.inputs, wording, self.shown(subject), self.names)
+
+    def _drawable(self, had: set[int]) -> int:
+        """Counts the items of training that are no longer new to a user."""
+        return int(self.evidence.warm.sum()) - sum(self.evidence.warm.item(item) for item in had)
+
+    def _drawn(self, subject: Subject, counts: Counts) -> list[Problem]:
+        """Compares the language and the template with those that were drawn."""
+        record = subject.record
+        language, template = self.renderer.drawn(subject.number)
+        counts[_LANGUAGES, "", f"{language}*1"] += 1
+        if (record.language, record.template) == (language, template):
+            return []
+        counts[_COUNTED, "", "fallbacks"] += 1
+        if record.language == language:
+            return []
+        counts[_COUNTED, "", "language fallbacks"] += 1
+        pack = next(p for p in self.renderer.wording.packs if p.language == language)
+        plan, position, teacher = subject.plan, subject.position, self.renderer.teacher
+        can = [
+            not plan.code or self._query(plan, position, pack),
+            not plan.task.reads_preference or teacher.preference(position, 0, language),
+            not plan.task.reads_reason or teacher.reason(position, language),
+        ]
+        told = f"'{language}' was drawn and can be written, the record is in '{record.language}'"
+        return [(Finding.TEMPLATE, told)] if all(can) else []
+
+    def _texts(self, subject: Subject, counts: Counts) -> list[Problem]:
+        """Reads the query and the preference."""
+        plan, evidence, position = subject.plan, self.evidence, subject.position
+        task, found, shown = plan.task, [], []
+        if subject.query:
+            words = words_of(subject.query)
+            title = self.telling.title(subject.target).words.content
+            group = f"{plan.asked.intention.value} {subject.record.language}"
+            for measure, size in _OVERLAPS:
+                share = shared_share(words.content, title, size)
+                if share is not None:
+                    counts[measure, group, RECORDS] += 1
+                    counts[measure, group, MILLIONTHS] += round(share * MILLION)
+                    counts[measure, group, _TENTHS[int(share * 10)]] += 1
+            if task.needs_query:
+                typed = evidence.typed(position, plan.code)
+                shown.append(Text(subject.query, words, position, True, typed))
+        if task.needs_preference:
+            words = words_of(subject.preference)
+            shown.append(Text(subject.preference, words, position, False, False))
+        if not task.hides_target:
+            return found
+        for text in shown:
+            problems, counted = self.telling.read(text)
+            found += problems
+            for what in counted:
+                counts[what] += 1
+        return found
+
+    def _tally(self, subject: Subject, counts: Counts) -> None:
+        """Counts what only many records together can say something of."""
+        plan, record, position = subject.plan, subject.record, subject.position
+        if plan.task.form is TaskForm.POINTWISE:
+            verdict = "yes" if record.targets == subject.pack.yes else "no"
+            counts[_VERDICTS, plan.labels[2], verdict] += 1
+        elif plan.size and subject.target in subject.candidates:
+            place = subject.candidates.index(subject.target) + 1
+            group = f"{plan.labels[2]} ({len(subject.candidates)})"
+            counts[_PLACES, group, f"{place}*1"] += 1
+        group, cells = plan.groups[record.language, self.has_context.item(position)]
+        if record.template in cells:
+            counts[_TEMPLATES, group, cells[record.template]] += 1
+        if plan.task.needs_history:
+            before = position - self.evidence.starts.item(position)
+            counts[_COUNTED, "", "cut histories"] += before > len(subject.history)
+        for text, content in (("prompt", record.inputs), ("answer", record.targets)):
+            length = content.count(" ") + 1 if self.count is None else self.count(content)
+            counts[_LENGTHS, text, str(length)] += 1
+
+    def tallies(self, counts: Counts) -> dict[str, Tally]:
+        """Returns counts by measure and group, with a 0 where an outcome never came."""
+        told: dict[str, Tally] = {}
+        for (measure, group, cell), count in sorted(counts.items()):
+            told.setdefault(measure, {}).setdefault(group, {})[cell] = count
+        for plan in self.plans:
+            for group, cells in plan.groups.values():
+                _fill_up(told.get(_TEMPLATES, {}).get(group), list(cells.values()))
+        for group, cells in told.get(_PLACES, {}).items():
+            size = int(group.rpartition("(")[2].rstrip(")"))
+            _fill_up(cells, [f"{place + 1}*1" for place in range(size)])
+        languages = [f"{pack.language}*1" for pack in self.renderer.wording.packs]
+        _fill_up(told.get(_LANGUAGES, {}).get(""), languages)
+        return told
+
+
+def _fill_up(cells: dict[str, int] | None, outcomes: list[str]) -> None:
+    if cells is not None:
+        for outcome in outcomes:
+            cells.setdefault(outcome, 0)

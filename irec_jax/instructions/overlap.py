@@ -1,0 +1,62 @@
+"""How much of a text stands in a title, in words."""
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+_IDEOGRAPHS = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+# One ideograph is a word; elsewhere a word is a run of letters and digits.
+_WORD = re.compile(rf"[{_IDEOGRAPHS}]|[^\W_{_IDEOGRAPHS}]+")
+
+_STOP_WORDS = """
+a about after all also an and any are as at be been but by can could did do does for from had
+has have he her him his how i if in into is it its just like likes me more most my new no not
+of off on one only or other our out over own s she should so some such t than that the their
+them then there these they this those to too under until up very was we were what when where
+which while who will with would you your
+的 了 和 是 在 我 有 不 这 那 一 个 你 他 她 们 就 也 都 与 及 或 要 想 给 用 之
+"""
+
+STOP_WORDS = frozenset(_STOP_WORDS.split())
+"""Words that say nothing of an item; counted in no overlap."""
+
+
+class Words(NamedTuple):
+    """A text in words.
+
+    Attributes:
+        run: All of them, in order, case folded.
+        content: Those that are no stop words, in order.
+    """
+
+    run: tuple[str, ...]
+    content: tuple[str, ...]
+
+
+def words_of(text: str) -> Words:
+    """Cuts a text into words.
+
+    >>> words_of("The Café-Lamp, 2nd").content, words_of("蓝色 lamp").run
+    (('café', 'lamp', '2nd'), ('蓝', '色', 'lamp'))
+    """
+    run = _WORD.findall(text.casefold())
+    return Words(tuple(run), tuple([word for word in run if word not in STOP_WORDS]))
+
+
+def shared_share(text: Sequence[str], title: Sequence[str], size: int = 1) -> float | None:
+    """Returns the share of a text's different n-grams that a title has too.
+
+    Args:
+        text: The content words of a query.
+        title: Those of a title.
+        size: The n of the n-grams.
+
+    Returns:
+        0 to 1, None where the text is too short to have one.
+    """
+    if size == 1:
+        mine, theirs = set(text), set(title)
+    else:
+        mine = {tuple(text[i : i + size]) for i in range(len(text) - size + 1)}
+        theirs = {tuple(title[i : i + size]) for i in range(len(title) - size + 1)}
+    return len(mine & theirs) / len(mine) if mine else None
