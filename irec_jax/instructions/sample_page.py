@@ -19,6 +19,7 @@ from irec_jax.instructions.tasks import Task
 from irec_jax.log.events import TimeUnit
 
 SAMPLE_RECORDS = 100
+"""How many instructions a page shows."""
 
 _SAMPLE_STREAM = 29
 
@@ -30,7 +31,6 @@ def write_sample(
     read: Callable[[int], Instruction],
     total: int,
     *,
-    count: int = SAMPLE_RECORDS,
     source_length: int | None = None,
 ) -> None:
     """Writes the page as one HTML file that loads nothing from elsewhere.
@@ -40,11 +40,10 @@ def write_sample(
         auditor: Knows the events behind each record.
         audit: Of the whole set.
         read: Gives the record of a number.
-        total: How many records the set has.
-        count: How many are shown; the renderer's seed draws which.
+        total: How many records the set has; the renderer's seed draws which are shown.
         source_length: How many tokens of a prompt a model reads, where that is known.
     """
-    numbers = sample_numbers(total, count, auditor.inspector.renderer.seed)
+    numbers = sample_numbers(total, SAMPLE_RECORDS, auditor.inspector.renderer.seed)
     records = [(number, read(number)) for number in numbers]
     write_text(path, render_sample(auditor, audit, records, source_length=source_length))
 
