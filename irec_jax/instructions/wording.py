@@ -105,7 +105,7 @@ class Wording:
         names = [self.names[item] for item in request.candidates]
         values = {
             Slot.HISTORY: self.written(history),
-            Slot.PREFERENCE: clean(request.preference),
+            Slot.PREFERENCE: third_person(clean(request.preference), pack.language, pack.person),
             Slot.QUERY: third_person(clean(request.instruction), pack.language, pack.person),
             Slot.CONTEXT: clean(request.context),
             Slot.CANDIDATES: self.separator.join(names),
