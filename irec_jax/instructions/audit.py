@@ -72,12 +72,16 @@ class Audit:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Returns what `json.dump` can write."""
+        """Returns what `json.dump` can write, the same for equal audits."""
+        tallies = sorted(self.tallies.items())
         return {
             "records": self.records,
-            "found": dict(self.found),
-            "examples": {kind: [list(e) for e in first] for kind, first in self.examples.items()},
-            "tallies": {measure: dict(tally) for measure, tally in self.tallies.items()},
+            "found": dict(sorted(self.found.items())),
+            "examples": {k: [list(e) for e in first] for k, first in sorted(self.examples.items())},
+            "tallies": {
+                measure: {group: dict(sorted(cells.items())) for group, cells in sorted(t.items())}
+                for measure, t in tallies
+            },
         }
 
     @classmethod

@@ -126,7 +126,6 @@ class Inspector:
         evidence, plan, config = self.evidence, self._plan(asked), self.renderer.wording.config
         start = max(evidence.starts.item(position), position - config.max_history)
         items = len(self.names.written)
-        known = all(0 <= item < items for item in record.candidates)
         query = preference = ""
         if plan.code:
             query = self._query(plan, position, pack)
@@ -140,7 +139,7 @@ class Inspector:
             pack=pack,
             target=evidence.split.items.item(position),
             history=evidence.split.items[start:position].tolist(),
-            candidates=record.candidates if known else (),
+            candidates=[item for item in record.candidates if 0 <= item < items],
             query=query,
             preference=preference,
             popular=evidence.popular(position) if ContextPart.POPULAR in config.context else (),

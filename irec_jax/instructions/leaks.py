@@ -84,6 +84,11 @@ class Wording:
     first: str
     pieces: tuple[tuple[str, str], ...]
 
+    @property
+    def slots(self) -> list[str]:
+        """Its slots."""
+        return [slot for slot, _ in self.pieces]
+
 
 @dataclasses.dataclass(frozen=True)
 class Shown:
@@ -133,6 +138,11 @@ class Names:
             yield self.titles[item].casefold()
 
     @functools.cached_property
+    def are_tokens(self) -> bool:
+        """Whether each name is one token, so that it means the item wherever it stands."""
+        return all(item_tokens(name) == [name] for name in self.written)
+
+    @functools.cached_property
     def shared(self) -> frozenset[str]:
         """Names in prompts that more than one item has."""
         times = collections.Counter(self.written)
@@ -159,12 +169,16 @@ def diagnose(inputs: str, wording: Wording | None, shown: Shown, names: Names) -
     """
     if not inputs.strip():
         return [(Finding.EMPTY, "the prompt is empty")]
-    found = [(Finding.SLOT, f"'{mark}' is left") for mark in _SLOT.findall(inputs)]
+    found = [(Finding.SLOT, f"'{mark}' is left") for mark in slot_marks(inputs)]
     if "  " in inputs or inputs != inputs.strip():
         found.append((Finding.SPACES, f"'{inputs}'"))
     parts = None if wording is None else _parts(inputs, wording, shown.values)
     if parts is None:
-        found += _search(_without_values(inputs, shown.values), "", shown, names)
+        slots = list(shown.values) if wording is None else wording.slots
+        left, is_whole = _without(inputs, [shown.values.get(slot, "") for slot in slots])
+        # What is left when all that belongs into a prompt is taken out may name nothing.
+        bare = dataclasses.replace(shown, items={}) if wording and is_whole else shown
+        found += _search(left, "", bare, names)
     else:
         for slot, text in parts:
             if text != shown.values.get(slot):
@@ -190,9 +204,9 @@ def item_tokens(text: str) -> list[str]:
     return _TOKEN.findall(text.casefold())
 
 
-def unfilled(text: str) -> bool:
-    """Says whether the mark of a slot is left."""
-    return bool(_SLOT.search(text))
+def slot_marks(text: str) -> list[str]:
+    """Returns what looks like a slot that is not filled."""
+    return _SLOT.findall(text)
 
 
 def _parts(
@@ -247,7 +261,7 @@ def _search(text: str, slot: str, shown: Shown, names: Names) -> list[Problem]:
         kind = kinds[name]
         if times and kind is not None:
             found.append((kind, f"'{name}' in '{text}'"))
-    hidden = [hidden for hidden in shown.texts if hidden and hidden.casefold() in left]
+    hidden = [part for part in shown.texts if part and part.casefold() in text.casefold()]
     found += [(Finding.HIDDEN, f"'{one}'") for one in hidden]
     strangers = item_tokens(left)
     if not strangers:
@@ -267,9 +281,10 @@ def _alone(name: str) -> str:
     return start + re.escape(name) + end
 
 
-def _without_values(inputs: str, values: Mapping[str, str]) -> str:
-    """Takes out what belongs into a prompt, as often as it belongs there."""
-    for value in sorted(values.values(), key=len, reverse=True):
-        if value:
-            inputs = inputs.replace(value, _MASK, 1)
-    return inputs
+def _without(inputs: str, values: Sequence[str]) -> tuple[str, bool]:
+    """Takes texts out of a prompt, each once, and says whether all were there."""
+    is_whole = True
+    for value in sorted(values, key=len, reverse=True):
+        is_whole &= value in inputs
+        inputs = inputs.replace(value, _MASK, 1) if value else inputs
+    return inputs, is_whole

@@ -89,7 +89,7 @@ class Subject:
         pack: The words of its language.
         target: The item of its event.
         history: Item numbers that its prompt may show.
-        candidates: Those of the record, none where they are no items.
+        candidates: Those of the record that are items.
         query: What the user wants, "" where the task reads none.
         preference: What the user likes, "" where the task reads none.
         popular: Item numbers that a context may name.

@@ -11,7 +11,14 @@ from irec_jax.instructions.balance import Key, Measure
 from irec_jax.instructions.cleaning import clean
 from irec_jax.instructions.evidence import Evidence
 from irec_jax.instructions.hashing import scramble
-from irec_jax.instructions.leaks import Finding, Names, Problem, holds_number, item_tokens, unfilled
+from irec_jax.instructions.leaks import (
+    Finding,
+    Names,
+    Problem,
+    holds_number,
+    item_tokens,
+    slot_marks,
+)
 from irec_jax.instructions.overlap import Words, words_of
 from irec_jax.log.split import Role
 
@@ -118,13 +125,15 @@ class Telling:
         """
         found: list[Problem] = []
         counted: list[Key] = []
-        if unfilled(text.text) and not text.typed:
-            found.append((Finding.SLOT, f"a slot is left in '{text.text}'"))
-        if "<" in text.text and not text.typed:
+        if "{" in text.text and not text.typed:
+            found += self._slots(text)
+        if "<" in text.text and self.names.are_tokens:
             found += self._tokens(text)
-        item = self.evidence.split.items.item(text.position)
+        item: int = self.evidence.split.items.item(text.position)
         title, held = self.title(item), frozenset(text.words.run)
         whole = text.words.run
+        if not (title.different or text.typed):
+            found += self._signs(text, self.names.titles[item])
         if title.different <= held and _stands(title, whole):
             if text.typed:
                 counted.append((Measure.COUNTED.value, "", TYPED))
@@ -138,6 +147,18 @@ class Telling:
                 found += self._later(text, held)
             self._compare(text, held, found, counted)
         return found, counted
+
+    def _slots(self, text: Text) -> list[Problem]:
+        """Finds the marks of slots that are in no title."""
+        items = [self.evidence.split.items.item(text.position)]
+        titles = [self.names.titles[i] for i in items + self.evidence.before(text.position)]
+        left = [mark for mark in slot_marks(text.text) if not any(mark in t for t in titles)]
+        return [(Finding.SLOT, f"'{mark}' is left in '{text.text}'") for mark in left]
+
+    def _signs(self, text: Text, title: str) -> list[Problem]:
+        """Finds a title that has no words, such as one of emoji."""
+        is_told = not title.isascii() and title in text.text
+        return [(Finding.TARGET, f"'{title}' in '{text.text}'")] if is_told else []
 
     def _tokens(self, text: Text) -> list[Problem]:
         target: int = self.evidence.split.items.item(text.position)

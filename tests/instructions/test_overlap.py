@@ -1,0 +1,23 @@
+"""How much of a query stands in a title."""
+
+import pytest
+
+from irec_jax.instructions.overlap import shared_share, words_of
+
+
+@pytest.mark.parametrize(
+    ("query", "title", "words", "pairs"),
+    [
+        ("a red lamp for reading", "Red Lamp, large", 2 / 3, 1 / 2),
+        ("lamp red", "red lamp", 1.0, 0.0),
+        ("for the", "the lamp", None, None),
+        ("lamp", "lamp", 1.0, None),
+        ("蓝色的台灯", "台灯 blue", 2 / 4, 1 / 3),
+        ("ÉCLAIR", "éclair", 1.0, None),
+        ("red red", "red", 1.0, 0.0),
+    ],
+)
+def test_overlap_of_a_query_with_a_title(query, title, words, pairs):
+    content = [words_of(text).content for text in (query, title)]
+    assert shared_share(*content) == words
+    assert shared_share(*content, 2) == pairs
