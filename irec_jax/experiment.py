@@ -33,7 +33,7 @@ from irec_jax.model.config import T5Config
 from irec_jax.settings import from_json, to_json
 from irec_jax.tokens.items import TokenWriter, make_writer
 from irec_jax.tokens.text import UNKNOWN, TokensConfig
-from irec_jax.training.loop import TrainConfig
+from irec_jax.training.config import TrainConfig
 from irec_jax.training.optimizer import OptimizerConfig
 from irec_jax.training.sharding import MeshConfig
 

@@ -27,7 +27,7 @@ from irec_jax.log.split import Role, Split
 from irec_jax.model.config import T5Config
 from irec_jax.recommendation.recommender import Recommendation, Recommender
 from irec_jax.tokens.text import TokensConfig
-from irec_jax.training.loop import TrainConfig
+from irec_jax.training.config import TrainConfig
 from irec_jax.training.optimizer import OptimizerConfig
 
 EXPERIMENT = Experiment(

@@ -31,6 +31,8 @@ class T5Config:
         compute: Dtype of activations; parameters are float32.
         unroll_layers: Whether layers are written out one after the other instead of looped
             over: the same numbers, faster steps, longer compilation.
+        remat: What the backward pass computes anew instead of remembering: `none`; `dots`, all
+            but the products with weights; `full`, everything within a layer.
     """
 
     vocabulary: int = 32_128
@@ -49,6 +51,7 @@ class T5Config:
     norm_epsilon: float = 1e-6
     compute: Literal["float32", "bfloat16"] = "float32"
     unroll_layers: bool = False
+    remat: Literal["none", "dots", "full"] = "none"
 
     def __post_init__(self) -> None:
         """Refuses impossible values, naming the key."""
@@ -95,7 +98,11 @@ _SIZES = (
     "encoder_layers",
     "decoder_layers",
 )
-_CHOICES = {"activation": ("gelu", "relu"), "compute": ("float32", "bfloat16")}
+_CHOICES = {
+    "activation": ("gelu", "relu"),
+    "compute": ("float32", "bfloat16"),
+    "remat": ("none", "dots", "full"),
+}
 
 # T5 v1.1 and Flan-T5 (Raffel et al. 2020, released configurations). TINY is no published size:
 # it is what a CPU can train in minutes.

@@ -19,6 +19,7 @@ from irec_jax.model.layers import (
     Norm,
     normal,
 )
+from irec_jax.model.placement import remembered, rows_apart
 from irec_jax.model.positions import bias_by_distance, bias_matrix
 
 START = 0  # the decoder's first input is the padding token, as in every T5
@@ -53,6 +54,7 @@ class Stack(nnx.Module):
         self.norm = Norm(config)
         self.limit = config.relative_max_distance
         self.unroll = config.unroll_layers
+        self.remat = config.remat
 
     def run(
         self,
@@ -73,10 +75,12 @@ class Stack(nnx.Module):
         ) -> tuple[Float[Array, "batch length width"], None]:
             number, arrays = slices
             block = nnx.merge(split, arrays)
-            return block(hidden, context, *source, noise=fold(noise, number)), None
+            hidden = block(hidden, context, *source, noise=fold(noise, number))
+            return rows_apart(hidden), None
 
-        hidden = dropout(hidden, fold(noise, self.count))
+        hidden = rows_apart(dropout(hidden, fold(noise, self.count)))
         slices = (jnp.arange(self.count, dtype=jnp.uint32), arrays)
+        layer = remembered(layer, self.remat)
         hidden, _ = jax.lax.scan(layer, hidden, slices, unroll=self.unroll)
         return dropout(self.norm(hidden), fold(noise, self.count + 1))
 

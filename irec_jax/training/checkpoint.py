@@ -54,7 +54,7 @@ def model_fingerprint(config: T5Config) -> dict[str, Any]:
 
     Dropout and the dtype of activations may differ between training and use.
     """
-    free = ("dropout", "compute", "unroll_layers")
+    free = ("dropout", "compute", "unroll_layers", "remat")
     return {key: value for key, value in to_json(config).items() if key not in free}
 
 

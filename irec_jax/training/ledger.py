@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
-from irec_jax.errors import InputError
 from irec_jax.files import write_text
 from irec_jax.progress import say, track
 from irec_jax.training.work import Work
@@ -105,16 +104,13 @@ class Ledger:
             step: The number of steps done, this one included.
             metrics: `loss` and whatever else the step measured.
             work: What its batch held.
-
-        Raises:
-            InputError: When the loss is not a number; nothing is saved after that.
         """
         loss = metrics["loss"]
-        # JSON's shortest decimal form of a float reads back as the same float.
-        self._losses.write(json.dumps({"step": step, "loss": loss}) + "\n")
-        if not math.isfinite(loss):
-            mend = "Lower optimizer.peak or lengthen optimizer.warmup; the last checkpoint is good."
-            raise InputError(f"the loss of step {step} is {loss}", where=str(self.run), mend=mend)
+        # JSON's shortest decimal form of a float reads back as the same float; it has no NaN.
+        entry = {"step": step, "loss": loss if math.isfinite(loss) else None}
+        self._losses.write(json.dumps(entry) + "\n")
+        if metrics.get("skipped"):
+            self.tell(f"step {step} was skipped: its loss is {loss}, or its gradient is infinite")
         if self._clock is None:
             # The first step waited for the compiler, so the clock starts after it.
             self._restart()
@@ -142,7 +138,8 @@ class Ledger:
 
     def _enter(self, step: int, metrics: Mapping[str, float]) -> None:
         entry = {**metrics, **self._rates()}
-        self._intervals.write(json.dumps({"step": step, **entry}) + "\n")
+        finite = {name: value if math.isfinite(value) else None for name, value in entry.items()}
+        self._intervals.write(json.dumps({"step": step, **finite}) + "\n")
         for name, value in entry.items():
             self._events.add_scalar(f"train/{name}", value, step)
         self._note = f"loss {entry['loss']:.4f}"
@@ -178,8 +175,9 @@ def open_ledger(
 
 
 def read_losses(run: Path) -> dict[int, float]:
-    """The loss of every step that a run has written down, by step."""
-    return {entry["step"]: entry["loss"] for entry in _entries(run / STEPS)}
+    """The loss of every step that a run has written down, by step; NaN where it had none."""
+    losses = {entry["step"]: entry["loss"] for entry in _entries(run / STEPS)}
+    return {step: math.nan if loss is None else loss for step, loss in losses.items()}
 
 
 def _entries(path: Path) -> Iterator[dict[str, Any]]:

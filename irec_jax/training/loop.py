@@ -4,35 +4,34 @@ import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Key
 
 from irec_jax.batches.batch import Batch
 from irec_jax.errors import InputError
 from irec_jax.model.config import T5Config
-from irec_jax.model.params import Params, Structure, abstract, structure
+from irec_jax.model.params import Params
 from irec_jax.training.checkpoint import (
+    FOLDER,
     Checkpoints,
     TrainState,
     model_fingerprint,
-    with_shardings,
+    saved_steps,
 )
+from irec_jax.training.config import TrainConfig
 from irec_jax.training.interrupt import Interruption
 from irec_jax.training.ledger import Ledger, OnLog, Span, open_ledger
-from irec_jax.training.loss import token_loss
-from irec_jax.training.optimizer import OptimizerConfig, learning_rate, make_optimizer
-from irec_jax.training.sharding import batch_sharding, check_batch, state_shardings
+from irec_jax.training.optimizer import OptimizerConfig, make_optimizer
+from irec_jax.training.sharding import batch_sharding, check_batch
+from irec_jax.training.step import Scalars, compile_step
 from irec_jax.training.work import Work, batch_work, measure_peak
 
 DROPOUT = 1
 """Folded into the seed's key, so that dropout and the first weights draw different numbers."""
-
-Scalars = dict[str, jax.Array]
 
 
 @runtime_checkable
@@ -54,40 +53,6 @@ class Batches(Protocol):
 
 Start = Callable[[Any], Params]
 """Makes the first weights, placed by a tree of shardings; `irec_jax.training.start` has some."""
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainConfig:
-    """How long, how large and how often.
-
-    Attributes:
-        steps: Optimizer steps of the whole run.
-        batch_size: Packed rows of a batch, on all devices together.
-        log_every: Steps between two log lines; losses are kept of every step.
-        checkpoint_every: Steps between two checkpoints; the last step always has one.
-        keep: How many of the newest checkpoints stay.
-        pretrained: A Hugging Face folder of T5 weights to start from; "" starts at random.
-        title_share: Part of the variance of an atomic item's first embedding that comes from its
-            title, 0 to 1.
-    """
-
-    steps: int = 1_000
-    batch_size: int = 32
-    log_every: int = 50
-    checkpoint_every: int = 500
-    keep: int = 2
-    pretrained: str = ""
-    title_share: float = 1.0
-
-    def __post_init__(self) -> None:
-        for key in ("steps", "batch_size", "log_every", "checkpoint_every", "keep"):
-            value = getattr(self, key)
-            if value < 1:
-                mend = "Give a whole number from 1 on."
-                raise InputError(f"{value} is below 1", where=f"train.{key}", mend=mend)
-        if not 0.0 <= self.title_share <= 1.0:
-            what = f"{self.title_share} is not between 0 and 1"
-            raise InputError(what, where="train.title_share")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -138,8 +103,8 @@ def train(job: Training) -> TrainState:
         Interrupted: After SIGINT, when the state is saved.
         Terminated: After SIGTERM, when the state is saved.
     """
-    check_batch(job.mesh, job.train.batch_size)
-    step_fn, target = compile_step(job)
+    check_batch(job.mesh, job.train.batch_size, job.train.accumulate)
+    step_fn, target = compile_step(job.model, job.optimizer, job.train, job.mesh)
     checkpoints = Checkpoints(job.run, _fingerprint(job), keep=job.train.keep)
     with Interruption() as interruption:
         # In this order: the newest good checkpoint of this run; else what `start` gives, which is
@@ -157,20 +122,17 @@ def train(job: Training) -> TrainState:
         span = Span(done, job.train.steps, job.train.log_every)
         with open_ledger(job.run, span, peak=peak, on_log=job.on_log) as ledger:
             ledger.note(f"{'resumed' if done else 'started'} at step {done}")
-            pending: tuple[int, Scalars, Work] | None = None
+            reading = _Reading(ledger, job, checkpoints)
             try:
                 while done < job.train.steps:
                     batch = next(job.batches)
                     with jax.set_mesh(job.mesh), jax.transfer_guard("disallow"):
                         state, scalars = step_fn(state, place(batch), key)
                     done += 1
-                    # Read one step late, so that the device always has a step to work on.
-                    _take_in(ledger, pending)
-                    pending = (done, scalars, batch_work(job.model, batch))
+                    reading.take_in(done, scalars, batch_work(job.model, batch))
                     stop = interruption.signal is not None
                     if stop or done % job.train.checkpoint_every == 0 or done == job.train.steps:
-                        _take_in(ledger, pending)
-                        pending = None
+                        reading.finish()
                         ledger.flush()
                         checkpoints.save(done, state, job.batches.get_state())
                     if stop:
@@ -178,73 +140,6 @@ def train(job: Training) -> TrainState:
             finally:
                 checkpoints.close()
     return state
-
-
-def compile_step(
-    job: Training,
-) -> tuple[Callable[[TrainState, Batch, Key[Array, ""]], tuple[TrainState, Scalars]], TrainState]:
-    """Prepares the jitted step, and the abstract state that says where its arrays live.
-
-    The state is donated: the one that goes in cannot be used afterwards.
-    """
-    optimizer = make_optimizer(job.optimizer, job.train.steps)
-    rate = learning_rate(job.optimizer, job.train.steps)
-
-    def begin(params: Params) -> TrainState:
-        return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
-
-    shapes = jax.eval_shape(begin, abstract(job.model))
-    shardings = state_shardings(job.mesh, shapes)
-    step = functools.partial(train_step, structure(job.model), optimizer, rate)
-    everywhere = NamedSharding(job.mesh, PartitionSpec())
-    step_fn = jax.jit(
-        step,
-        in_shardings=(shardings, batch_sharding(job.mesh), everywhere),
-        out_shardings=(shardings, everywhere),
-        donate_argnums=0,
-    )
-    return step_fn, with_shardings(shapes, shardings)
-
-
-def train_step(
-    structure: Structure,
-    optimizer: optax.GradientTransformation,
-    rate: optax.Schedule,
-    state: TrainState,
-    batch: Batch,
-    key: Key[Array, ""],
-) -> tuple[TrainState, Scalars]:
-    """One step: gradient of the mean loss over the whole batch, clipped, applied.
-
-    Args:
-        structure: The model without its weights.
-        optimizer: Makes updates of gradients.
-        rate: The learning rate by step, to be written down.
-        state: Before.
-        batch: Packed examples.
-        key: Of the run's dropout; the step's number is folded in, so a resumed run repeats it.
-
-    Returns:
-        The next state, and scalars measured at the weights before the update.
-    """
-    key = jax.random.fold_in(key, state.step)
-
-    def mean_loss(params: Params) -> tuple[jax.Array, jax.Array]:
-        total, weight = token_loss(structure, params, batch, key)
-        # Divided once, over the whole batch: a mean of the devices' means would weigh their
-        # tokens differently.
-        return total / jnp.maximum(weight, 1.0), weight
-
-    (loss, weight), gradient = jax.value_and_grad(mean_loss, has_aux=True)(state.params)
-    updates, optimizer_state = optimizer.update(gradient, state.optimizer_state, state.params)
-    scalars = {
-        "loss": loss,
-        "target_tokens": weight,
-        "gradient_norm": optax.tree.norm(gradient),
-        "learning_rate": jnp.asarray(rate(state.step)),
-    }
-    params = cast(Params, optax.apply_updates(state.params, updates))
-    return TrainState(state.step + 1, params, optimizer_state), scalars
 
 
 def first_state(job: Training, target: TrainState) -> TrainState:
@@ -291,13 +186,45 @@ def _to_mesh(sharding: NamedSharding, batch: Batch) -> Batch:
     return jax.tree.map(lambda rows: jax.make_array_from_process_local_data(sharding, rows), batch)
 
 
-def _take_in(ledger: Ledger, pending: tuple[int, Scalars, Work] | None) -> None:
-    """Waits for a step's scalars and writes them down."""
-    if pending is not None:
-        step, scalars, work = pending
-        ledger.step(
-            step, {name: float(value) for name, value in jax.device_get(scalars).items()}, work
-        )
+class _Reading:
+    """Reads each step's scalars one step late, so that the device always has a step to work on."""
+
+    def __init__(self, ledger: Ledger, job: Training, checkpoints: Checkpoints) -> None:
+        self._ledger, self._job, self._checkpoints = ledger, job, checkpoints
+        self._waiting: tuple[int, Scalars, Work] | None = None
+        self._skipped = 0
+
+    def take_in(self, step: int, scalars: Scalars, work: Work) -> None:
+        """Writes down the step before this one."""
+        self.finish()
+        self._waiting = (step, scalars, work)
+
+    def finish(self) -> None:
+        """Waits for the last step's scalars and writes them down.
+
+        Raises:
+            InputError: After too many steps in a row without a finite loss and gradient.
+        """
+        if self._waiting is None:
+            return
+        step, scalars, work = self._waiting
+        self._waiting = None
+        values = {name: float(value) for name, value in jax.device_get(scalars).items()}
+        self._ledger.step(step, values, work)
+        self._skipped = self._skipped + 1 if values["skipped"] else 0
+        if self._skipped > self._job.train.max_skipped:
+            self._checkpoints.close()  # the newest may still be on its way to the disk
+            raise _never_finite(self._job, step, self._skipped)
+
+
+def _never_finite(job: Training, step: int, skipped: int) -> InputError:
+    saved = saved_steps(job.run / FOLDER)
+    good = f"the checkpoint of step {saved[0]} is good" if saved else "there is no checkpoint yet"
+    return InputError(
+        f"{skipped} steps in a row, up to step {step}, had no finite loss and gradient; {good}",
+        where=str(job.run),
+        mend="Lower optimizer.peak, lengthen optimizer.warmup, or set optimizer.clip.",
+    )
 
 
 def _check_shapes(params: Params, target: Params) -> None:

@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+from jax.experimental.mesh_utils import create_hybrid_device_mesh
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from irec_jax.errors import InputError
 from irec_jax.training.optimizer import TreePath, is_stacked, names
 
-AXES = ("data", "fsdp", "tensor")
+AXES = ("replica", "data", "fsdp", "tensor")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,12 +21,15 @@ class MeshConfig:
     """How many ways work and weights are cut. One device is a mesh too.
 
     Attributes:
-        data: Copies of the weights, each with its part of the batch; -1 takes all the devices
-            that the other axes leave.
+        replica: Copies across slices, which are joined by the data center's network; 1 within
+            one slice. Only the sum of the gradients crosses it.
+        data: Copies of the weights within a slice, each with its part of the batch; -1 takes all
+            the devices that the other axes leave.
         fsdp: Parts of the weights that are put together for each layer; cuts the batch as well.
         tensor: Parts of the heads, of the feed-forward dimension and of the vocabulary.
     """
 
+    replica: int = 1
     data: int = -1
     fsdp: int = 1
     tensor: int = 1
@@ -49,19 +53,32 @@ def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
         InputError: When the sizes do not use the devices exactly.
     """
     devices = jax.devices() if devices is None else list(devices)
-    rest = config.fsdp * config.tensor
+    rest = config.replica * config.fsdp * config.tensor
     data = config.data if config.data > 0 else max(len(devices) // rest, 1)
     if data * rest != len(devices):
-        wanted = f"{data} x {config.fsdp} x {config.tensor}"
-        mend = "Make data * fsdp * tensor equal to the number of devices; data=-1 takes the rest."
-        what = f"{wanted} (data x fsdp x tensor) does not fit {len(devices)} devices"
+        wanted = f"{config.replica} x {data} x {config.fsdp} x {config.tensor}"
+        mend = "Make replica * data * fsdp * tensor the number of devices; data=-1 takes the rest."
+        what = f"{wanted} (replica x data x fsdp x tensor) does not fit {len(devices)} devices"
         raise InputError(what, where="mesh", mend=mend)
-    sizes = (data, config.fsdp, config.tensor)
+    sizes = (config.replica, data, config.fsdp, config.tensor)
+    slices = {getattr(device, "slice_index", 0) for device in devices}
     # Said out loud: the default became Explicit, under which a lookup in a sharded table fails.
-    return jax.make_mesh(sizes, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
+    kinds = (AxisType.Auto,) * len(AXES)
+    if len(slices) == 1:
+        return jax.make_mesh(sizes, AXES, axis_types=kinds, devices=devices)
+    if config.replica % len(slices):
+        raise InputError(
+            f"{config.replica} copies cannot be dealt to {len(slices)} slices",
+            where="mesh.replica",
+            mend=f"Give {len(slices)}: the other axes would cross the data center's network.",
+        )
+    within = (config.replica // len(slices), *sizes[1:])
+    across = (len(slices), 1, 1, 1)
+    arranged = create_hybrid_device_mesh(within, across, devices)
+    return Mesh(arranged, AXES, axis_types=kinds)
 
 
-BATCH_AXES = ("data", "fsdp")
+BATCH_AXES = ("replica", "data", "fsdp")
 """Rows of a batch go to all devices but those that share the tensor axis."""
 
 RULES: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -133,17 +150,24 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
 
 
-def check_batch(mesh: Mesh, batch_size: int) -> None:
+def check_batch(mesh: Mesh, batch_size: int, accumulate: int = 1) -> None:
     """Refuses a batch that the mesh cannot cut into equal parts.
+
+    Args:
+        mesh: The devices.
+        batch_size: Rows of a step.
+        accumulate: Parts that each device computes its rows in.
 
     Raises:
         InputError: Naming the nearest sizes that fit.
     """
-    parts = math.prod(mesh.shape[axis] for axis in BATCH_AXES)
+    devices = math.prod(mesh.shape[axis] for axis in BATCH_AXES)
+    parts = devices * accumulate
     if batch_size % parts:
         low = batch_size // parts * parts
         near = f"{low} or {low + parts}" if low else str(parts)
-        what = f"{batch_size} rows cannot be cut into {parts} equal parts (data x fsdp)"
+        cut = f"{devices} (replica x data x fsdp)" + (f" x {accumulate}" if accumulate > 1 else "")
+        what = f"{batch_size} rows cannot be cut into {cut} equal parts"
         raise InputError(what, where="train.batch_size", mend=f"Give {near}.")
 
 

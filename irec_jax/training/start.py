@@ -147,7 +147,7 @@ def _placed(params: Params, shardings: Any, titles: ItemTitles | None) -> Params
 
 
 def _check_same(theirs: T5Config, ours: T5Config, folder: Path) -> None:
-    free = ("dropout", "compute", "unroll_layers", "vocabulary")
+    free = ("dropout", "compute", "unroll_layers", "remat", "vocabulary")
     for field in dataclasses.fields(T5Config):
         there, here = getattr(theirs, field.name), getattr(ours, field.name)
         if field.name not in free and there != here:

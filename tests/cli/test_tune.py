@@ -17,7 +17,7 @@ from irec_jax.log.dataset import DataConfig
 from irec_jax.log.simulate import SimulateConfig
 from irec_jax.model.config import T5Config
 from irec_jax.tokens.text import TokensConfig
-from irec_jax.training.loop import TrainConfig
+from irec_jax.training.config import TrainConfig
 
 experiment = Experiment(
     data=DataConfig(simulate=SimulateConfig(users=80, items=100)),

@@ -10,7 +10,8 @@ import numpy as np
 
 from irec_jax.batches.pipeline import training_batches
 from irec_jax.model.config import T5Config
-from irec_jax.training.loop import TrainConfig, Training, train
+from irec_jax.training.config import TrainConfig
+from irec_jax.training.loop import Training, train
 from irec_jax.training.optimizer import OptimizerConfig
 from irec_jax.training.sharding import MeshConfig, make_mesh
 from irec_jax.training.start import from_scratch

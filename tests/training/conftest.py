@@ -11,7 +11,8 @@ import pytest
 from irec_jax.batches.batch import Batch
 from irec_jax.model.config import T5Config
 from irec_jax.model.params import Params
-from irec_jax.training.loop import TrainConfig, Training
+from irec_jax.training.config import TrainConfig
+from irec_jax.training.loop import Training
 from irec_jax.training.optimizer import OptimizerConfig
 from irec_jax.training.sharding import MeshConfig, make_mesh
 from irec_jax.training.start import from_scratch

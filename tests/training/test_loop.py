@@ -1,5 +1,6 @@
 """The loop: resumed exactly after any kill, compiled once, stopped with everything saved."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -9,16 +10,19 @@ import time
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from irec_jax.errors import InputError
 from irec_jax.model.params import abstract
 from irec_jax.training.checkpoint import load_params, saved_steps
+from irec_jax.training.config import TrainConfig
 from irec_jax.training.interrupt import Interrupted, Interruption, Terminated
 from irec_jax.training.ledger import read_losses
-from irec_jax.training.loop import TrainConfig, params_on_host, train
+from irec_jax.training.loop import dropout_key, first_state, params_on_host, train
 from irec_jax.training.optimizer import OptimizerConfig
+from irec_jax.training.step import compile_step
 
 STEPS = 30
 PROGRAM = Path(__file__).with_name("a_run.py")
@@ -144,12 +148,36 @@ def test_a_run_with_other_settings_does_not_resume(make_job, tmp_path):
         train(make_job(tmp_path, optimizer=OptimizerConfig(kind="adamw")))
 
 
-def test_a_loss_that_is_no_number_stops_the_run_unsaved(make_job, tmp_path, params):
+def test_steps_without_a_finite_loss_change_nothing_and_end_the_run(make_job, tmp_path, params):
     spoiled = {**params, "head": params["head"] * np.nan}
-    job = make_job(tmp_path, start=lambda places: jax.device_put(spoiled, places))
-    with pytest.raises(InputError, match=r"the loss of step 1 is nan"):
+    job = make_job(
+        tmp_path,
+        start=lambda places: jax.device_put(spoiled, places),
+        train=TrainConfig(steps=6, batch_size=8, checkpoint_every=2, max_skipped=2),
+    )
+    with pytest.raises(InputError, match=r"3 steps in a row, up to step 3.*step 2 is good"):
         train(job)
-    assert not saved_steps(tmp_path / "checkpoints")
+    assert saved_steps(tmp_path / "checkpoints") == [2]
+    told = (tmp_path / "log.txt").read_text()
+    assert told.count("was skipped") == 3
+    assert all(np.isnan(loss) for loss in read_losses(tmp_path).values())
+
+
+def test_one_bad_batch_is_skipped_as_if_it_had_not_been_there(make_job, tmp_path, params):
+    job = make_job(tmp_path)
+    step, target = compile_step(job.model, job.optimizer, job.train, job.mesh)
+    state, key = first_state(job, target), dropout_key(job)
+    huge = dataclasses.replace(job.optimizer, peak=1e30, clip=0.0)
+    bad_step, _ = compile_step(job.model, huge, job.train, job.mesh)
+    batch = next(job.batches)
+    with jax.set_mesh(job.mesh):
+        state, _ = step(state, batch, key)
+        poisoned = jax.tree.map(lambda leaf: jnp.full_like(leaf, jnp.inf), state.params)
+        before = jax.device_get(state.optimizer_state)
+        after, scalars = bad_step(state._replace(params=poisoned), batch, key)
+    assert float(scalars["skipped"]) == 1
+    assert int(after.step) == 2
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(after.optimizer_state), before)
 
 
 def test_weights_of_another_shape_are_refused(make_job, tmp_path, params):

@@ -9,7 +9,7 @@ from jax.sharding import PartitionSpec as P
 from irec_jax.errors import InputError
 from irec_jax.model.config import XL
 from irec_jax.model.params import abstract
-from irec_jax.training.loop import compile_step, dropout_key, first_state
+from irec_jax.training.loop import dropout_key, first_state
 from irec_jax.training.optimizer import OptimizerConfig, make_optimizer
 from irec_jax.training.sharding import (
     MeshConfig,
@@ -19,6 +19,7 @@ from irec_jax.training.sharding import (
     state_shardings,
 )
 from irec_jax.training.start import from_scratch
+from irec_jax.training.step import compile_step
 
 SIZES = {"data": 2, "fsdp": 2, "tensor": 2}
 
@@ -78,11 +79,12 @@ MESHES = {
 
 
 def few_losses(job):
-    step, target = compile_step(job)
+    step, target = compile_step(job.model, job.optimizer, job.train, job.mesh)
     state, key, losses = first_state(job, target), dropout_key(job), []
     for _ in range(4):
         batch = jax.device_put(next(job.batches), batch_sharding(job.mesh))
-        state, scalars = step(state, batch, key)
+        with jax.set_mesh(job.mesh):
+            state, scalars = step(state, batch, key)
         losses.append(float(scalars["loss"]))
     return losses, state
 
@@ -103,7 +105,8 @@ def test_losses_do_not_depend_on_the_mesh(make_job, tmp_path):
 
 
 def test_random_weights_do_not_depend_on_the_mesh(tiny, params, make_job, tmp_path):
-    _, target = compile_step(make_job(tmp_path, **MESHES["all"]))
+    job = make_job(tmp_path, **MESHES["all"])
+    _, target = compile_step(job.model, job.optimizer, job.train, job.mesh)
     places = jax.tree.map(lambda leaf: leaf.sharding, target.params)
     found = from_scratch(tiny, 0)(places)
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(found), params)

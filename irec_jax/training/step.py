@@ -1,0 +1,189 @@
+"""One optimizer step as a jitted function of the whole mesh."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple, cast
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Key
+
+from irec_jax.batches.batch import Batch
+from irec_jax.model.config import T5Config
+from irec_jax.model.params import Params, Structure, abstract, structure
+from irec_jax.training.checkpoint import TrainState, with_shardings
+from irec_jax.training.config import TrainConfig
+from irec_jax.training.loss import NO_PENALTIES, Penalties, token_loss
+from irec_jax.training.optimizer import OptimizerConfig, learning_rate, make_optimizer
+from irec_jax.training.sharding import BATCH_AXES, batch_sharding, state_shardings
+
+Scalars = dict[str, jax.Array]
+StepFunction = Callable[[TrainState, Batch, Key[Array, ""]], tuple[TrainState, Scalars]]
+
+
+class Step(NamedTuple):
+    """A prepared step.
+
+    Attributes:
+        run: `(state, batch, key) -> (state, scalars)`, jitted, to be called under
+            `jax.set_mesh`; the state is donated, so the one that goes in cannot be used
+            afterwards.
+        target: The abstract state, which says where its arrays live.
+    """
+
+    run: Any
+    target: TrainState
+
+
+class Recipe(NamedTuple):
+    """What a step is made of besides its data.
+
+    Attributes:
+        structure: The model without its weights.
+        optimizer: Makes updates of gradients.
+        rate: The learning rate by step, to be written down.
+        penalties: What the loss adds to the cross-entropy.
+        accumulate: Parts that the rows are computed in, one after the other.
+    """
+
+    structure: Structure
+    optimizer: optax.GradientTransformation
+    rate: optax.Schedule
+    penalties: Penalties = NO_PENALTIES
+    accumulate: int = 1
+
+
+def compile_step(
+    model: T5Config, optimizer: OptimizerConfig, train: TrainConfig, mesh: Mesh
+) -> Step:
+    """Prepares the step of a run; nothing is compiled before it is first called or lowered.
+
+    Args:
+        model: The shape of the model.
+        optimizer: How gradients become updates.
+        train: Steps (for the schedule), parts of a step, and what the loss adds.
+        mesh: The devices.
+    """
+    transform = make_optimizer(optimizer, train.steps)
+
+    def begin(params: Params) -> TrainState:
+        return TrainState(jnp.zeros((), jnp.int32), params, transform.init(params))
+
+    shapes = jax.eval_shape(begin, abstract(model))
+    shardings = state_shardings(mesh, shapes)
+    recipe = Recipe(
+        structure(model),
+        transform,
+        learning_rate(optimizer, train.steps),
+        Penalties(train.z_loss, train.label_smoothing),
+        train.accumulate,
+    )
+    everywhere = NamedSharding(mesh, PartitionSpec())
+    jitted = jax.jit(
+        functools.partial(train_step, recipe),
+        in_shardings=(shardings, batch_sharding(mesh), everywhere),
+        out_shardings=(shardings, everywhere),
+        donate_argnums=0,
+    )
+    return Step(jitted, with_shardings(shapes, shardings))
+
+
+def abstract_batch(mesh: Mesh, batch_size: int, source_length: int, target_length: int) -> Batch:
+    """The shapes and shardings of a batch, to lower a step without data.
+
+    Args:
+        mesh: The devices.
+        batch_size: Rows on all devices together.
+        source_length: Encoder columns.
+        target_length: Decoder columns.
+    """
+    sharding = batch_sharding(mesh)
+    lengths = {"inputs": source_length, "input_segments": source_length}
+    lengths |= {"targets": target_length, "target_segments": target_length}
+    return Batch(
+        **{
+            name: jax.ShapeDtypeStruct((batch_size, length), jnp.int32, sharding=sharding)
+            for name, length in lengths.items()
+        }
+    )
+
+
+def train_step(
+    recipe: Recipe, state: TrainState, batch: Batch, key: Key[Array, ""]
+) -> tuple[TrainState, Scalars]:
+    """One step: gradient of the mean loss over the whole batch, clipped, applied.
+
+    A step whose loss or gradient is not finite leaves weights and optimizer as they were; only
+    the step's number goes on.
+
+    Args:
+        recipe: Model, loss and optimizer.
+        state: Before.
+        batch: Packed examples.
+        key: Of the run's dropout; the step's number is folded in, so a resumed run repeats it.
+
+    Returns:
+        The next state, and scalars measured at the weights before the update.
+    """
+    key = jax.random.fold_in(key, state.step)
+    # Divided once, over the whole batch: a mean of the devices' (or parts') means would weigh
+    # their tokens differently.
+    tokens = jnp.sum((jnp.asarray(batch.target_segments) > 0).astype(jnp.float32))
+    loss, gradient = _loss_and_gradient(recipe, state.params, batch, key, jnp.maximum(tokens, 1.0))
+    norm = optax.tree.norm(gradient)
+    good = jnp.isfinite(loss) & jnp.isfinite(norm)
+    updates, optimizer_state = recipe.optimizer.update(
+        gradient, state.optimizer_state, state.params
+    )
+    params = cast(Params, optax.apply_updates(state.params, updates))
+    scalars = {
+        "loss": loss,
+        "target_tokens": tokens,
+        "gradient_norm": norm,
+        "parameter_norm": optax.tree.norm(state.params),
+        "learning_rate": jnp.asarray(recipe.rate(state.step)),
+        "skipped": 1.0 - good.astype(jnp.float32),
+    }
+
+    def kept(new: jax.Array, old: jax.Array) -> jax.Array:
+        return jnp.where(good, new, old)
+
+    params = jax.tree.map(kept, params, state.params)
+    optimizer_state = jax.tree.map(kept, optimizer_state, state.optimizer_state)
+    return TrainState(state.step + 1, params, optimizer_state), scalars
+
+
+def _loss_and_gradient(
+    recipe: Recipe, params: Params, batch: Batch, key: Key[Array, ""], tokens: jax.Array
+) -> tuple[jax.Array, Params]:
+    """Sums the loss, divided by `tokens`, and its gradient over the parts of a batch."""
+
+    def part_loss(params: Params, part: Batch, key: Key[Array, ""]) -> jax.Array:
+        return token_loss(recipe.structure, params, part, key, recipe.penalties)[0] / tokens
+
+    gradient_of = jax.value_and_grad(part_loss)
+    if recipe.accumulate == 1:
+        return gradient_of(params, batch, key)
+
+    def add(total: tuple, part: tuple) -> tuple[tuple, None]:
+        rows, number = part
+        more = gradient_of(params, rows, jax.random.fold_in(key, number))
+        return jax.tree.map(jnp.add, total, more), None
+
+    nothing = jnp.zeros((), jnp.float32), jax.tree.map(jnp.zeros_like, params)
+    parts = jax.tree.map(functools.partial(_parts, count=recipe.accumulate), batch)
+    total, _ = jax.lax.scan(add, nothing, (parts, jnp.arange(recipe.accumulate)))
+    return total
+
+
+def _parts(rows: jax.Array, count: int) -> jax.Array:
+    """Deals rows `[batch, length]` out to `[count, batch / count, length]`.
+
+    Each device deals its own rows to all parts, so that none has to move.
+    """
+    dealt = rows.reshape(rows.shape[0] // count, count, rows.shape[1]).swapaxes(0, 1)
+    if jax.sharding.get_abstract_mesh().empty:
+        return dealt
+    return jax.lax.with_sharding_constraint(dealt, PartitionSpec(None, BATCH_AXES))
