@@ -7,10 +7,14 @@ from typing import Any
 
 from irec_jax.errors import InputError
 from irec_jax.instructions.balance import (
+    CUT_HISTORIES,
+    FALLBACKS,
+    LANGUAGE_FALLBACKS,
     LEAST_CHANCE,
     MILLION,
     MILLIONTHS,
     RECORDS,
+    TYPED_TITLES,
     Counts,
     Measure,
     Tally,
@@ -118,7 +122,7 @@ class Audit:
 
     def counted(self, what: str) -> int:
         """Returns a count of `Measure.COUNTED`, such as `cut histories`."""
-        return self._counted().get(what, 0)
+        return self.tally(Measure.COUNTED).get("", {}).get(what, 0)
 
     def lengths(self, text: str) -> dict[float, int]:
         """Returns the length at each of `PERCENTILES`; `text` is `prompt` or `answer`."""
@@ -153,7 +157,10 @@ class Audit:
         if source_length is not None:
             longer = self.cut_prompts(source_length)
             rows.append((f"prompts longer than {source_length:,}", f"{longer:,}"))
-        rows += [(what, f"{count:,}") for what, count in self._counted().items()]
+        rows += [
+            (what, f"{self.counted(what):,}")
+            for what in (CUT_HISTORIES, FALLBACKS, LANGUAGE_FALLBACKS, TYPED_TITLES)
+        ]
         for measure in (Measure.OVERLAP, Measure.OVERLAP_PAIRS):
             name = "words" if measure is Measure.OVERLAP else "pairs of words"
             rows += [
@@ -199,9 +206,6 @@ class Audit:
                 mend="mend what made these records (a teacher, a template pack, or the log) and "
                 "render them again.",
             )
-
-    def _counted(self) -> dict[str, int]:
-        return self.tally(Measure.COUNTED).get("", {})
 
     def _biases(self) -> list[str]:
         told = []

@@ -22,14 +22,18 @@ class Measure(enum.Enum):
     COUNTED = "counted"
 
 
-Key = tuple[str, str, str]
-"""The value of a `Measure`, a group, and what is counted."""
+Key = tuple[str, str, str | int | float]
+"""The value of a `Measure`, a group, and what is counted: a name, a length or a share."""
 
 Counts = collections.Counter[Key]
 
 MILLION = 1_000_000
 RECORDS, MILLIONTHS = "records", "millionths"
 """Cells of an overlap: how many queries, and the sum of their shares in whole millionths."""
+
+CUT_HISTORIES, FALLBACKS = "cut histories", "fallbacks"
+LANGUAGE_FALLBACKS, TYPED_TITLES = "language fallbacks", "typed titles"
+"""What is counted of `Measure.COUNTED`."""
 
 Tally = dict[str, dict[str, int]]
 """Group -> what is counted -> how often; an outcome that is drawn ends in `*` and its weight."""

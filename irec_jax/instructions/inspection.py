@@ -2,12 +2,23 @@
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool
 
 from irec_jax.instructions.answers import check_answer
-from irec_jax.instructions.balance import MILLION, MILLIONTHS, RECORDS, Counts, Measure, Tally
+from irec_jax.instructions.balance import (
+    CUT_HISTORIES,
+    FALLBACKS,
+    LANGUAGE_FALLBACKS,
+    MILLION,
+    MILLIONTHS,
+    RECORDS,
+    Counts,
+    Measure,
+    Tally,
+)
 from irec_jax.instructions.config import ContextPart
 from irec_jax.instructions.evidence import Evidence
 from irec_jax.instructions.examples import Asked
@@ -15,7 +26,7 @@ from irec_jax.instructions.forms import Instruction, Part, Slot, TaskForm
 from irec_jax.instructions.hashing import derive_key
 from irec_jax.instructions.leaks import Finding, Names, Problem, Shown, diagnose
 from irec_jax.instructions.moments import Moments
-from irec_jax.instructions.overlap import shared_share, words_of
+from irec_jax.instructions.overlap import ngrams, shared_share, words_of
 from irec_jax.instructions.person import third_person
 from irec_jax.instructions.plans import Plan, Subject
 from irec_jax.instructions.render import Renderer
@@ -27,7 +38,6 @@ _VERDICTS, _PLACES = Measure.VERDICTS.value, Measure.PLACES.value
 _TEMPLATES, _LANGUAGES = Measure.TEMPLATES.value, Measure.LANGUAGES.value
 _LENGTHS, _COUNTED = Measure.LENGTHS.value, Measure.COUNTED.value
 _OVERLAPS = ((Measure.OVERLAP.value, 1), (Measure.OVERLAP_PAIRS.value, 2))
-_TENTHS = tuple(f"{tenth / 10:.1f}" for tenth in range(11))
 _WRITTEN = (Part.QUERY, Part.PREFERENCE)
 
 # Only a guess at which of a user's preference texts a record has: the others are tried too.
@@ -47,6 +57,8 @@ class Inspector:
         has_context: `[events]` bool, where there is a context.
         plans: One for each of `renderer.asked`.
         count: Counts the tokens of a text; words where there is none.
+        role: Which events are targets, a value of `Role`.
+        role_name: The same, as records write it.
     """
 
     renderer: Renderer
@@ -57,6 +69,9 @@ class Inspector:
     has_context: Bool[np.ndarray, " events"]
     plans: tuple[Plan, ...]
     count: Callable[[str], int] | None
+    role: int
+    role_name: str
+    _by_id: dict[int, tuple[Asked, Plan]] = dataclasses.field(default_factory=dict, repr=False)
 
     @classmethod
     def build(
@@ -76,6 +91,8 @@ class Inspector:
             has_context=moments.told(),
             plans=tuple(Plan.build(asked, renderer) for asked in renderer.asked),
             count=count,
+            role=int(renderer.role),
+            role_name=renderer.role.name.lower(),
         )
 
     def inspect(self, number: int, record: Instruction, counts: Counts) -> list[Problem]:
@@ -129,7 +146,7 @@ class Inspector:
         query = preference = ""
         if plan.code:
             query = self._query(plan, position, pack)
-        if plan.task.reads_preference:
+        if plan.reads_preference:
             preference = self._preference(number, record, position, pack.language)
         return Subject(
             number=number,
@@ -190,11 +207,15 @@ class Inspector:
         place = int(slot == "second")
         return names[subject.candidates[place]] if place < len(subject.candidates) else ""
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_by_id": {}}
+
     def _plan(self, asked: Asked) -> Plan:
-        for plan in self.plans:
-            if plan.asked is asked:
-                return plan
-        return self.plans[self.renderer.asked.index(asked)]
+        """Finds the plan of a task; a task takes long to hash, so it goes by where it lies."""
+        found = self._by_id.get(id(asked))
+        if found is None or found[0] is not asked:
+            found = self._by_id[id(asked)] = (asked, self.plans[self.renderer.asked.index(asked)])
+        return found[1]
 
     def _query(self, plan: Plan, position: int, pack: TemplatePack) -> str:
         text = self.renderer.teacher.query(position, plan.asked.intention, pack.language)
@@ -213,25 +234,18 @@ class Inspector:
 
     def _labels(self, subject: Subject) -> list[Problem]:
         record, plan, evidence = subject.record, subject.plan, self.evidence
-        role = evidence.split.roles.item(subject.position)
-        name = self.renderer.role.name.lower()
-        found = []
-        if role != self.renderer.role or record.split != name:
+        role, found = evidence.split.roles.item(subject.position), []
+        if role != self.role or record.split != self.role_name:
             told = f"event {subject.position} has the role {role}, the record says {record.split}"
-            found.append((Finding.ROLE, f"{told}, and {name} is asked for"))
+            found.append((Finding.ROLE, f"{told}, and {self.role_name} is asked for"))
         if evidence.early.item(subject.position):
             told = f"the events before event {subject.position} hold a later one"
             found.append((Finding.FUTURE, told))
-        target = -1 if plan.task.answers == (Part.PREFERENCE,) else subject.target
-        user = evidence.users.item(subject.position)
-        is_right = (record.user, record.target_item, record.seed) == (
-            user,
-            target,
-            self.renderer.seed,
-        )
-        if not is_right or (record.scenario, record.strategy, record.task) != plan.labels:
-            told = f"user {user}, item {target}, seed {self.renderer.seed}, {plan.labels}"
-            found.append((Finding.LABEL, f"not those of its event: {told}"))
+        target = subject.target if plan.names_item else -1
+        wanted = (evidence.users.item(subject.position), target, self.renderer.seed, *plan.labels)
+        labels = (record.scenario, record.strategy, record.task)
+        if (record.user, record.target_item, record.seed, *labels) != wanted:
+            found.append((Finding.LABEL, f"not the user, item, seed and task of {wanted}"))
         return found
 
     def _candidates(self, subject: Subject) -> list[Problem]:
@@ -285,10 +299,10 @@ class Inspector:
         counts[_LANGUAGES, "", f"{language}*1"] += 1
         if (record.language, record.template) == (language, template):
             return []
-        counts[_COUNTED, "", "fallbacks"] += 1
+        counts[_COUNTED, "", FALLBACKS] += 1
         if record.language == language:
             return []
-        counts[_COUNTED, "", "language fallbacks"] += 1
+        counts[_COUNTED, "", LANGUAGE_FALLBACKS] += 1
         pack = next(p for p in self.renderer.wording.packs if p.language == language)
         plan, position, teacher = subject.plan, subject.position, self.renderer.teacher
         can = [
@@ -301,31 +315,23 @@ class Inspector:
 
     def _texts(self, subject: Subject, counts: Counts) -> list[Problem]:
         """Reads the query and the preference."""
-        plan, evidence, position = subject.plan, self.evidence, subject.position
-        task, found, shown = plan.task, [], []
+        plan, position, found = subject.plan, subject.position, []
         if subject.query:
             words = words_of(subject.query)
-            title = self.telling.title(subject.target).words.content
-            group = f"{plan.asked.intention.value} {subject.record.language}"
+            title = self.telling.title(subject.target).ngrams
+            group = f"{plan.kind} {subject.record.language}"
             for measure, size in _OVERLAPS:
-                share = shared_share(words.content, title, size)
+                share = shared_share(ngrams(words.content, size), title[size - 1])
                 if share is not None:
-                    counts[measure, group, RECORDS] += 1
-                    counts[measure, group, MILLIONTHS] += round(share * MILLION)
-                    counts[measure, group, _TENTHS[int(share * 10)]] += 1
-            if task.needs_query:
-                typed = evidence.typed(position, plan.code)
-                shown.append(Text(subject.query, words, position, True, typed))
-        if task.needs_preference:
+                    counts[measure, group, share] += 1
+            if plan.shows_query:
+                typed = self.evidence.typed(position, plan.code)
+                text = Text(subject.query, words, position, True, typed)
+                found += self.telling.read(text, counts)
+        if plan.shows_preference:
             words = words_of(subject.preference)
-            shown.append(Text(subject.preference, words, position, False, False))
-        if not task.hides_target:
-            return found
-        for text in shown:
-            problems, counted = self.telling.read(text)
-            found += problems
-            for what in counted:
-                counts[what] += 1
+            text = Text(subject.preference, words, position, False, False)
+            found += self.telling.read(text, counts)
         return found
 
     def _tally(self, subject: Subject, counts: Counts) -> None:
@@ -343,16 +349,19 @@ class Inspector:
             counts[_TEMPLATES, group, cells[record.template]] += 1
         if plan.task.needs_history:
             before = position - self.evidence.starts.item(position)
-            counts[_COUNTED, "", "cut histories"] += before > len(subject.history)
+            if before > len(subject.history):
+                counts[_COUNTED, "", CUT_HISTORIES] += 1
         for text, content in (("prompt", record.inputs), ("answer", record.targets)):
             length = content.count(" ") + 1 if self.count is None else self.count(content)
-            counts[_LENGTHS, text, str(length)] += 1
+            counts[_LENGTHS, text, length] += 1
 
     def tallies(self, counts: Counts) -> dict[str, Tally]:
         """Returns counts by measure and group, with a 0 where an outcome never came."""
         told: dict[str, Tally] = {}
-        for (measure, group, cell), count in sorted(counts.items()):
-            told.setdefault(measure, {}).setdefault(group, {})[cell] = count
+        for (measure, group, cell), count in counts.items():
+            cells = told.setdefault(measure, {}).setdefault(group, {})
+            for name, times in _shares(cell) if isinstance(cell, float) else ((str(cell), 1),):
+                cells[name] = cells.get(name, 0) + times * count
         for plan in self.plans:
             for group, cells in plan.groups.values():
                 _fill_up(told.get(_TEMPLATES, {}).get(group), list(cells.values()))
@@ -362,6 +371,12 @@ class Inspector:
         languages = [f"{pack.language}*1" for pack in self.renderer.wording.packs]
         _fill_up(told.get(_LANGUAGES, {}).get(""), languages)
         return told
+
+
+def _shares(share: float) -> tuple[tuple[str, int], ...]:
+    """Returns what one share adds to a tally of shares."""
+    tenth = f"{int(share * 10) / 10:.1f}"
+    return (RECORDS, 1), (MILLIONTHS, round(share * MILLION)), (tenth, 1)
 
 
 def _fill_up(cells: dict[str, int] | None, outcomes: list[str]) -> None:

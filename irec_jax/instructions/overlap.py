@@ -43,20 +43,21 @@ def words_of(text: str) -> Words:
     return Words(tuple(run), tuple([word for word in run if word not in STOP_WORDS]))
 
 
-def shared_share(text: Sequence[str], title: Sequence[str], size: int = 1) -> float | None:
-    """Returns the share of a text's different n-grams that a title has too.
+def ngrams(words: Sequence[str], size: int) -> frozenset[tuple[str, ...]]:
+    """Returns the different runs of `size` words.
 
-    Args:
-        text: The content words of a query.
-        title: Those of a title.
-        size: The n of the n-grams.
-
-    Returns:
-        0 to 1, None where the text is too short to have one.
+    >>> sorted(ngrams(("red", "lamp", "red"), 2))
+    [('lamp', 'red'), ('red', 'lamp')]
     """
-    if size == 1:
-        mine, theirs = set(text), set(title)
-    else:
-        mine = {tuple(text[i : i + size]) for i in range(len(text) - size + 1)}
-        theirs = {tuple(title[i : i + size]) for i in range(len(title) - size + 1)}
-    return len(mine & theirs) / len(mine) if mine else None
+    return frozenset(zip(*[words[start:] for start in range(size)], strict=False))
+
+
+def shared_share(
+    text: frozenset[tuple[str, ...]], title: frozenset[tuple[str, ...]]
+) -> float | None:
+    """Returns the share of a text's n-grams that a title has too, None where it has none.
+
+    >>> shared_share(ngrams(("red", "lamp"), 1), ngrams(("lamp", "large"), 1))
+    0.5
+    """
+    return len(text & title) / len(text) if text else None

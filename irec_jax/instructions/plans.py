@@ -2,9 +2,10 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from irec_jax.instructions.examples import Asked
-from irec_jax.instructions.forms import Instruction, Slot, TaskForm
+from irec_jax.instructions.forms import Instruction, Part, Slot, TaskForm
 from irec_jax.instructions.leaks import Wording
 from irec_jax.instructions.render import Renderer
 from irec_jax.instructions.tasks import INTENTION_CODES, Task
@@ -19,26 +20,33 @@ class Plan:
 
     Attributes:
         asked: The task and the kind of query.
+        task: The task alone.
         labels: Scenario, strategy and task, as records write them.
         code: Of the kind of query, as splits write it.
         size: How many candidates a prompt has.
         listed: How many items an answer lists at most.
+        kind: Of the query, as reports write it.
+        names_item: Whether records name an item as their target.
+        reads_preference: As the task says.
+        shows_query: Whether prompts hold one and hide the target.
+        shows_preference: Whether prompts hold one and hide the target.
         wordings: (language, template) -> the template.
         groups: (language, whether there is a context) -> its name, and the cell of each template.
     """
 
     asked: Asked
+    task: Task
     labels: tuple[str, str, str]
     code: int
     size: int
     listed: int
+    kind: str
+    names_item: bool
+    reads_preference: bool
+    shows_query: bool
+    shows_preference: bool
     wordings: Mapping[tuple[str, str], Wording]
     groups: Mapping[tuple[str, bool], tuple[str, Mapping[str, str]]]
-
-    @property
-    def task(self) -> Task:
-        """The task."""
-        return self.asked.task
 
     @classmethod
     def build(cls, asked: Asked, renderer: Renderer) -> "Plan":
@@ -62,10 +70,16 @@ class Plan:
         one_item = not task.is_ranked or task.needs_query
         return cls(
             asked=asked,
+            task=task,
             labels=(asked.scenario.code, task.strategy.value, task.name.value),
             code=INTENTION_CODES.get(asked.intention, 0),
             size=_SIZES.get(task.form, config.candidates),
             listed=1 if one_item else config.answer_items,
+            kind=asked.intention.value,
+            names_item=task.answers != (Part.PREFERENCE,),
+            reads_preference=task.reads_preference,
+            shows_query=task.needs_query and task.hides_target,
+            shows_preference=task.needs_preference and task.hides_target,
             wordings=wordings,
             groups=groups,
         )
@@ -77,8 +91,7 @@ def wording_of(template: Template) -> Wording:
     return Wording(template.literals[0], tuple(pieces))
 
 
-@dataclasses.dataclass(frozen=True)
-class Subject:
+class Subject(NamedTuple):
     """A record, and what its number says that it is about.
 
     Attributes:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int
 
-from irec_jax.instructions.balance import Key, Measure
+from irec_jax.instructions.balance import TYPED_TITLES, Counts, Measure
 from irec_jax.instructions.cleaning import clean
 from irec_jax.instructions.evidence import Evidence
 from irec_jax.instructions.hashing import scramble
@@ -19,7 +19,7 @@ from irec_jax.instructions.leaks import (
     item_tokens,
     slot_marks,
 )
-from irec_jax.instructions.overlap import Words, words_of
+from irec_jax.instructions.overlap import Words, ngrams, words_of
 from irec_jax.log.split import Role
 
 LATER_EVENTS = 50
@@ -29,8 +29,7 @@ _SURE_DIGITS = 5  # shorter numbers are also years, prices and sizes
 _SURE_WORDS = 3  # of the title of a later item, which nothing in a text has to do with
 _KEPT_TITLES = 50_000
 USERS, TITLES = "user numbers", "titles of one word"
-TYPED = "typed titles"
-_COINCIDENCES = Measure.COINCIDENCES.value
+_COINCIDENCES, _COUNTED = Measure.COINCIDENCES.value, Measure.COUNTED.value
 
 
 class Title(NamedTuple):
@@ -39,10 +38,12 @@ class Title(NamedTuple):
     Attributes:
         words: All of it.
         different: `words.run` as a set.
+        ngrams: The runs of one and of two words of content.
     """
 
     words: Words
     different: frozenset[str]
+    ngrams: tuple[frozenset[tuple[str, ...]], frozenset[tuple[str, ...]]]
 
 
 class Text(NamedTuple):
@@ -111,20 +112,18 @@ class Telling:
             if len(self._titles) >= _KEPT_TITLES:
                 self._titles.clear()
             words = words_of(self.names.titles[item] or self.names.written[item])
-            found = self._titles[item] = Title(words, frozenset(words.run))
+            pairs = (ngrams(words.content, 1), ngrams(words.content, 2))
+            found = self._titles[item] = Title(words, frozenset(words.run), pairs)
         return found
 
-    def read(self, text: Text) -> tuple[list[Problem], list[Key]]:
+    def read(self, text: Text, counts: Counts) -> list[Problem]:
         """Says what a text gives away of what comes after it.
 
         Args:
             text: A text that the prompt shows while it hides the target.
-
-        Returns:
-            What is wrong with it, and what an audit counts of it.
+            counts: Grows by what is counted of it.
         """
         found: list[Problem] = []
-        counted: list[Key] = []
         if "{" in text.text and not text.typed:
             found += self._slots(text)
         if "<" in text.text and self.names.are_tokens:
@@ -136,17 +135,17 @@ class Telling:
             found += self._signs(text, self.names.titles[item])
         if title.different <= held and _stands(title, whole):
             if text.typed:
-                counted.append((Measure.COUNTED.value, "", TYPED))
+                counts[_COUNTED, "", TYPED_TITLES] += 1
             elif not self._explained(title, item, text):
                 if len(title.words.content) > 1:
                     found.append((Finding.TARGET, f"'{self.names.titles[item]}' in '{text.text}'"))
                 else:
-                    counted.append((_COINCIDENCES, TITLES, "own"))
+                    counts[_COINCIDENCES, TITLES, "own"] += 1
         if not text.typed:
             if len(whole) >= _SURE_WORDS:
                 found += self._later(text, held)
-            self._compare(text, held, found, counted)
-        return found, counted
+            self._compare(text, held, found, counts)
+        return found
 
     def _slots(self, text: Text) -> list[Problem]:
         """Finds the marks of slots that are in no title."""
@@ -170,9 +169,9 @@ class Telling:
 
     def _later(self, text: Text, held: frozenset[str]) -> list[Problem]:
         found = []
-        target = self.evidence.split.items.item(text.position)
+        target, titles = self.evidence.split.items.item(text.position), self._titles
         for item in self.evidence.later(text.position)[:LATER_EVENTS]:
-            title = self.title(item)
+            title = titles.get(item) or self.title(item)
             if (
                 title.different <= held
                 and len(title.words.content) >= _SURE_WORDS
@@ -188,7 +187,7 @@ class Telling:
         text: Text,
         held: frozenset[str],
         found: list[Problem],
-        counted: list[Key],
+        counts: Counts,
     ) -> None:
         """Looks for the user's number, and for the number and the title of another event."""
         users, items = self.evidence.users, self.evidence.split.items
@@ -198,9 +197,9 @@ class Telling:
             if holds_number(text.text, user):
                 found.append((Finding.USER, f"{user} in '{text.text}'"))
         elif str(user) in held and user != stranger:
-            counted.append((_COINCIDENCES, USERS, "own"))
+            counts[_COINCIDENCES, USERS, "own"] += 1
         if stranger != user and stranger < 10 ** (_SURE_DIGITS - 1) and str(stranger) in held:
-            counted.append((_COINCIDENCES, USERS, "other"))
+            counts[_COINCIDENCES, USERS, "other"] += 1
         item = items.item(other)
         title = self.title(item)
         if (
@@ -210,7 +209,7 @@ class Telling:
             and _stands(title, text.words.run)
             and not self._explained(title, item, text)
         ):
-            counted.append((_COINCIDENCES, TITLES, "other"))
+            counts[_COINCIDENCES, TITLES, "other"] += 1
 
     def _explained(self, title: Title, item: int, text: Text) -> bool:
         """Says whether a title is also a name of something else that a text may speak of.

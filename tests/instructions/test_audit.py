@@ -22,7 +22,7 @@ from irec_jax.instructions.config import ContextPart, InstructionsConfig
 from irec_jax.instructions.evidence import Evidence
 from irec_jax.instructions.forms import Instruction, Intention, TaskForm, TaskName
 from irec_jax.instructions.moments import DAY, POPULAR_DAYS, Moments
-from irec_jax.instructions.overlap import shared_share, words_of
+from irec_jax.instructions.overlap import words_of
 from irec_jax.instructions.render import Renderer
 from irec_jax.instructions.tasks import TASKS, task_named
 from irec_jax.instructions.teachers.teacher import LogTeacher
@@ -758,7 +758,8 @@ def test_overlap_is_counted_by_intention(world, rendered):
     for number in range(len(renderer)):
         asked, position = renderer.source(number)
         query, title = f"some wish {told(world, position)}", title_at(world, position)
-        share = shared_share(words_of(query).content, words_of(title).content)
+        mine, theirs = (set(words_of(text).content) for text in (query, title))
+        share = len(mine & theirs) / len(mine)
         shares[f"{asked.intention.value} en"].append(share)
     assert audit.overlap() == {
         group: pytest.approx(np.mean(some), abs=1e-6) for group, some in sorted(shares.items())

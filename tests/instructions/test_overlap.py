@@ -2,7 +2,7 @@
 
 import pytest
 
-from irec_jax.instructions.overlap import shared_share, words_of
+from irec_jax.instructions.overlap import ngrams, shared_share, words_of
 
 
 @pytest.mark.parametrize(
@@ -18,6 +18,6 @@ from irec_jax.instructions.overlap import shared_share, words_of
     ],
 )
 def test_overlap_of_a_query_with_a_title(query, title, words, pairs):
-    content = [words_of(text).content for text in (query, title)]
-    assert shared_share(*content) == words
-    assert shared_share(*content, 2) == pairs
+    mine, theirs = words_of(query).content, words_of(title).content
+    assert shared_share(ngrams(mine, 1), ngrams(theirs, 1)) == words
+    assert shared_share(ngrams(mine, 2), ngrams(theirs, 2)) == pairs
