@@ -168,7 +168,9 @@ class Audit:
                 for group, share in self.overlap(measure).items()
             ]
         for task, cells in self.tally(Measure.VERDICTS).items():
-            rows.append((task, ", ".join(f"{answer} {n:,}" for answer, n in cells.items())))
+            rows.append(
+                (f"answers of {task}", ", ".join(f"{answer} {n:,}" for answer, n in cells.items()))
+            )
         return rows
 
     def problems(self, config: InstructionsConfig) -> list[str]:

@@ -341,9 +341,8 @@ class Inspector:
             verdict = "yes" if record.targets == subject.pack.yes else "no"
             counts[_VERDICTS, plan.labels[2], verdict] += 1
         elif plan.size and subject.target in subject.candidates:
-            place = subject.candidates.index(subject.target) + 1
-            group = f"{plan.labels[2]} ({len(subject.candidates)})"
-            counts[_PLACES, group, f"{place}*1"] += 1
+            size, place = len(subject.candidates), subject.candidates.index(subject.target)
+            counts[_PLACES, f"{plan.labels[2]} ({size})", _place(place, size)] += 1
         group, cells = plan.groups[record.language, self.has_context.item(position)]
         if record.template in cells:
             counts[_TEMPLATES, group, cells[record.template]] += 1
@@ -367,10 +366,18 @@ class Inspector:
                 _fill_up(told.get(_TEMPLATES, {}).get(group), list(cells.values()))
         for group, cells in told.get(_PLACES, {}).items():
             size = int(group.rpartition("(")[2].rstrip(")"))
-            _fill_up(cells, [f"{place + 1}*1" for place in range(size)])
+            _fill_up(cells, [_place(place, size) for place in range(size)])
         languages = [f"{pack.language}*1" for pack in self.renderer.wording.packs]
         _fill_up(told.get(_LANGUAGES, {}).get(""), languages)
-        return told
+        return {
+            measure: {group: dict(sorted(cells.items())) for group, cells in sorted(tally.items())}
+            for measure, tally in sorted(told.items())
+        }
+
+
+def _place(place: int, size: int) -> str:
+    """Names a place among candidates, so that names sort as places do; all are as likely."""
+    return f"{place + 1:0{len(str(size))}}*1"
 
 
 def _shares(share: float) -> tuple[tuple[str, int], ...]:
