@@ -1,5 +1,6 @@
 """How much of a text stands in a title, in words."""
 
+import itertools
 import re
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -43,18 +44,18 @@ def words_of(text: str) -> Words:
     return Words(tuple(run), tuple([word for word in run if word not in STOP_WORDS]))
 
 
-def ngrams(words: Sequence[str], size: int) -> frozenset[tuple[str, ...]]:
-    """Returns the different runs of `size` words.
+def ngrams(words: Sequence[str], size: int) -> frozenset[str]:
+    """Returns the different runs of one word or of two, each as one string.
 
     >>> sorted(ngrams(("red", "lamp", "red"), 2))
-    [('lamp', 'red'), ('red', 'lamp')]
+    ['lamp red', 'red lamp']
     """
-    return frozenset(zip(*[words[start:] for start in range(size)], strict=False))
+    if size == 1:
+        return frozenset(words)
+    return frozenset([f"{first} {second}" for first, second in itertools.pairwise(words)])
 
 
-def shared_share(
-    text: frozenset[tuple[str, ...]], title: frozenset[tuple[str, ...]]
-) -> float | None:
+def shared_share(text: frozenset[str], title: frozenset[str]) -> float | None:
     """Returns the share of a text's n-grams that a title has too, None where it has none.
 
     >>> shared_share(ngrams(("red", "lamp"), 1), ngrams(("lamp", "large"), 1))

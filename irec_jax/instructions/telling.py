@@ -43,7 +43,7 @@ class Title(NamedTuple):
 
     words: Words
     different: frozenset[str]
-    ngrams: tuple[frozenset[tuple[str, ...]], frozenset[tuple[str, ...]]]
+    ngrams: tuple[frozenset[str], frozenset[str]]
 
 
 class Text(NamedTuple):
