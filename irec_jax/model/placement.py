@@ -1,7 +1,7 @@
 """Where activations live on a mesh, and which of them the backward pass finds again."""
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import jax
 from jax.sharding import PartitionSpec
@@ -24,7 +24,7 @@ def rows_apart(hidden: Float[Array, "rows *rest"]) -> Float[Array, "rows *rest"]
     return jax.lax.with_sharding_constraint(hidden, PartitionSpec(axes))
 
 
-def remembered(layer: Callable[..., Any], remat: Literal["none", "dots", "full"]) -> Any:
+def remembered(layer: Callable[..., Any], remat: str) -> Any:
     """Wraps the body of a scan over layers, so that its backward pass remembers less.
 
     Args:

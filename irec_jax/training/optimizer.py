@@ -2,16 +2,20 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
+import optax.contrib
 
 from irec_jax.errors import InputError
 
 FACTOR_FROM = 128
 """Adafactor factors a matrix only if both sides are at least this long, as T5 does."""
+
+MUON_SIZE = 0.2
+"""Root mean square of an update of Muon at learning rate 1, as AdamW's (Liu et al. 2025)."""
 
 STACKS = ("layers",)
 """Names of the subtrees whose arrays have a leading layer axis."""
@@ -25,9 +29,11 @@ class OptimizerConfig:
 
     Attributes:
         kind: `adafactor` as T5 uses it (steps relative to the size of each weight, factored
-            second moments, no first moment), or `adamw`.
+            second moments, no first moment); `adamw`; or `muon` (Jordan et al. 2024) for the
+            products within layers, each matrix made orthogonal on its own, and Adam for the rest.
         peak: Highest learning rate. About 1e-2 to 1e-3 for Adafactor, where it is relative to the
-            root mean square of each weight; about 1e-3 to 1e-4 for AdamW.
+            root mean square of each weight; about 1e-3 to 1e-4 for AdamW, and for Muon, whose
+            updates are scaled to the size of AdamW's (Liu et al. 2025).
         schedule: What follows the warm-up: `constant`; `linear` or `cosine` down to zero at the
             last step; `inverse_sqrt` as T5's pre-training, `peak * sqrt(warmup / step)`.
         warmup: Steps of linear warm-up from zero.
@@ -36,9 +42,11 @@ class OptimizerConfig:
         b1: AdamW's decay of the first moment.
         b2: AdamW's decay of the second moment.
         epsilon: AdamW's term in the denominator.
+        average: Decay of a running average of the weights, which is what a run answers with
+            then; 0 keeps none.
     """
 
-    kind: Literal["adafactor", "adamw"] = "adafactor"
+    kind: Literal["adafactor", "adamw", "muon"] = "adafactor"
     peak: float = 1e-2
     schedule: Literal["constant", "linear", "cosine", "inverse_sqrt"] = "constant"
     warmup: int = 0
@@ -47,6 +55,7 @@ class OptimizerConfig:
     b1: float = 0.9
     b2: float = 0.98
     epsilon: float = 1e-8
+    average: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 < self.peak < float("inf"):
@@ -56,7 +65,7 @@ class OptimizerConfig:
             if not 0 <= value < float("inf"):
                 mend = "Give 0 to switch it off."
                 raise InputError(f"{value} is below 0", where=f"optimizer.{key}", mend=mend)
-        for key in ("b1", "b2"):
+        for key in ("b1", "b2", "average"):
             value = getattr(self, key)
             if not 0 <= value < 1:
                 raise InputError(f"{value} is not in [0, 1)", where=f"optimizer.{key}")
@@ -103,8 +112,19 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
         steps: Steps of the whole run, for the schedule.
     """
     clip = optax.clip_by_global_norm(config.clip) if config.clip else optax.identity()
+    decay = optax.add_decayed_weights(config.weight_decay, mask=decayed)
+    return optax.chain(
+        clip,
+        _scale(config),
+        decay if config.weight_decay else optax.identity(),
+        optax.scale_by_learning_rate(learning_rate(config, steps)),
+        running_average(config.average) if config.average else optax.identity(),
+    )
+
+
+def _scale(config: OptimizerConfig) -> optax.GradientTransformation:
     if config.kind == "adafactor":
-        scale = per_layer(
+        return per_layer(
             optax.chain(
                 optax.scale_by_factored_rms(min_dim_size_to_factor=FACTOR_FROM),
                 optax.clip_by_block_rms(1.0),
@@ -112,11 +132,64 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
             ),
             is_stacked,
         )
-    else:
-        scale = optax.scale_by_adam(b1=config.b1, b2=config.b2, eps=config.epsilon)
-    decay = optax.add_decayed_weights(config.weight_decay, mask=decayed)
-    rate = optax.scale_by_learning_rate(learning_rate(config, steps))
-    return optax.chain(clip, scale, decay if config.weight_decay else optax.identity(), rate)
+    adam = optax.scale_by_adam(b1=config.b1, b2=config.b2, eps=config.epsilon)
+    if config.kind == "adamw":
+        return adam
+    orthogonal = optax.chain(optax.contrib.scale_by_muon(), optax.stateless(_as_large_as_adam))
+    return optax.partition({"muon": per_layer(orthogonal, is_stacked), "adam": adam}, _muon_labels)
+
+
+def _as_large_as_adam(updates: Any, params: Any) -> Any:
+    """Scales orthogonal updates to the root mean square that AdamW's usually have."""
+    return jax.tree.map(lambda update: MUON_SIZE * max(update.shape) ** 0.5 * update, updates)
+
+
+def _muon_labels(params: Any) -> Any:
+    """Says which weights are the matrices of layers; position biases and norms are not."""
+
+    def label(path: TreePath, leaf: Any) -> str:
+        return "muon" if is_stacked(path) and len(leaf.shape) == 3 else "adam"
+
+    return jax.tree_util.tree_map_with_path(label, params)
+
+
+class Average(NamedTuple):
+    """The state of `running_average`.
+
+    Attributes:
+        average: As the weights.
+    """
+
+    average: Any
+
+
+def running_average(decay: float) -> optax.GradientTransformation:
+    """Keeps `average = decay * average + (1 - decay) * weights` beside the weights.
+
+    It starts at the first weights and is the last part of a chain, since it reads the weights as
+    they will be. Updates go through unchanged.
+    """
+
+    def init(params: Any) -> Average:
+        return Average(jax.tree.map(jnp.array, params))
+
+    def update(updates: Any, state: Average, params: Any = None) -> tuple[Any, Average]:
+        def moved(average: jax.Array, weight: jax.Array, change: jax.Array) -> jax.Array:
+            return average + (1.0 - decay) * (weight + change - average)
+
+        return updates, Average(jax.tree.map(moved, state.average, params, updates))
+
+    return optax.GradientTransformation(init, update)
+
+
+def averaged(optimizer_state: Any) -> Any | None:
+    """Finds the running average in an optimizer's state; None where it keeps none."""
+    found = [
+        leaf
+        for leaf in jax.tree.leaves(optimizer_state, is_leaf=lambda node: isinstance(node, Average))
+        if isinstance(leaf, Average)
+    ]
+    return found[0].average if found else None
 
 
 def names(path: TreePath) -> list[str]:

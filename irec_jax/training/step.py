@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Key
@@ -100,14 +101,15 @@ def abstract_batch(mesh: Mesh, batch_size: int, source_length: int, target_lengt
         target_length: Decoder columns.
     """
     sharding = batch_sharding(mesh)
-    lengths = {"inputs": source_length, "input_segments": source_length}
-    lengths |= {"targets": target_length, "target_segments": target_length}
-    return Batch(
-        **{
-            name: jax.ShapeDtypeStruct((batch_size, length), jnp.int32, sharding=sharding)
-            for name, length in lengths.items()
-        }
+    source, target = (
+        np.broadcast_to(np.int32(0), (batch_size, length))
+        for length in (source_length, target_length)
     )
+
+    def shape_of(rows: np.ndarray) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(rows.shape, rows.dtype, sharding=sharding)
+
+    return jax.tree.map(shape_of, Batch(source, source, target, target))
 
 
 def train_step(
@@ -131,7 +133,7 @@ def train_step(
     # Divided once, over the whole batch: a mean of the devices' (or parts') means would weigh
     # their tokens differently.
     tokens = jnp.sum((jnp.asarray(batch.target_segments) > 0).astype(jnp.float32))
-    loss, gradient = _loss_and_gradient(recipe, state.params, batch, key, jnp.maximum(tokens, 1.0))
+    loss, gradient = loss_and_gradient(recipe, state.params, batch, key, jnp.maximum(tokens, 1.0))
     norm = optax.tree.norm(gradient)
     good = jnp.isfinite(loss) & jnp.isfinite(norm)
     updates, optimizer_state = recipe.optimizer.update(
@@ -155,7 +157,7 @@ def train_step(
     return TrainState(state.step + 1, params, optimizer_state), scalars
 
 
-def _loss_and_gradient(
+def loss_and_gradient(
     recipe: Recipe, params: Params, batch: Batch, key: Key[Array, ""], tokens: jax.Array
 ) -> tuple[jax.Array, Params]:
     """Sums the loss, divided by `tokens`, and its gradient over the parts of a batch."""

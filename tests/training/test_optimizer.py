@@ -4,11 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import optax.contrib
 import pytest
 
 from irec_jax.errors import InputError
 from irec_jax.training.optimizer import (
     OptimizerConfig,
+    averaged,
     decayed,
     learning_rate,
     make_optimizer,
@@ -94,6 +96,57 @@ def test_adamw_is_that_of_optax_with_decay_on_matrices_only():
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), updates, expected)
 
 
+def test_muon_treats_each_stacked_layer_as_optax_treats_one_matrix():
+    rng = np.random.default_rng(0)
+
+    def draw():
+        params = two_layers(rng, 8, 24)
+        params["layers"]["attention_norm"] = {"scale": jnp.asarray(rng.normal(size=(2, 8)))}
+        return params
+
+    params = draw()
+    ours = make_optimizer(OptimizerConfig(kind="muon", peak=0.1, clip=0.0), 10)
+    matrix = optax.contrib.muon(0.1, consistent_rms=0.2, weight_decay=0.0)
+    adam = optax.adam(0.1, b1=0.9, b2=0.98)
+    rest = {"embedding": params["embedding"], "scale": params["layers"]["attention_norm"]["scale"]}
+    state, other = ours.init(params), adam.init(rest)
+    layers = [matrix.init(params["layers"]["up"][layer]) for layer in range(2)]
+    for _ in range(3):
+        gradient = draw()
+        gradient["layers"]["up"] *= jnp.asarray([1.0, 100.0])[:, None, None]
+        updates, state = ours.update(gradient, state, params)
+        for layer in range(2):
+            expected, layers[layer] = matrix.update(
+                gradient["layers"]["up"][layer], layers[layer], params["layers"]["up"][layer]
+            )
+            np.testing.assert_allclose(updates["layers"]["up"][layer], expected, rtol=1e-4)
+        told = {
+            "embedding": gradient["embedding"],
+            "scale": gradient["layers"]["attention_norm"]["scale"],
+        }
+        expected, other = adam.update(told, other, rest)
+        np.testing.assert_allclose(updates["embedding"], expected["embedding"], rtol=1e-5)
+        found = updates["layers"]["attention_norm"]["scale"]
+        np.testing.assert_allclose(found, expected["scale"], rtol=1e-5)
+
+
+def test_the_running_average_is_of_the_weights_after_each_step():
+    rng = np.random.default_rng(0)
+    params = two_layers(rng, 4, 6)
+    optimizer = make_optimizer(OptimizerConfig(kind="adamw", peak=0.1, average=0.9), 10)
+    state = optimizer.init(params)
+    expected = jax.tree.map(np.asarray, params)
+    for _ in range(4):
+        updates, state = optimizer.update(two_layers(rng, 4, 6), state, params)
+        params = optax.apply_updates(params, updates)
+        expected = jax.tree.map(lambda a, w: 0.9 * a + 0.1 * np.asarray(w), expected, params)
+    found = averaged(state)
+    jax.tree.map(
+        lambda one, two: np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-6), found, expected
+    )
+    assert averaged(make_optimizer(OptimizerConfig(), 10).init(params)) is None
+
+
 @pytest.mark.parametrize(
     ("setting", "where"),
     [
@@ -103,6 +156,7 @@ def test_adamw_is_that_of_optax_with_decay_on_matrices_only():
         ({"clip": -1.0}, "optimizer.clip"),
         ({"b2": 1.0}, "optimizer.b2"),
         ({"epsilon": 0.0}, "optimizer.epsilon"),
+        ({"average": 1.0}, "optimizer.average"),
     ],
 )
 def test_an_impossible_setting_is_named(setting, where):
