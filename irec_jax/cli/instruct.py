@@ -1,17 +1,33 @@
-"""`irec instruct`: renders and stores an instruction set."""
+"""`irec instruct`: renders, audits and stores an instruction set."""
 
 import dataclasses
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 from rich.console import Console
-from rich.table import Table
 
+from irec_jax.batches.lengths import TokenCount
+from irec_jax.batches.packed import MANIFEST_FILE as PACKED_FILE
+from irec_jax.batches.packed import Packing, write_packed
+from irec_jax.cli.instruction_tables import audit_table, census_table, stored_table
 from irec_jax.errors import InputError
-from irec_jax.experiment import load_experiment, prepare
-from irec_jax.instructions.store import MANIFEST_FILE, StoreManifest, write_instruction_set
+from irec_jax.experiment import Materials, load_experiment, prepare
+from irec_jax.instructions.audit import Auditor
+from irec_jax.instructions.census import take_census
+from irec_jax.instructions.contents import audit_records
+from irec_jax.instructions.shards import Runner
+from irec_jax.instructions.store import (
+    MANIFEST_FILE,
+    SAMPLE_FILE,
+    made_from,
+    read_audit,
+    write_instruction_set,
+)
+
+_WIDTH = 200
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,50 +35,156 @@ class Instruct:
     """Renders training instructions from a behavior log and stores them as a TFDS data set.
 
     Training does not need it: `irec tune` renders the same records on the fly. Use it to read
-    the instructions, to publish them, or to train something else on them. Any setting of the
-    experiment can be changed: `--section.key value`.
+    the instructions, to publish them, or to train something else on them. Every record is
+    audited, and a set with a leak or a bias is not published. A build that was killed goes on
+    when the same command is given again. Any setting of the experiment can be changed:
+    `--section.key value`.
 
     Example: irec instruct configs/movietweetings_tiny.py --out sets/movies --records 100000
     """
 
     experiment: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="EXPERIMENT")]
     """The experiment, a Python file as in configs/."""
-    out: Path
+    out: Path | None = None
     """The folder to write; tfds.builder_from_directory reads it."""
+    packed: Path | None = None
+    """A folder for the same records as packed rows of token ids, for training on many hosts."""
     records: int | None = None
     """How many records; left out, one pass: every task at every event that can be its target."""
+    workers: int = 1
+    """How many processes; the files are the same for any number."""
+    audit: bool = False
+    """Only audit the records; exit code 2 if anything is found."""
+    describe: bool = False
+    """Only show how many templates and instructions there are of each kind."""
+    runner: str = ""
+    """A runner of Apache Beam that does the work, such as DirectRunner or FlinkRunner."""
+    beam_options: str = ""
+    """Beam's own flags in one word, such as "flink_master=localhost:8081 parallelism=8"."""
 
     def run(self, overrides: Sequence[str] = ()) -> None:
         """Writes the set and prints what is in it.
 
         Raises:
-            InputError: The experiment, the log or the folder does not fit.
+            InputError: The experiment, the log or the folder does not fit, or the audit found
+                something.
         """
-        if self.records is not None and self.records < 1:
-            raise InputError(
-                f"{self.records} is less than 1",
-                where="--records",
-                mend="give 1 or more, or leave it out for one pass over the log.",
-            )
-        renderer = prepare(load_experiment(self.experiment, overrides)).renderer
+        self._check()
+        runner = self._runner()
+        materials = prepare(load_experiment(self.experiment, overrides))
+        renderer = materials.renderer
+        if self.describe:
+            domain = materials.experiment.instructions.domain
+            _console().print(census_table(take_census(renderer), domain))
+            return
         records = len(renderer) if self.records is None else self.records
-        manifest = write_instruction_set(renderer, self.out, records)
-        console = Console(highlight=False, soft_wrap=True)
-        console.print(_table(manifest))
+        count = TokenCount(materials.writer)
+        auditor = Auditor.build(renderer, materials.split, count)
+        if self.audit:
+            self._audit(materials, auditor, records)
+        if self.out is not None:
+            self._store(materials, auditor, records, runner)
+        if self.packed is not None:
+            self._pack(materials, auditor, records, runner)
+
+    def _check(self) -> None:
+        """Refuses what does not go together, before anything is read."""
+        for where, number in (("--records", self.records), ("--workers", self.workers)):
+            if number is not None and number < 1:
+                raise InputError(
+                    f"{number} is less than 1",
+                    where=where,
+                    mend="give 1 or more, or leave it out.",
+                )
+        writes = self.out is not None or self.packed is not None
+        if self.audit and self.describe:
+            raise InputError("each does nothing else", where="--audit and --describe")
+        if (self.audit or self.describe) and (writes or self.runner):
+            what = "--audit" if self.audit else "--describe"
+            raise InputError(
+                f"{what} writes nothing",
+                where=what,
+                mend=f"leave out {what}, or else --out, --packed and --runner.",
+            )
+        if not (self.audit or self.describe or writes):
+            raise InputError(
+                "there is no folder to write",
+                where="--out",
+                mend="name one with --out or --packed, or use --audit or --describe.",
+            )
+        if self.beam_options and not self.runner:
+            raise InputError(
+                "there is no runner that they are for",
+                where="--beam-options",
+                mend="name it with --runner.",
+            )
+
+    def _runner(self) -> Runner | None:
+        if not self.runner:
+            return None
+        try:
+            from irec_jax.instructions.beam import beam_runner
+        except ImportError as error:
+            raise InputError(
+                f"Apache Beam cannot be used: {error}",
+                where="--runner",
+                mend="pip install 'irec-jax[beam]', or use --workers.",
+            ) from error
+        return beam_runner(self.runner, self.beam_options)
+
+    def _audit(self, materials: Materials, auditor: Auditor, records: int) -> None:
+        experiment = materials.experiment
+        audit = audit_records(materials.renderer, auditor, records, workers=self.workers)
+        _console().print(audit_table(audit, experiment.tokens.source_length))
+        audit.refuse(experiment.instructions, where=str(self.experiment))
+        _console().print(f"{records} instructions: nothing was found.")
+
+    def _store(
+        self, materials: Materials, auditor: Auditor, records: int, runner: Runner | None
+    ) -> None:
+        assert self.out is not None
+        renderer, experiment = materials.renderer, materials.experiment
+        manifest = write_instruction_set(
+            renderer, self.out, records, workers=self.workers, auditor=auditor, runner=runner
+        )
+        console = _console()
+        console.print(stored_table(manifest))
+        console.print(audit_table(read_audit(self.out), experiment.tokens.source_length))
         console.print(
             f"{manifest.records} instructions; one pass over the log is {manifest.pass_records}, "
             f"{manifest.cut_histories} of them with a history cut to the last "
-            f"{renderer.wording.config.max_history} items.\n"
-            f"sha256 {manifest.sha256}\nWrote {self.out} (see {self.out / MANIFEST_FILE})",
+            f"{experiment.instructions.max_history} items.\n"
+            f"sha256 {manifest.sha256}\nWrote {self.out} (see {self.out / MANIFEST_FILE} and "
+            f"{self.out / SAMPLE_FILE})",
+            markup=False,
+        )
+
+    def _pack(
+        self, materials: Materials, auditor: Auditor, records: int, runner: Runner | None
+    ) -> None:
+        assert self.packed is not None
+        renderer, tokens = materials.renderer, materials.experiment.tokens
+        packing = Packing(
+            source=renderer,
+            made_from=made_from(renderer),
+            writer=materials.writer,
+            source_length=tokens.source_length,
+            target_length=tokens.target_length,
+        )
+        manifest = write_packed(
+            packing, self.packed, records, workers=self.workers, auditor=auditor, runner=runner
+        )
+        _console().print(
+            f"{manifest.records} instructions in {manifest.rows} rows of {manifest.source_length} "
+            f"+ {manifest.target_length} tokens, {manifest.source_fill:.1%} and "
+            f"{manifest.target_fill:.1%} full; {manifest.cut_inputs} prompts and "
+            f"{manifest.cut_targets} answers were cut.\n"
+            f"sha256 {manifest.sha256}\nWrote {self.packed} (see {self.packed / PACKED_FILE})",
             markup=False,
         )
 
 
-def _table(manifest: StoreManifest) -> Table:
-    table = Table("scenario", "template", title="Instructions")
-    table.add_column("records", justify="right")
-    for scenario, templates in manifest.counts.items():
-        for template, count in templates.items():
-            table.add_row(scenario, template, str(count))
-        table.add_row(scenario, "all", str(sum(templates.values())), end_section=True)
-    return table
+def _console() -> Console:
+    # In a file or a pipe nobody sees the lines' ends, and a cut name cannot be searched for.
+    width = None if sys.stdout.isatty() else _WIDTH
+    return Console(highlight=False, soft_wrap=True, width=width)

@@ -2,38 +2,44 @@
 
 import collections
 import dataclasses
-import errno
-import hashlib
 import json
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
-from array_record.python.array_record_module import ArrayRecordWriter
-from tensorflow_datasets.proto import tf_example_pb2, tf_feature_pb2
 
+from irec_jax import __version__
 from irec_jax.errors import InputError
-from irec_jax.files import replaced_folder
+from irec_jax.files import write_text
+from irec_jax.instructions.audit import Audit, Auditor
+from irec_jax.instructions.contents import InstructionContents, audit_of
+from irec_jax.instructions.encoding import plain_values
 from irec_jax.instructions.forms import Instruction
 from irec_jax.instructions.render import Renderer
-from irec_jax.progress import track
+from irec_jax.instructions.sample_page import write_sample
+from irec_jax.instructions.shards import (
+    Runner,
+    ShardReport,
+    content_sha256,
+    file_sha256,
+    opened_build,
+    plan_shards,
+    read_manifest,
+    refuse_foreign_folder,
+)
+from irec_jax.instructions.workers import shared
 from irec_jax.settings import to_json
 
-NAME = "instruction_set"
-VERSION = "1.0.0"
+NAME, WHAT = "instruction_set", "instruction set"
+VERSION = "2.0.0"
 MANIFEST_FILE = "instruction_set.json"
-SHARD_RECORDS = 50_000
+AUDIT_FILE, SAMPLE_FILE = "audit.json", "sample.html"
+SHARD_RECORDS = 16_384
 
-_PROGRESS_EVERY = 1_000
-# Their classes are made at run time, where a type checker cannot see them.
-_EXAMPLES: Any = tf_example_pb2
-_FEATURES: Any = tf_feature_pb2
-# Random access reads one record at a time, so each is its own group.
-_WRITER_OPTIONS = "group_size:1"
-_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES)
+_MEND = "write the set again with `irec instruct`."
+_COUNTED = ("scenario", "strategy", "task", "language", "template")
 
 
 def record_features() -> tfds.features.FeaturesDict:
@@ -56,10 +62,13 @@ class StoreManifest:
         seed: The renderer's.
         config: The instructions' settings.
         source_sha256: Of the events, names and queries that it was rendered from.
-        sha256: Of the records' SHA-256 sums one after the other, in their order.
+        sha256: The sum of the records' SHA-256, modulo 2**256: the same for all who made the
+            same records, in whatever order and files.
         cut_histories: How many records of one pass show only the end of a history.
-        counts: Scenario -> template -> records.
+        counts: How many records there are of each scenario, strategy, task, language and
+            template.
         files: Shard -> SHA-256 of the file.
+        audit: SHA-256 of `audit.json`, "" where there was no audit.
     """
 
     records: int
@@ -70,8 +79,9 @@ class StoreManifest:
     source_sha256: str
     sha256: str
     cut_histories: int
-    counts: dict[str, dict[str, int]]
+    counts: list[dict[str, Any]]
     files: dict[str, str]
+    audit: str = ""
 
 
 class InstructionSet(Sequence[Instruction]):
@@ -90,7 +100,7 @@ class InstructionSet(Sequence[Instruction]):
                 raise InputError(
                     "a shard of the instruction set is missing",
                     where=str(folder / name),
-                    mend="write the set again with `irec instruct`.",
+                    mend=_MEND,
                 )
         builder: Any = tfds.builder_from_directory(str(folder))
         self._source = builder.as_data_source(split=self.manifest.split)
@@ -102,195 +112,145 @@ class InstructionSet(Sequence[Instruction]):
         if isinstance(number, slice):
             return [self[i] for i in range(*number.indices(len(self)))]
         index = range(len(self))[number]
-        record: Mapping[str, Any] = self._source[index]
-        values = {name: _plain(record[name]) for name in _FIELDS}
-        return Instruction(**values)
+        return Instruction(**plain_values(self._source[index]))
 
 
-def write_instruction_set(renderer: Renderer, folder: Path, records: int) -> StoreManifest:
+def write_instruction_set(
+    renderer: Renderer,
+    folder: Path,
+    records: int,
+    *,
+    workers: int = 1,
+    auditor: Auditor | None = None,
+    runner: Runner | None = None,
+) -> StoreManifest:
     """Writes records 0 to `records - 1` as a TFDS data set, all of it or nothing.
 
-    `tfds.builder_from_directory(folder).as_data_source(split)` reads it.
+    `tfds.builder_from_directory(folder).as_data_source(split)` reads it. Finished shards wait in
+    a hidden folder beside it, so that the same call goes on where a killed one was ended. The
+    files are the same for any number of workers.
 
     Args:
         renderer: Makes the records.
         folder: Replaced if it holds an instruction set.
         records: How many.
+        workers: How many processes.
+        auditor: Reads every record while it is stored; the set is published only if nothing is
+            wrong with it.
+        runner: Has the shards made by somebody else; `workers` is not read then.
 
     Raises:
-        InputError: `records` is less than 1, or `folder` holds something else.
+        InputError: A number is less than 1, `folder` holds something else, or the audit found
+            something.
         OSError: The disk is full or cannot be written; what was there before stays.
     """
-    if records < 1:
-        raise InputError(f"{records} is less than 1", where="records")
-    _check_replaceable(folder)
+    for where, number in (("records", records), ("workers", workers)):
+        if number < 1:
+            raise InputError(f"{number} is less than 1", where=where)
+    refuse_foreign_folder(folder, _read_manifest, WHAT)
     split = renderer.role.name.lower()
-    with replaced_folder(folder) as temporary:
-        contents = _write_shards(renderer, temporary, records)
-        template = tfds.core.ShardedFileTemplate(
-            data_dir=tfds.core.Path(temporary),
-            dataset_name=NAME,
-            split=split,
-            filetype_suffix="array_record",
-        )
-        tfds.folder_dataset.write_metadata(
-            data_dir=temporary,
-            features=record_features(),
-            split_infos=[
-                tfds.core.SplitInfo(
-                    name=split,
-                    shard_lengths=contents.lengths,
-                    num_bytes=contents.size,
-                    filename_template=template,
-                )
-            ],
-            version=VERSION,
-            filename_template=template,
-            check_data=False,
-            description="Instructions rendered from a behavior log by irec-jax.",
-            disable_shuffling=True,
-        )
-        manifest = StoreManifest(
-            records=records,
-            pass_records=len(renderer),
-            split=split,
-            seed=renderer.seed,
-            config=to_json(renderer.wording.config),
-            source_sha256=renderer.fingerprint(),
-            sha256=contents.digest.hexdigest(),
-            cut_histories=renderer.cut_histories,
-            counts={code: dict(sorted(c.items())) for code, c in sorted(contents.counts.items())},
-            files={path.name: _file_sha256(path) for path in contents.paths},
-        )
+    shards = plan_shards(f"{NAME}-{split}", records, SHARD_RECORDS)
+    build_of = {
+        "set": [NAME, VERSION, __version__],
+        "made_from": made_from(renderer),
+        "records": [records, SHARD_RECORDS],
+        "audit": auditor is not None,
+    }
+    contents = InstructionContents(renderer, auditor)
+    with opened_build(folder, build_of) as build:
+        run = runner or (lambda job, left, advance: shared(job, left, workers, advance))
+        reports = build.make(contents, shards, run, "instruct")
+        audit = audit_of(reports)
+        if auditor is not None:
+            audit.refuse(renderer.wording.config, where=str(folder))
+            text = json.dumps(audit.to_json(), indent=2)
+            write_text(build.files / AUDIT_FILE, f"{text}\n")
+            write_sample(build.files / SAMPLE_FILE, auditor, audit, renderer.record, records)
+        manifest = _manifest(renderer, records, reports)
+        if auditor is not None:
+            checksum = file_sha256(build.files / AUDIT_FILE)
+            manifest = dataclasses.replace(manifest, audit=checksum)
+        _write_metadata(build.files, split, reports)
         text = json.dumps(dataclasses.asdict(manifest), indent=2)
-        (temporary / MANIFEST_FILE).write_text(f"{text}\n", encoding="utf-8")
+        write_text(build.files / MANIFEST_FILE, f"{text}\n")
+        build.publish()
     return manifest
 
 
-def record_sha256(instruction: Instruction, number: int) -> bytes:
-    """Returns the SHA-256 of a record's content, whatever file it is stored in."""
-    values = [number, *(getattr(instruction, name) for name in _FIELDS)]
-    return hashlib.sha256(json.dumps(values).encode("ascii")).digest()
+def made_from(renderer: Renderer) -> dict[str, Any]:
+    """Returns all that a renderer's records depend on, in JSON's types."""
+    return {
+        "renderer": renderer.fingerprint(),
+        # The limit decides what is published, not what is written.
+        "config": to_json(renderer.wording.config) | {"max_overlap": None},
+        "seed": renderer.seed,
+        "split": renderer.role.name.lower(),
+    }
 
 
-@dataclasses.dataclass
-class _Contents:
-    """What has been written so far."""
+def read_audit(folder: Path) -> Audit:
+    """Reads the audit of a stored set.
 
-    paths: list[Path] = dataclasses.field(default_factory=list)
-    lengths: list[int] = dataclasses.field(default_factory=list)
-    size: int = 0
-    digest: Any = dataclasses.field(default_factory=hashlib.sha256)
-    counts: dict[str, collections.Counter[str]] = dataclasses.field(
-        default_factory=lambda: collections.defaultdict(collections.Counter)
+    Raises:
+        InputError: There is none, or it is damaged.
+    """
+    return Audit.from_json(read_manifest(folder / AUDIT_FILE, "audit", _MEND))
+
+
+def _manifest(renderer: Renderer, records: int, reports: Sequence[ShardReport]) -> StoreManifest:
+    counts: collections.Counter[tuple[str, ...]] = collections.Counter()
+    for report in reports:
+        for *kind, count in report.told["counts"]:
+            counts[tuple(kind)] += count
+    return StoreManifest(
+        records=records,
+        pass_records=len(renderer),
+        split=renderer.role.name.lower(),
+        seed=renderer.seed,
+        config=to_json(renderer.wording.config),
+        source_sha256=renderer.fingerprint(),
+        sha256=content_sha256(reports),
+        cut_histories=renderer.cut_histories,
+        counts=[
+            dict(zip(_COUNTED, kind, strict=True)) | {"records": count}
+            for kind, count in sorted(counts.items())
+        ],
+        files={report.file: report.sha256 for report in reports},
     )
 
 
-def _write_shards(renderer: Renderer, folder: Path, records: int) -> _Contents:
-    contents = _Contents()
-    starts = range(0, records, SHARD_RECORDS)
-    with track("instruct", records, unit="records") as advance:
-        for shard, start in enumerate(starts):
-            name = (
-                f"{NAME}-{renderer.role.name.lower()}.array_record-{shard:05d}-of-{len(starts):05d}"
+def _write_metadata(folder: Path, split: str, reports: Sequence[ShardReport]) -> None:
+    """Writes what TFDS reads the shards by."""
+    template = tfds.core.ShardedFileTemplate(
+        data_dir=tfds.core.Path(folder),
+        dataset_name=NAME,
+        split=split,
+        filetype_suffix="array_record",
+    )
+    tfds.folder_dataset.write_metadata(
+        data_dir=folder,
+        features=record_features(),
+        split_infos=[
+            tfds.core.SplitInfo(
+                name=split,
+                shard_lengths=[report.records for report in reports],
+                num_bytes=sum(report.size for report in reports),
+                filename_template=template,
             )
-            stop = min(start + SHARD_RECORDS, records)
-            contents.paths.append(folder / name)
-            contents.lengths.append(stop - start)
-            for done in _write_shard(renderer, folder / name, range(start, stop), contents):
-                advance(done, "")
-    return contents
-
-
-def _write_shard(
-    renderer: Renderer, path: Path, numbers: range, contents: _Contents
-) -> Iterator[int]:
-    """Writes one file and yields, now and then, how many records were written since."""
-    waiting = 0
-    try:
-        writer = ArrayRecordWriter(str(path), _WRITER_OPTIONS)
-        for number in numbers:
-            instruction = renderer.record(number)
-            content = _serialize(instruction, number)
-            writer.write(content)
-            contents.size += len(content)
-            contents.digest.update(record_sha256(instruction, number))
-            contents.counts[instruction.scenario][instruction.template] += 1
-            waiting += 1
-            if waiting == _PROGRESS_EVERY:
-                yield waiting
-                waiting = 0
-        writer.close()
-    except RuntimeError as error:
-        raise _os_error(error, path) from error
-    if waiting:
-        yield waiting
-
-
-def _serialize(instruction: Instruction, number: int) -> bytes:
-    """Makes the `tf.train.Example` that TFDS would make, several times as fast."""
-    features = {"number": _feature(number)}
-    features |= {name: _feature(getattr(instruction, name)) for name in _FIELDS}
-    example = _EXAMPLES.Example(features=_FEATURES.Features(feature=features))
-    return example.SerializeToString(deterministic=True)
-
-
-def _feature(value: str | int | tuple[int, ...]) -> Any:
-    if isinstance(value, str):
-        return _FEATURES.Feature(bytes_list=_FEATURES.BytesList(value=[value.encode("utf-8")]))
-    numbers = [value] if isinstance(value, int) else value
-    return _FEATURES.Feature(int64_list=_FEATURES.Int64List(value=numbers))
-
-
-def _plain(value: Any) -> Any:
-    """Turns a value as TFDS reads it into one of an `Instruction`."""
-    if isinstance(value, bytes):
-        return value.decode("utf-8")
-    return tuple(value) if isinstance(value, list) else np.asarray(value).tolist()
-
-
-def _check_replaceable(folder: Path) -> None:
-    if not folder.exists() or ((folder / MANIFEST_FILE).is_file() and _is_set(folder)):
-        return
-    if not folder.is_dir() or any(folder.iterdir()):
-        raise InputError(
-            "there is something here that is no instruction set; it stays as it is",
-            where=str(folder),
-            mend="name a new folder, or an old instruction set.",
-        )
-
-
-def _is_set(folder: Path) -> bool:
-    try:
-        _read_manifest(folder)
-    except InputError:
-        return False
-    return True
+        ],
+        version=VERSION,
+        filename_template=template,
+        check_data=False,
+        description="Instructions rendered from a behavior log by irec-jax.",
+        disable_shuffling=True,
+    )
 
 
 def _read_manifest(folder: Path) -> StoreManifest:
     path = folder / MANIFEST_FILE
-    mend = "write the set again with `irec instruct`."
-    if not path.is_file():
-        raise InputError("there is no instruction set here", where=str(path), mend=mend)
     try:
-        return StoreManifest(**json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
+        return StoreManifest(**read_manifest(path, WHAT, _MEND))
+    except TypeError as error:
         raise InputError(
-            f"not the manifest of an instruction set: {error}", where=str(path), mend=mend
+            f"not the manifest of the {WHAT}: {error}", where=str(path), mend=_MEND
         ) from error
-
-
-def _file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _os_error(error: RuntimeError, path: Path) -> OSError:
-    """Finds the system's reason in the message of the writer, which gives no error number."""
-    reasons = {code: os.strerror(code) for code in _DISK_ERRORS}
-    code = next((c for c, reason in reasons.items() if reason in str(error)), errno.EIO)
-    return OSError(code, os.strerror(code), str(path))
-
-
-_FIELDS = tuple(field.name for field in dataclasses.fields(Instruction))

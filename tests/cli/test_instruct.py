@@ -1,5 +1,8 @@
 """`irec instruct` on a small log, through the real command line."""
 
+import collections
+import dataclasses
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -7,14 +10,20 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from irec_jax.batches.packed import PackedRows
 from irec_jax.cli.main import main
+from irec_jax.experiment import load_experiment, prepare
+from irec_jax.instructions.forms import Instruction
+from irec_jax.instructions.render import Renderer
 from irec_jax.instructions.store import InstructionSet
+from irec_jax.instructions.tasks import TASKS
+from irec_jax.instructions.templates import load_packs
 from irec_jax.log.events import BehaviorLog, Manifest
 
 ROOT = Path(__file__).parents[2]
 EXPERIMENT = """
 from irec_jax.experiment import Experiment
-from irec_jax.instructions.tasks import InstructionsConfig
+from irec_jax.instructions.config import InstructionsConfig
 from irec_jax.log.dataset import DataConfig
 from irec_jax.tokens.text import TokensConfig
 
@@ -65,10 +74,128 @@ def test_a_set_is_written_and_described(experiment: Path, tmp_path: Path):
     assert stored.manifest.seed == 4
     assert str(out) in done.stdout
     assert stored.manifest.sha256 in done.stdout
-    for scenario, templates in stored.manifest.counts.items():
-        assert scenario in done.stdout
-        for template, count in templates.items():
-            assert any(template in line and str(count) in line for line in done.stdout.splitlines())
+    assert sum(count["records"] for count in stored.manifest.counts) == 300
+    lines = [" ".join(re.split(r"[^\w.-]+", line)).strip() for line in done.stdout.splitlines()]
+    for count in stored.manifest.counts:
+        columns = ("task", "scenario", "strategy", "language", "template", "records")
+        assert " ".join(str(count[column]) for column in columns) in lines
+    assert "prompts longer than 256 0" in lines
+    assert (out / "sample.html").is_file()
+
+
+def instruct(experiment: Path, *words: object) -> int:
+    return main(["instruct", str(experiment), *map(str, words)])
+
+
+def test_workers_and_packed_rows(
+    experiment: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    one, two, rows = tmp_path / "one", tmp_path / "two", tmp_path / "rows"
+    assert instruct(experiment, "--out", one, "--packed", rows) == 0
+    told = capsys.readouterr().out
+    renderer = prepare(load_experiment(experiment)).renderer
+    assert len(InstructionSet(one)) == len(renderer)
+    stored = PackedRows(rows)
+    assert stored.manifest.records == len(renderer)
+    assert stored.manifest.source_length == 256
+    assert f"{len(renderer)} instructions in {len(stored)} rows" in told
+    assert stored.manifest.sha256 in told
+    assert instruct(experiment, "--out", two, "--workers", 2) == 0
+    assert InstructionSet(one).manifest == InstructionSet(two).manifest
+
+
+def test_audit_writes_nothing_and_says_what_it_finds(
+    experiment: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    before = sorted(tmp_path.rglob("*"))
+    assert instruct(experiment, "--audit", "--records", 400, "--workers", 2) == 0
+    told = capsys.readouterr().out
+    assert "400 instructions: nothing was found" in told
+    assert "prompts longer than 256" in told
+
+    record = Renderer.record
+
+    def leaky(self: Renderer, number: int, shuffle: int = 0) -> Instruction:
+        it = record(self, number, shuffle)
+        if number != 33:
+            return it
+        name = self.wording.names[it.target_item]
+        return dataclasses.replace(it, inputs=f"{it.inputs} {name}")
+
+    monkeypatch.setattr(Renderer, "record", leaky)
+    assert instruct(experiment, "--audit", "--records", 100) == 2
+    error = capsys.readouterr().err
+    assert "record 33" in error
+    assert "the prompt names the item that it hides" in error
+    assert sorted(tmp_path.rglob("*")) == before
+    assert instruct(experiment, "--out", tmp_path / "set", "--records", 100) == 2
+    assert not (tmp_path / "set").exists()
+
+
+def test_describe_counts_templates_and_instructions(
+    experiment: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert instruct(experiment, "--describe", "--instructions.packs", "en", "zh") == 0
+    table = [
+        [cell.strip() for cell in re.split("[│┃]", line)[1:-1]]
+        for line in capsys.readouterr().out.splitlines()
+    ]
+    rows = [row for row in table if len(row) == 9]
+    assert rows[0][4:8] == ["shop", "content", "social", "finance"]
+    assert rows[0][8] == "one pass (shop)"
+    languages = ["--instructions.packs", "en", "zh"]
+    renderer = prepare(load_experiment(experiment, languages)).renderer
+    asked = sum(len(task.intentions) for task in TASKS)
+    assert len(rows) == 1 + 2 * asked + 1
+    made = collections.Counter(
+        (r.task, r.scenario, r.strategy, r.language)
+        for r in map(renderer.record, range(len(renderer)))
+    )
+    for row in rows[1:-1]:
+        assert row[8] == (f"{made[tuple(row[:4])]:,}" if made[tuple(row[:4])] else "-")
+        for cell in row[4:8]:
+            trained, held_out = map(int, cell.split(" + "))
+            assert trained >= 1
+            assert held_out >= 1
+    total = rows[-1]
+    assert total[8] == f"{len(renderer):,}"
+    assert total[2:4] == ["4 strategies", "2 languages"]
+    for domain, cell in zip(rows[0][4:8], total[4:8], strict=True):
+        packs = load_packs(("en", "zh"), domain)
+        held_out = sum(template.held_out for pack in packs for template in pack.templates)
+        trained = sum(len(pack.templates) for pack in packs) - held_out
+        assert cell == f"{trained} + {held_out}"
+        assert trained >= 2 * 39
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ([], "--out: there is no folder to write"),
+        (["--audit", "--describe"], "each does nothing else"),
+        (["--audit", "--out", "x"], "--audit writes nothing"),
+        (["--describe", "--packed", "x"], "--describe writes nothing"),
+        (["--out", "x", "--workers", "0"], "--workers: 0 is less than 1"),
+        (["--out", "x", "--beam-options", "a=b"], "--beam-options: there is no runner"),
+    ],
+)
+def test_what_does_not_go_together(
+    experiment: Path, words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+):
+    assert instruct(experiment, *words) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_beam_is_named_where_it_is_missing(
+    experiment: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setitem(sys.modules, "apache_beam", None)
+    monkeypatch.delitem(sys.modules, "irec_jax.instructions.beam", raising=False)
+    assert instruct(experiment, "--out", "x", "--runner", "DirectRunner") == 2
+    assert "pip install 'irec-jax[beam]'" in capsys.readouterr().err
 
 
 def test_mistakes_end_with_code_2_and_leave_nothing(

@@ -1,0 +1,377 @@
+"""Packed rows on disk, so that any number of hosts can read them in one global order.
+
+Rows that are packed on the fly have a position that only one reader can hold: how many rows a
+window gives is known when it is packed. Rows on disk have numbers, so that a position is one
+number, whoever reads on from there.
+"""
+
+import dataclasses
+import hashlib
+import json
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import grain
+import numpy as np
+from jaxtyping import Int
+
+from irec_jax import __version__
+from irec_jax.batches.batch import Batch
+from irec_jax.batches.pipeline import WINDOW, Cuts, Example, PackedWindow, RecordSource
+from irec_jax.errors import InputError
+from irec_jax.files import write_text
+from irec_jax.instructions.audit import Auditor
+from irec_jax.instructions.contents import audit_of
+from irec_jax.instructions.forms import Instruction
+from irec_jax.instructions.shards import (
+    Runner,
+    ShardReport,
+    content_sha256,
+    opened_build,
+    plan_shards,
+    read_manifest,
+    refuse_foreign_folder,
+)
+from irec_jax.instructions.workers import Advance, shared
+from irec_jax.tokens.items import TokenWriter
+
+NAME, WHAT = "packed_rows", "set of packed rows"
+VERSION = "1.0.0"
+MANIFEST_FILE = "packed_rows.json"
+SHARD_WINDOWS = 16
+
+_MEND = "write the rows again with `irec instruct EXPERIMENT --packed DIR`."
+
+
+@dataclasses.dataclass(frozen=True)
+class Packing:
+    """How records become rows.
+
+    Attributes:
+        source: Gives the records.
+        made_from: All that they depend on, in JSON's types; a build goes on only with the same.
+        writer: Turns them into ids.
+        source_length: Encoder columns.
+        target_length: Decoder columns.
+    """
+
+    source: RecordSource
+    made_from: dict[str, Any]
+    writer: TokenWriter
+    source_length: int
+    target_length: int
+
+
+@dataclasses.dataclass(frozen=True)
+class PackedManifest:
+    """What a stored set of packed rows holds.
+
+    Attributes:
+        records: How many instructions.
+        rows: How many rows they fill.
+        source_length: Encoder columns.
+        target_length: Decoder columns.
+        vocabulary: Ids are below it.
+        made_from: What the records depend on, and the tokens.
+        sha256: The sum of the rows' SHA-256, modulo 2**256.
+        source_fill: The share of encoder columns that hold a token, 0 to 1.
+        target_fill: The same of the decoder.
+        cut_inputs: Prompts that were longer than an encoder row.
+        cut_targets: Answers that were longer than a decoder row.
+        files: Shard -> SHA-256 of the file.
+    """
+
+    records: int
+    rows: int
+    source_length: int
+    target_length: int
+    vocabulary: int
+    made_from: dict[str, Any]
+    sha256: str
+    source_fill: float
+    target_fill: float
+    cut_inputs: int
+    cut_targets: int
+    files: dict[str, str]
+
+
+def write_packed(
+    packing: Packing,
+    folder: Path,
+    records: int,
+    *,
+    workers: int = 1,
+    auditor: Auditor | None = None,
+    runner: Runner | None = None,
+) -> PackedManifest:
+    """Writes the rows of records 0 to `records - 1`, all of them or nothing.
+
+    They are the rows of `PackedWindow`, window after window; a last window may be short. As for
+    instruction sets, the files are the same for any number of workers, and the same call goes on
+    where a killed one was ended.
+
+    Args:
+        packing: How records become rows.
+        folder: Replaced if it holds packed rows.
+        records: How many.
+        workers: How many processes.
+        auditor: Reads every record while it is packed, where it is an instruction.
+        runner: Has the shards made by somebody else; `workers` is not read then.
+
+    Raises:
+        InputError: A number is less than 1, `folder` holds something else, or the audit found
+            something.
+        OSError: The disk is full or cannot be written; what was there before stays.
+    """
+    for where, number in (("records", records), ("workers", workers)):
+        if number < 1:
+            raise InputError(f"{number} is less than 1", where=where)
+    refuse_foreign_folder(folder, _read_manifest, WHAT)
+    shards = plan_shards(NAME, records, SHARD_WINDOWS * WINDOW)
+    lengths = [packing.source_length, packing.target_length]
+    made_from = {**packing.made_from, "tokens": writer_sha256(packing.writer)}
+    build_of = {
+        "set": [NAME, VERSION, __version__],
+        "made_from": made_from,
+        "records": [records, WINDOW, SHARD_WINDOWS],
+        "lengths": lengths,
+        "audit": auditor is not None,
+    }
+    with opened_build(folder, build_of) as build:
+        run = runner or (lambda job, left, advance: shared(job, left, workers, advance))
+        reports = build.make(PackedContents(packing, auditor), shards, run, "pack")
+        if auditor is not None:
+            config = auditor.inspector.renderer.wording.config
+            audit_of(reports).refuse(config, where=str(folder))
+        manifest = _manifest(packing, records, made_from, reports)
+        text = json.dumps(dataclasses.asdict(manifest), indent=2)
+        write_text(build.files / MANIFEST_FILE, f"{text}\n")
+        build.publish()
+    return manifest
+
+
+@dataclasses.dataclass(frozen=True)
+class PackedContents:
+    """Shards of packed rows: `irec_jax.instructions.shards.Contents`; their numbers are records.
+
+    Attributes:
+        packing: How records become rows.
+        auditor: Reads the records, where there is one.
+    """
+
+    packing: Packing
+    auditor: Auditor | None = None
+
+    def write(
+        self, numbers: range, put: Callable[[bytes], None], advance: Advance
+    ) -> dict[str, Any]:
+        """Packs whole windows; tells tokens, what was cut, and what the audit found."""
+        cuts, tokens, told = Cuts(), np.zeros(2, np.int64), {}
+        seen: list[tuple[int, Instruction]] = []
+        for start in range(numbers.start, numbers.stop, WINDOW):
+            size = min(WINDOW, numbers.stop - start)
+            for row in self._window(start, size, cuts, seen):
+                put(_row_bytes(row))
+                tokens += [np.count_nonzero(row[f"{side}_segments"]) for side in _SIDES]
+            if self.auditor is None:
+                seen.clear()
+            advance(size)
+        if self.auditor is not None:
+            told["audit"] = self.auditor.audit(seen).to_json()
+        return told | {"tokens": tokens.tolist(), "cuts": [cuts.inputs, cuts.targets]}
+
+    def _window(
+        self, start: int, size: int, cuts: Cuts, seen: list[tuple[int, Instruction]]
+    ) -> list[Example]:
+        packing = self.packing
+        # A short window is one of another size, and counts its records from its own start.
+        first = 0 if size == WINDOW else start
+        window = PackedWindow(
+            _Watched(packing.source, first, seen),
+            packing.writer,
+            packing.source_length,
+            packing.target_length,
+            cuts,
+            window=size,
+        )
+        return window.flat_map(start // WINDOW if size == WINDOW else 0)
+
+
+class PackedRows:
+    """Stored rows, read at random: a source for `grain.MapDataset.source`; it can be pickled."""
+
+    def __init__(self, folder: Path) -> None:
+        """Opens a folder that `write_packed` wrote.
+
+        Raises:
+            InputError: The folder holds no packed rows, or a shard is missing or is another one.
+        """
+        self.folder = folder
+        self.manifest = _read_manifest(folder)
+        paths = [folder / name for name in self.manifest.files]
+        for path in paths:
+            if not path.is_file():
+                raise InputError("a shard is missing", where=str(path), mend=_MEND)
+        self._source: Any = grain.sources.ArrayRecordDataSource([str(path) for path in paths])
+        if len(self._source) != self.manifest.rows:
+            raise InputError(
+                f"{len(self._source)} rows, and the manifest says {self.manifest.rows}",
+                where=str(folder),
+                mend=_MEND,
+            )
+
+    def __len__(self) -> int:
+        return self.manifest.rows
+
+    def __getitem__(self, index: int) -> Example:
+        """Returns a row: the int32 arrays of a `Batch`, without the first axis."""
+        row = np.frombuffer(self._source[range(len(self))[index]], "<i4").astype(np.int32)
+        source, target = self.manifest.source_length, self.manifest.target_length
+        ends = np.cumsum([source, source, target])
+        return dict(zip(_ARRAYS, np.split(row, ends), strict=True))
+
+
+@dataclasses.dataclass(frozen=True)
+class Reader:
+    """Which of the hosts that read together somebody is.
+
+    Attributes:
+        host: Its number, from 0.
+        hosts: How many there are.
+    """
+
+    host: int = 0
+    hosts: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuses a number that no host has."""
+        if not 0 <= self.host < self.hosts:
+            raise InputError(f"host {self.host} of {self.hosts}", where="reader.host")
+
+
+def packed_batches(
+    folder: Path, *, batch_size: int, seed: int, reader: Reader | None = None, read_threads: int = 0
+) -> grain.IterDataset[Batch]:
+    """Endless batches of stored rows; every pass is in another order, and has every row once.
+
+    The global batch number n holds the same rows for any number of hosts, a host's part of it
+    being every `hosts`-th row. The iterator's `get_state()` is one number that is the same on all
+    hosts; `set_state` goes on from it on any number of hosts, and with any batch size.
+
+    Args:
+        folder: What `write_packed` wrote.
+        batch_size: Rows of a global batch.
+        seed: Of the order, 0 to 2**32 - 1.
+        reader: Which host this is; left out, there is one.
+        read_threads: How many threads read ahead; worth it where the disk is far away.
+
+    Raises:
+        InputError: The folder holds no packed rows, or the hosts cannot share a batch.
+    """
+    reader = reader or Reader()
+    if batch_size < 1 or batch_size % reader.hosts:
+        raise InputError(
+            f"{reader.hosts} hosts cannot share batches of {batch_size} rows",
+            where="train.batch_size",
+            mend="use a multiple of the number of hosts.",
+        )
+    rows = grain.MapDataset.source(PackedRows(folder)).seed(seed).shuffle().repeat()
+    return _Elastic(rows, batch_size, reader, read_threads).map(_to_batch)
+
+
+class _Elastic(grain.IterDataset):
+    """Grain's elastic reading; grain 0.2.18 itself gives one and the same iterator to all."""
+
+    def __init__(
+        self, rows: grain.MapDataset, batch_size: int, reader: Reader, read_threads: int
+    ) -> None:
+        super().__init__()
+        self._rows, self._batch_size, self._reader = rows, batch_size, reader
+        self._options = grain.ReadOptions(num_threads=read_threads)
+
+    def __iter__(self) -> grain.DatasetIterator:
+        share = grain.sharding.ShardOptions(self._reader.host, self._reader.hosts)
+        return grain.experimental.ElasticIterator(
+            self._rows, self._batch_size, share, read_options=self._options
+        ).__iter__()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Watched:
+    """Remembers the records that are asked for.
+
+    Attributes:
+        source: Gives them.
+        first: Is asked for as number 0.
+        seen: Number and content of each, so far.
+    """
+
+    source: RecordSource
+    first: int
+    seen: list[tuple[int, Instruction]]
+
+    def record(self, number: int) -> Instruction:
+        record = self.source.record(self.first + number)
+        self.seen.append((self.first + number, record))
+        return record
+
+
+def writer_sha256(writer: TokenWriter) -> str:
+    """Returns the SHA-256 of all that decides a text's ids."""
+    digest = hashlib.sha256()
+    with tempfile.TemporaryDirectory() as folder:
+        writer.codec.save(Path(folder))
+        for path in sorted(Path(folder).iterdir()):
+            digest.update(path.read_bytes())
+    index = writer.index
+    for array in (index.offsets, index.tokens):
+        digest.update(np.ascontiguousarray(array, "<i8").tobytes())
+    digest.update("\n".join(index.names).encode("utf-8"))
+    return digest.hexdigest()
+
+
+def _manifest(
+    packing: Packing, records: int, made_from: dict[str, Any], reports: list[ShardReport]
+) -> PackedManifest:
+    rows = sum(report.records for report in reports)
+    tokens = np.sum([report.told["tokens"] for report in reports], axis=0)
+    cuts = np.sum([report.told["cuts"] for report in reports], axis=0)
+    fills = tokens / (rows * np.array([packing.source_length, packing.target_length]))
+    return PackedManifest(
+        records=records,
+        rows=rows,
+        source_length=packing.source_length,
+        target_length=packing.target_length,
+        vocabulary=packing.writer.index.vocabulary,
+        made_from=made_from,
+        sha256=content_sha256(reports),
+        source_fill=float(fills[0]),
+        target_fill=float(fills[1]),
+        cut_inputs=int(cuts[0]),
+        cut_targets=int(cuts[1]),
+        files={report.file: report.sha256 for report in reports},
+    )
+
+
+def _read_manifest(folder: Path) -> PackedManifest:
+    path = folder / MANIFEST_FILE
+    try:
+        return PackedManifest(**read_manifest(path, WHAT, _MEND))
+    except TypeError as error:
+        raise InputError(
+            f"not the manifest of the {WHAT}: {error}", where=str(path), mend=_MEND
+        ) from error
+
+
+def _row_bytes(row: Mapping[str, Int[np.ndarray, " _"]]) -> bytes:
+    return np.concatenate([row[name] for name in _ARRAYS]).astype("<i4").tobytes()
+
+
+def _to_batch(row: Mapping[str, Any]) -> Batch:
+    return Batch(**row)
+
+
+_SIDES = ("input", "target")
+_ARRAYS = ("inputs", "input_segments", "targets", "target_segments")

@@ -1,0 +1,125 @@
+"""How many wordings and instructions there are of every scenario, in every language and domain."""
+
+import collections
+import dataclasses
+from collections.abc import Sequence
+from typing import get_args
+
+from irec_jax.errors import InputError
+from irec_jax.instructions.config import BUILT_IN_PACKS, Domain
+from irec_jax.instructions.examples import Asked
+from irec_jax.instructions.render import Renderer
+from irec_jax.instructions.tasks import TASKS
+from irec_jax.instructions.templates import TemplatePack, load_pack
+
+DOMAINS: tuple[str, ...] = get_args(Domain)
+
+
+@dataclasses.dataclass(frozen=True)
+class Wordings:
+    """The names of the templates of something.
+
+    Attributes:
+        trained: Those for training.
+        held_out: Those that are kept from it.
+    """
+
+    trained: frozenset[str] = frozenset()
+    held_out: frozenset[str] = frozenset()
+
+    def __or__(self, other: "Wordings") -> "Wordings":
+        return Wordings(self.trained | other.trained, self.held_out | other.held_out)
+
+
+@dataclasses.dataclass(frozen=True)
+class CensusRow:
+    """One kind of question in one language.
+
+    Attributes:
+        task: The task's name.
+        scenario: `Scenario.code`.
+        strategy: A value of `Strategy`.
+        language: BCP 47.
+        wordings: Domain -> templates; a domain that a pack does not know is left out.
+        instructions: How many one pass over the log makes, as languages are drawn; 0 where the
+            settings do not list the task or the language.
+    """
+
+    task: str
+    scenario: str
+    strategy: str
+    language: str
+    wordings: dict[str, Wordings]
+    instructions: int
+
+
+def take_census(renderer: Renderer) -> list[CensusRow]:
+    """Counts every task there is, in the settings' packs and the built-in ones.
+
+    Args:
+        renderer: Its packs are counted besides the built-in ones, and one pass of its records.
+    """
+    made = _instructions(renderer)
+    names = dict.fromkeys((*renderer.wording.config.packs, *BUILT_IN_PACKS))
+    packs = {name: _by_domain(name) for name in names}
+    rows = []
+    for asked in [Asked(task, intention) for task in TASKS for intention in task.intentions]:
+        for name, domains in packs.items():
+            wordings = {domain: _wordings(pack, asked) for domain, pack in domains.items()}
+            language = next(iter(domains.values())).language
+            is_used = name in renderer.wording.config.packs
+            rows.append(
+                CensusRow(
+                    task=asked.task.name.value,
+                    scenario=asked.scenario.code,
+                    strategy=asked.task.strategy.value,
+                    language=language,
+                    wordings=wordings,
+                    instructions=made[asked, language] if is_used else 0,
+                )
+            )
+    return rows
+
+
+def all_wordings(rows: Sequence[CensusRow], domain: str) -> Wordings:
+    """Returns the different templates of some rows in a domain, a language apart from another."""
+    total = Wordings()
+    for row in rows:
+        here = row.wordings.get(domain, Wordings())
+        total |= Wordings(
+            *(
+                frozenset(f"{row.language} {name}" for name in names)
+                for names in (here.trained, here.held_out)
+            )
+        )
+    return total
+
+
+def _instructions(renderer: Renderer) -> collections.Counter[tuple[Asked, str]]:
+    made: collections.Counter[tuple[Asked, str]] = collections.Counter()
+    for number in range(len(renderer)):
+        made[renderer.source(number).asked, renderer.drawn(number)[0]] += 1
+    return made
+
+
+def _by_domain(name: str) -> dict[str, TemplatePack]:
+    packs = {}
+    for domain in DOMAINS:
+        try:
+            packs[domain] = load_pack(name, domain)
+        except InputError:  # a pack of one's own need not know every domain
+            if name in BUILT_IN_PACKS:
+                raise
+    return packs
+
+
+def _wordings(pack: TemplatePack, asked: Asked) -> Wordings:
+    of_task = [
+        template
+        for template in pack.templates
+        if template.task is asked.task.name and asked.intention in template.intentions
+    ]
+    return Wordings(
+        frozenset(template.name for template in of_task if not template.held_out),
+        frozenset(template.name for template in of_task if template.held_out),
+    )

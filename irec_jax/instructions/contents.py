@@ -1,0 +1,93 @@
+"""What the shards of an instruction set hold: records, rendered and audited on their way."""
+
+import collections
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from irec_jax.instructions.audit import Audit, Auditor
+from irec_jax.instructions.encoding import encode
+from irec_jax.instructions.forms import Instruction
+from irec_jax.instructions.render import Renderer
+from irec_jax.instructions.shards import Shard, ShardReport, plan_shards
+from irec_jax.instructions.workers import Advance, shared
+from irec_jax.progress import track
+
+_PROGRESS_EVERY = 1_000
+_AUDITED_TOGETHER = 16_384
+
+
+@dataclasses.dataclass(frozen=True)
+class InstructionContents:
+    """Shards of instructions: `Contents`.
+
+    Attributes:
+        renderer: Makes the records.
+        auditor: Reads them, where there is one.
+    """
+
+    renderer: Renderer
+    auditor: Auditor | None = None
+
+    def write(
+        self, numbers: range, put: Callable[[bytes], None], advance: Advance
+    ) -> dict[str, Any]:
+        """Renders, stores and audits; tells the counts and what the audit found."""
+        counts: collections.Counter[tuple[str, ...]] = collections.Counter()
+
+        def rendered() -> Iterator[tuple[int, Instruction]]:
+            for start in range(numbers.start, numbers.stop, _PROGRESS_EVERY):
+                part = range(start, min(start + _PROGRESS_EVERY, numbers.stop))
+                for number in part:
+                    it = self.renderer.record(number)
+                    put(encode(it, number))
+                    counts[it.scenario, it.strategy, it.task, it.language, it.template] += 1
+                    yield number, it
+                advance(len(part))
+
+        told: dict[str, Any] = {}
+        if self.auditor is None:
+            collections.deque(rendered(), maxlen=0)
+        else:
+            told["audit"] = self.auditor.audit(rendered()).to_json()
+        told["counts"] = [[*kind, count] for kind, count in sorted(counts.items())]
+        return told
+
+
+def audit_records(renderer: Renderer, auditor: Auditor, records: int, *, workers: int = 1) -> Audit:
+    """Reads records 0 to `records - 1` without storing them.
+
+    Args:
+        renderer: Makes the records.
+        auditor: Reads them.
+        records: How many.
+        workers: How many processes.
+    """
+    job = _AuditJob(InstructionContents(renderer, auditor))
+    shards = plan_shards("audit", records, _AUDITED_TOGETHER)
+    audit = Audit()
+    with track("audit", records, unit="records") as advance:
+        for told in shared(job, shards, workers, lambda amount: advance(amount, "")):
+            audit += Audit.from_json(told["audit"])
+    return audit
+
+
+def audit_of(reports: Sequence[ShardReport]) -> Audit:
+    """Adds up what was found in some shards."""
+    audit = Audit()
+    for report in reports:
+        if "audit" in report.told:
+            audit += Audit.from_json(report.told["audit"])
+    return audit
+
+
+@dataclasses.dataclass(frozen=True)
+class _AuditJob:
+    contents: InstructionContents
+
+    def __call__(self, shard: Shard, advance: Advance) -> dict[str, Any]:
+        return self.contents.write(range(shard.start, shard.stop), _forget, advance)
+
+
+def _forget(content: bytes) -> None:
+    """Stores nothing."""

@@ -1,0 +1,137 @@
+"""Work shared among processes: spawned, never forked, and ended with the one that started them."""
+
+import contextlib
+import multiprocessing
+import pickle
+import signal
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import Any, NamedTuple
+
+from irec_jax.errors import InputError
+
+Advance = Callable[[int], None]
+Job = Callable[[Any, Advance], Any]
+
+_PATIENCE_S = 5.0
+
+
+def shared(job: Job, tasks: Sequence[Any], workers: int, advance: Advance) -> Iterator[Any]:
+    """Yields `job(task, advance)` of every task, in the order in which they are finished.
+
+    Args:
+        job: Does a task, and tells `advance` now and then how many units it has done since; with
+            more than one worker it is pickled, once for each.
+        tasks: What to do, small enough to be sent.
+        workers: How many processes; with 1, this one does everything.
+        advance: Is told of the progress of all.
+
+    Raises:
+        InputError: A worker was killed.
+        Exception: Whatever `job` raises; all workers are ended before it is raised again.
+    """
+    if workers == 1 or len(tasks) < 2:
+        for task in tasks:
+            yield job(task, advance)
+        return
+    left = iter(tasks)
+    with _started(job, min(workers, len(tasks))) as started:
+        busy = {worker.connection: worker for worker in started}
+        for connection in busy:
+            connection.send((next(left),))
+        while busy:
+            for connection in wait(list(busy)):
+                assert isinstance(connection, Connection)
+                kind, value = _received(busy[connection])
+                if kind == _PROGRESS:
+                    advance(value)
+                    continue
+                task = next(left, _NO_TASK)
+                if task is _NO_TASK:
+                    del busy[connection]
+                else:
+                    connection.send((task,))
+                yield value
+
+
+class _Worker(NamedTuple):
+    process: BaseProcess
+    connection: Connection
+
+
+@contextlib.contextmanager
+def _started(job: Job, count: int) -> Iterator[list[_Worker]]:
+    # A fork would copy the locks of JAX's threads, but not the threads that release them.
+    context = multiprocessing.get_context("spawn")
+    pickled = pickle.dumps(job, pickle.HIGHEST_PROTOCOL)
+    workers: list[_Worker] = []
+    try:
+        for _ in range(count):
+            ours, theirs = context.Pipe()
+            process = context.Process(target=_serve, args=(theirs,), daemon=True)
+            process.start()
+            theirs.close()  # so that the end of either process is the end of the pipe
+            workers.append(_Worker(process, ours))
+        for worker in workers:
+            worker.connection.send_bytes(pickled)
+        del pickled
+        yield workers
+    finally:
+        for worker in workers:
+            worker.connection.close()
+            worker.process.terminate()
+        for worker in workers:
+            worker.process.join(_PATIENCE_S)
+
+
+def _received(worker: _Worker) -> tuple[str, Any]:
+    try:
+        kind, value = worker.connection.recv()
+    except (EOFError, ConnectionError) as error:
+        worker.process.join(_PATIENCE_S)
+        raise InputError(
+            f"a worker was ended from outside (exit code {worker.process.exitcode})",
+            where="workers",
+            mend="if the memory was full, use fewer workers; what is finished is kept, and the "
+            "same command goes on from there.",
+        ) from error
+    if kind == _FAILURE:
+        raise value
+    return kind, value
+
+
+def _serve(connection: Connection) -> None:
+    """What a worker does until there is nobody to do it for."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one that started it
+
+    def advance(amount: int) -> None:
+        connection.send((_PROGRESS, amount))
+
+    with contextlib.suppress(EOFError, ConnectionError):
+        job = pickle.loads(connection.recv_bytes())
+        while True:
+            (task,) = connection.recv()
+            try:
+                answer = (_RESULT, job(task, advance))
+            except (EOFError, ConnectionError):
+                raise
+            except Exception as error:
+                answer = (_FAILURE, _sendable(error))
+            connection.send(answer)
+
+
+def _sendable(error: Exception) -> Exception:
+    told = "".join(traceback.format_exception(error))
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(told)
+    if not isinstance(error, (InputError, OSError)):
+        error.add_note(told)
+    return error
+
+
+_PROGRESS, _RESULT, _FAILURE = "progress", "result", "failure"
+_NO_TASK = object()
