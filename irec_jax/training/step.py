@@ -13,6 +13,7 @@ from jaxtyping import Array, Key
 
 from irec_jax.batches.batch import Batch
 from irec_jax.model.config import T5Config
+from irec_jax.model.lora import LoraConfig, abstract_adapters, merged
 from irec_jax.model.params import Params, Structure, abstract, structure
 from irec_jax.training.checkpoint import TrainState, with_shardings
 from irec_jax.training.config import TrainConfig
@@ -21,7 +22,9 @@ from irec_jax.training.optimizer import OptimizerConfig, learning_rate, make_opt
 from irec_jax.training.sharding import BATCH_AXES, batch_sharding, state_shardings
 
 Scalars = dict[str, jax.Array]
-StepFunction = Callable[[TrainState, Batch, Key[Array, ""]], tuple[TrainState, Scalars]]
+PartLoss = Callable[[Params, Batch, Key[Array, ""]], jax.Array]
+
+NO_LORA = LoraConfig()
 
 
 class Step(NamedTuple):
@@ -30,12 +33,14 @@ class Step(NamedTuple):
     Attributes:
         run: `(state, batch, key) -> (state, scalars)`, jitted, to be called under
             `jax.set_mesh`; the state is donated, so the one that goes in cannot be used
-            afterwards.
+            afterwards. With adapters, the frozen weights are a fourth argument.
         target: The abstract state, which says where its arrays live.
+        frozen: The abstract weights that are not trained; None where all are.
     """
 
     run: Any
     target: TrainState
+    frozen: Params | None = None
 
 
 class Recipe(NamedTuple):
@@ -47,6 +52,7 @@ class Recipe(NamedTuple):
         rate: The learning rate by step, to be written down.
         penalties: What the loss adds to the cross-entropy.
         accumulate: Parts that the rows are computed in, one after the other.
+        lora: How what is trained changes what is frozen; only read where something is.
     """
 
     structure: Structure
@@ -54,10 +60,19 @@ class Recipe(NamedTuple):
     rate: optax.Schedule
     penalties: Penalties = NO_PENALTIES
     accumulate: int = 1
+    lora: LoraConfig = NO_LORA
+
+    def weights(self, trained: Params, frozen: Params | None) -> Params:
+        """The model's weights, of what is trained and what is not."""
+        return trained if frozen is None else merged(frozen, trained, self.lora)
 
 
 def compile_step(
-    model: T5Config, optimizer: OptimizerConfig, train: TrainConfig, mesh: Mesh
+    model: T5Config,
+    optimizer: OptimizerConfig,
+    train: TrainConfig,
+    mesh: Mesh,
+    lora: LoraConfig = NO_LORA,
 ) -> Step:
     """Prepares the step of a run; nothing is compiled before it is first called or lowered.
 
@@ -66,13 +81,16 @@ def compile_step(
         optimizer: How gradients become updates.
         train: Steps (for the schedule), parts of a step, and what the loss adds.
         mesh: The devices.
+        lora: Which weights are trained through adapters; rank 0 trains all.
     """
     transform = make_optimizer(optimizer, train.steps)
+    whole = abstract(model)
+    trained = abstract_adapters(whole, lora) if lora.rank else whole
 
     def begin(params: Params) -> TrainState:
         return TrainState(jnp.zeros((), jnp.int32), params, transform.init(params))
 
-    shapes = jax.eval_shape(begin, abstract(model))
+    shapes = jax.eval_shape(begin, trained)
     shardings = state_shardings(mesh, shapes)
     recipe = Recipe(
         structure(model),
@@ -80,15 +98,20 @@ def compile_step(
         learning_rate(optimizer, train.steps),
         Penalties(train.z_loss, train.label_smoothing),
         train.accumulate,
+        lora,
     )
     everywhere = NamedSharding(mesh, PartitionSpec())
+    inputs: tuple[Any, ...] = (shardings, batch_sharding(mesh), everywhere)
+    frozen = with_shardings(whole, state_shardings(mesh, whole)) if lora.rank else None
+    if frozen is not None:
+        inputs += (state_shardings(mesh, whole),)
     jitted = jax.jit(
         functools.partial(train_step, recipe),
-        in_shardings=(shardings, batch_sharding(mesh), everywhere),
+        in_shardings=inputs,
         out_shardings=(shardings, everywhere),
         donate_argnums=0,
     )
-    return Step(jitted, with_shardings(shapes, shardings))
+    return Step(jitted, with_shardings(shapes, shardings), frozen)
 
 
 def abstract_batch(mesh: Mesh, batch_size: int, source_length: int, target_length: int) -> Batch:
@@ -113,7 +136,11 @@ def abstract_batch(mesh: Mesh, batch_size: int, source_length: int, target_lengt
 
 
 def train_step(
-    recipe: Recipe, state: TrainState, batch: Batch, key: Key[Array, ""]
+    recipe: Recipe,
+    state: TrainState,
+    batch: Batch,
+    key: Key[Array, ""],
+    frozen: Params | None = None,
 ) -> tuple[TrainState, Scalars]:
     """One step: gradient of the mean loss over the whole batch, clipped, applied.
 
@@ -125,6 +152,7 @@ def train_step(
         state: Before.
         batch: Packed examples.
         key: Of the run's dropout; the step's number is folded in, so a resumed run repeats it.
+        frozen: The weights that are not trained, where what is trained are adapters of them.
 
     Returns:
         The next state, and scalars measured at the weights before the update.
@@ -133,7 +161,13 @@ def train_step(
     # Divided once, over the whole batch: a mean of the devices' (or parts') means would weigh
     # their tokens differently.
     tokens = jnp.sum((jnp.asarray(batch.target_segments) > 0).astype(jnp.float32))
-    loss, gradient = loss_and_gradient(recipe, state.params, batch, key, jnp.maximum(tokens, 1.0))
+
+    def part_loss(trained: Params, part: Batch, key: Key[Array, ""]) -> jax.Array:
+        weights = recipe.weights(trained, frozen)
+        total, _ = token_loss(recipe.structure, weights, part, key, recipe.penalties)
+        return total / jnp.maximum(tokens, 1.0)
+
+    loss, gradient = loss_and_gradient(part_loss, state.params, batch, key, recipe.accumulate)
     norm = optax.tree.norm(gradient)
     good = jnp.isfinite(loss) & jnp.isfinite(norm)
     updates, optimizer_state = recipe.optimizer.update(
@@ -158,15 +192,20 @@ def train_step(
 
 
 def loss_and_gradient(
-    recipe: Recipe, params: Params, batch: Batch, key: Key[Array, ""], tokens: jax.Array
+    part_loss: PartLoss, params: Params, batch: Batch, key: Key[Array, ""], accumulate: int
 ) -> tuple[jax.Array, Params]:
-    """Sums the loss, divided by `tokens`, and its gradient over the parts of a batch."""
+    """Sums a loss and its gradient over the parts of a batch, computed one after the other.
 
-    def part_loss(params: Params, part: Batch, key: Key[Array, ""]) -> jax.Array:
-        return token_loss(recipe.structure, params, part, key, recipe.penalties)[0] / tokens
-
+    Args:
+        part_loss: `(params, part of the batch, key) -> loss`, already divided by the tokens of
+            the whole batch.
+        params: What the gradient is of.
+        batch: All rows.
+        key: Of dropout; each of several parts folds its number in.
+        accumulate: How many parts.
+    """
     gradient_of = jax.value_and_grad(part_loss)
-    if recipe.accumulate == 1:
+    if accumulate == 1:
         return gradient_of(params, batch, key)
 
     def add(total: tuple, part: tuple) -> tuple[tuple, None]:
@@ -175,8 +214,8 @@ def loss_and_gradient(
         return jax.tree.map(jnp.add, total, more), None
 
     nothing = jnp.zeros((), jnp.float32), jax.tree.map(jnp.zeros_like, params)
-    parts = jax.tree.map(functools.partial(_parts, count=recipe.accumulate), batch)
-    total, _ = jax.lax.scan(add, nothing, (parts, jnp.arange(recipe.accumulate)))
+    parts = jax.tree.map(functools.partial(_parts, count=accumulate), batch)
+    total, _ = jax.lax.scan(add, nothing, (parts, jnp.arange(accumulate)))
     return total
 
 

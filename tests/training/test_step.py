@@ -22,7 +22,7 @@ from irec_jax.training.sharding import (
     make_mesh,
     state_shardings,
 )
-from irec_jax.training.step import Recipe, abstract_batch, compile_step, loss_and_gradient
+from irec_jax.training.step import abstract_batch, compile_step, loss_and_gradient
 
 ROWS = 16
 MESHES = {
@@ -66,13 +66,16 @@ def batches(model):
 def on_mesh(model, weights, batch, config, accumulate):
     sizes = config.replica * abs(config.data) * config.fsdp * config.tensor
     mesh = make_mesh(config, jax.devices()[:sizes])
-    recipe = Recipe(structure(model), optax.identity(), lambda _: 0.0, accumulate=accumulate)
     tokens = np.float32((batch.target_segments > 0).sum())
+
+    def part_loss(params, part, key):
+        return token_loss(structure(model), params, part, key)[0] / jnp.asarray(tokens)
+
     places = state_shardings(mesh, weights)
     with jax.set_mesh(mesh):
         found = jax.jit(
             lambda params, batch: loss_and_gradient(
-                recipe, params, batch, jax.random.key(0), jnp.asarray(tokens)
+                part_loss, params, batch, jax.random.key(0), accumulate
             ),
             in_shardings=(places, batch_sharding(mesh)),
         )(jax.device_put(weights, places), jax.device_put(batch, batch_sharding(mesh)))
