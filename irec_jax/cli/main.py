@@ -34,6 +34,7 @@ COMMANDS = {
     "data prepare": Command("data", "Prepare", "make a behavior log from a source"),
     "data describe": Command("data", "Describe", "counts, lengths, ties and leaks of a log"),
     "instruct": Command("instruct", "Instruct", "render and store an instruction set", True),
+    "teach": Command("teach", "Teach", "have a model write preferences and queries", True),
     "tune": Command("tune", "Tune", "train a model, or resume training", True),
     "evaluate": Command("evaluate", "Evaluate", "rank the whole catalog and report"),
     "recommend": Command("recommend", "Recommend", "one answer for a history and a wish"),

@@ -91,9 +91,9 @@ class NotesManifest:
         answered: Kind -> questions with a text that passed all checks.
         left_out: Reason -> questions without one, by why the last answer was rejected.
         rejected: Reason -> answers that did not pass, those that were asked again included.
-        answers: Answers in all.
-        tokens_in: Of all those answers' questions, whenever they were paid.
-        tokens_out: Of all those answers.
+        answers: Answers to all questions; one that answers two equal questions counts twice.
+        tokens_in: Of what was sent for these answers, whenever they were paid, each once.
+        tokens_out: Of the answers themselves.
         money: What they cost by the prices that were told, 0 where none were.
         sha256: Of the notes file.
         format: Of the folder.

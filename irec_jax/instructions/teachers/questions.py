@@ -33,7 +33,7 @@ HISTORY = 20
 """Events that a preference or a reason is written from, the latest ones."""
 
 _PACKAGE = "irec_jax.instructions.teachers"
-_USERS_STREAM = 41
+_USERS_STREAM, _ANGLE_STREAM = 41, 42
 _LONGEST_TITLE, _LONGEST_REVIEW, _LONGEST_EXTRACT = 200, 1_000, 240  # characters in a prompt
 _MOST_LABELS = 5
 _OPENING, _CLOSING = r"(\[\uff08\u3010", r")\]\uff09\u3011"
@@ -78,7 +78,7 @@ class Wanted(NamedTuple):
         kind: What it is to say.
         variant: As in `Note`.
         language: BCP 47.
-        angle: Which of the angles a preference is seen from.
+        angle: Which of the angles of its kind it is seen from.
     """
 
     row: int
@@ -168,7 +168,9 @@ def wanted_texts(split: Split, scope: Scope) -> Iterator[Wanted]:
             for place in places:
                 for intention, kind in QUERY_KINDS.items():
                     if not _is_typed(split, start + place, intention):
-                        yield Wanted(row, place, kind, 0, language)
+                        # Not the user's number: texts do not hang on it.
+                        angle = derive_key(scope.seed, _ANGLE_STREAM, start + place) >> 32
+                        yield Wanted(row, place, kind, 0, language, angle)
                 if scope.reasons and place:
                     yield Wanted(row, place, NoteKind.REASON, 0, language)
 
@@ -201,14 +203,14 @@ class Prompts:
     Attributes:
         system: What it is told first.
         questions: Kind -> the question, with `{data}` and other slots.
-        angles: What a preference looks at, one a point.
+        angles: Kind -> what its texts look at, one after the other.
         where: Domain -> what the log is of.
         again: Said after an answer that was rejected.
     """
 
     system: str
     questions: Mapping[NoteKind, str]
-    angles: tuple[str, ...]
+    angles: Mapping[NoteKind, tuple[str, ...]]
     where: Mapping[str, str]
     again: Mapping[Rejection, str]
 
@@ -231,7 +233,7 @@ def load_prompts(language: str) -> Prompts:
     return Prompts(
         system=raw["system"].strip(),
         questions={kind: raw[kind.value].strip() for kind in NoteKind},
-        angles=tuple(raw["angles"]),
+        angles={kind: tuple(raw["angles"][kind.value]) for kind in NoteKind},
         where=raw["where"],
         again={rejection: raw["again"][rejection.value] for rejection in Rejection},
     )
@@ -271,11 +273,12 @@ class ChatWorder:
             data = {"earlier": before, "item": self._event(position, _LONGEST_REVIEW)}
         else:
             data = self._event(position, _LONGEST_REVIEW)
+        angles = prompts.angles[wanted.kind]
         # Words in English, characters in Chinese: two for a word.
         longest = int(LENGTHS[wanted.kind][1] / 2) * (2 if wanted.language == "zh" else 1)
         slots = {
             "where": prompts.where[self.domain],
-            "angle": prompts.angles[wanted.angle % len(prompts.angles)],
+            "angle": angles[wanted.angle % len(angles)],
             "longest": str(longest),
             "data": _as_data(data),
         }
