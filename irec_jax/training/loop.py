@@ -104,7 +104,8 @@ def train(job: Training) -> TrainState:
         Terminated: After SIGTERM, when the state is saved.
     """
     check_batch(job.mesh, job.train.batch_size, job.train.accumulate)
-    step_fn, target = compile_step(job.model, job.optimizer, job.train, job.mesh)
+    step = compile_step(job.model, job.optimizer, job.train, job.mesh)
+    step_fn, target = step.run, step.target
     checkpoints = Checkpoints(job.run, _fingerprint(job), keep=job.train.keep)
     with Interruption() as interruption:
         # In this order: the newest good checkpoint of this run; else what `start` gives, which is
