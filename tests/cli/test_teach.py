@@ -1,0 +1,249 @@
+"""`irec teach` through the real command line: notes to the byte, faults, a kill and a resume."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import polars as pl
+import pytest
+
+from irec_jax.cli.main import main
+from irec_jax.decoding.beam import DecodeConfig
+from irec_jax.instructions.config import InstructionsConfig
+from irec_jax.instructions.forms import TaskName
+from irec_jax.instructions.teachers.notes import MANIFEST_FILE, NOTES_FILE, read_notes
+from irec_jax.log.dataset import DataConfig, load_split
+from irec_jax.log.events import BehaviorLog, Manifest
+from irec_jax.model.config import T5Config
+from irec_jax.model.params import initialize
+from irec_jax.recommendation.run import Settings
+from irec_jax.settings import to_json
+from irec_jax.tokens.items import make_writer
+from irec_jax.tokens.text import IndexKind, TokensConfig
+from irec_jax.training.checkpoint import Checkpoints, TrainState, model_fingerprint
+
+from ..instructions.chat_server import KEY, ChatServer, serve
+
+ROOT = Path(__file__).parents[2]
+EXPERIMENT = """
+from irec_jax.experiment import Experiment
+from irec_jax.instructions.config import InstructionsConfig
+from irec_jax.instructions.forms import TaskName
+from irec_jax.log.dataset import DataConfig
+from irec_jax.tokens.text import TokensConfig
+
+experiment = Experiment(
+    data=DataConfig(log="{log}", core=1),
+    instructions=InstructionsConfig(
+        tasks=(TaskName.SEQUENTIAL_RECOMMENDATION, TaskName.PREFERENCE_RECOMMENDATION),
+        teacher="metadata",
+    ),
+    tokens=TokensConfig(vocabulary=512),
+)
+"""
+USERS = 12
+
+
+@pytest.fixture(autouse=True)
+def _key(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+
+
+@pytest.fixture
+def experiment(tmp_path: Path) -> Path:
+    """An experiment on a log of 12 users with 5 events each, all with items of their own."""
+    rows = [(user, place) for user in range(USERS) for place in range(5)]
+    items = pl.DataFrame(
+        {
+            "item": [f"sku{user}-{place}" for user, place in rows],
+            "title": [f"Brass lamp {chr(65 + user)}{place} for desks" for user, place in rows],
+            "categories": [["lamps"]] * len(rows),
+        }
+    )
+    interactions = pl.DataFrame(
+        {
+            "user": [700_000 + user for user, _ in rows],
+            "item": items["item"],
+            "time": [1_000 * place for _, place in rows],
+            "event": ["purchase"] * len(rows),
+        }
+    )
+    BehaviorLog.assemble(items, interactions, Manifest("table")).save(tmp_path / "log")
+    path = tmp_path / "small.py"
+    path.write_text(EXPERIMENT.format(log=tmp_path / "log"))
+    return path
+
+
+def words(experiment: Path, out: Path, server: ChatServer, *more: str) -> list[str]:
+    return [
+        *("teach", str(experiment), "--by", "chat", "--out", str(out)),
+        *("--chat.base-url", server.url, "--chat.model", "tester", "--chat.first-wait-s", "0.01"),
+        *("--chat.price-in", "1", "--chat.price-out", "2", *more),
+    ]
+
+
+def start(arguments: list[str]) -> subprocess.Popen:
+    command = [sys.executable, "-m", "irec_jax.cli.main", *arguments]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=pipe, text=True)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    assert {path.name for path in folder.iterdir()} == {NOTES_FILE, MANIFEST_FILE}
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_notes_are_written_and_a_second_run_sends_nothing(
+    experiment: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    out = tmp_path / "notes"
+    with serve(["empty", "429", "target"]) as server:
+        assert main(words(experiment, out, server)) == 0
+        said = capsys.readouterr().out
+        table, manifest = read_notes(out)
+        assert table.height == USERS * (3 + 2 * 3)
+        assert manifest.asked == {"preference": 36, "specific": 36, "vague": 36}
+        assert manifest.rejected == {"empty": 1, "names_item": 1}
+        assert [manifest.tokens_in, manifest.tokens_out] == server.billed
+        for told in ("empty 1, names_item 1", f"{manifest.tokens_in:,}", str(out), "1 of them"):
+            assert told in said
+        first, asked = contents(out), len(server.requests)
+
+        assert main(words(experiment, out, server)) == 0
+        assert "0 requests" in capsys.readouterr().out
+        assert len(server.requests) == asked
+        assert contents(out) == first
+
+    rendered = tmp_path / "set"
+    command = ["instruct", str(experiment), "--out", str(rendered), "--records", "50"]
+    teacher = ["--instructions.teacher", "notes", "--instructions.notes", str(out)]
+    assert main([*command, *teacher]) == 0
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130), (signal.SIGTERM, 143)]
+)
+def test_a_run_that_is_ended_anywhere_goes_on_and_pays_nothing_twice(
+    experiment: Path, tmp_path: Path, number: signal.Signals, code: int
+):
+    out, whole = tmp_path / "notes", tmp_path / "whole"
+    with serve() as server:
+        assert main(words(experiment, whole, server)) == 0
+        everything = len(server.requests)
+    with serve(delay=0.05) as server:
+        process = start(words(experiment, out, server, "--chat.concurrency", "2"))
+        deadline = time.monotonic() + 60
+        while len(server.requests) < 20 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == code
+        assert "Traceback" not in errors
+        assert not out.exists()
+        ended = len(server.requests)
+        assert 20 <= ended < everything
+        if number is not signal.SIGKILL:
+            assert f"kept in {out}.answers.jsonl" in errors
+        server.delay = 0.0
+        assert main(words(experiment, out, server)) == 0
+        lost = 2 if number is signal.SIGKILL else 0
+        assert everything <= len(server.requests) <= everything + lost
+        bodies = [json.dumps(body) for body in server.requests]
+        assert len(bodies) - len(set(bodies)) <= lost
+    assert contents(out) == contents(whole)
+
+
+def test_mistakes_and_faults_are_one_clear_message(
+    experiment: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch
+):
+    out = tmp_path / "notes"
+
+    def refused(arguments: list[str], *told: str) -> None:
+        assert main(arguments) == 2
+        said = capsys.readouterr().err
+        assert "Traceback" not in said
+        for text in told:
+            assert text in said
+        assert not out.exists()
+
+    with serve() as server:
+        chat = words(experiment, out, server)
+        refused([*chat, "--chat.model", ""], "--chat.model: no model is named")
+        refused([*chat, "--users", "0"], "--users: 0 is less than 1")
+        refused([*chat, "--attempts", "0"], "--attempts: 0 is less than 1")
+        refused([*chat, "--chat.concurrency", "0"], "--chat.concurrency")
+        refused([*chat, "--run", "runs/x"], "--run: a chat model needs no run")
+        refused([*chat[:3], "model", *chat[4:]], "--run: no run is named")
+        refused([*chat[:3], "model", *chat[4:], "--run", str(tmp_path / "no")], "no such run")
+        refused([*chat, "--instructions.packs", "fr"], "instructions.packs")
+        assert not server.requests
+        refused([*chat, "--chat.budget-tokens", "5000"], "the budget is spent", "5,000 tokens")
+        assert 0 < sum(server.billed) <= 5_000
+        monkeypatch.setenv("OPENAI_API_KEY", "sk-wrong")
+        refused(chat, "answers 401", "OPENAI_API_KEY")
+    refused([*chat, "--chat.retries", "1"], "no answer after 2 requests")
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with serve(lambda number: "empty") as server:
+        other = ["--answers", str(tmp_path / "other.jsonl")]
+        refused([*words(experiment, out, server), *other], "passed the checks (empty 324)")
+    with serve() as server:
+        (tmp_path / "log" / "mine.txt").write_text("mine")
+        assert main(words(experiment, tmp_path / "log", server)) == 2
+        assert not server.requests
+
+
+def write_run(folder: Path, catalog: pl.DataFrame, kind: IndexKind) -> None:
+    """A run with random weights that says it was tuned on turned-around tasks."""
+    tokens = TokensConfig(
+        vocabulary=512, index=kind, max_item_tokens=12, source_length=64, target_length=12
+    )
+    writer = make_writer(catalog, ["something warm and quiet for the desk"] * 9, tokens)
+    model = T5Config(
+        vocabulary=writer.index.vocabulary,
+        width=16,
+        head_dim=8,
+        heads=2,
+        hidden=32,
+        encoder_layers=1,
+        decoder_layers=1,
+    )
+    tasks = (TaskName.HISTORY_TO_PREFERENCE, TaskName.ITEM_TO_QUERY)
+    instructions = InstructionsConfig(tasks=tasks, teacher="metadata")
+    settings = Settings(instructions, tokens, model, DecodeConfig(beams=8, batch=4))
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({**to_json(settings), "seed": 0}))
+    catalog.write_parquet(folder / "catalog.parquet")
+    writer.save(folder / "tokens")
+    params = initialize(model, jax.random.key(7))
+    state = TrainState(jnp.asarray(3), params, {"count": jnp.zeros(())})
+    checkpoints = Checkpoints(folder, {"model": model_fingerprint(model)})
+    checkpoints.save(3, state, {})
+    checkpoints.close()
+
+
+@pytest.mark.parametrize("kind", list(IndexKind))
+def test_a_run_of_ours_writes_notes(
+    experiment: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: IndexKind
+):
+    run, out = tmp_path / "run", tmp_path / "notes"
+    split = load_split(DataConfig(log=str(tmp_path / "log"), core=1), 0)
+    write_run(run, split.catalog, kind)
+    arguments = ["teach", str(experiment), "--by", "model", "--run", str(run), "--out", str(out)]
+    arguments += ["--users", "4", "--temperature", "1"]
+    assert main(arguments) == 0
+    assert f"Wrote {out}" in capsys.readouterr().out
+    table, manifest = read_notes(out)
+    assert set(table["writer"]) == {"model:run"}
+    assert manifest.asked == {"preference": 12, "vague": 12}
+    assert table.height == sum(manifest.answered.values()) > 0
+    first = contents(out)
+    assert main(arguments) == 0
+    assert contents(out) == first
+    assert main([*arguments, "--seed", "1"]) == (2 if kind is IndexKind.ATOMIC else 0)
+    if kind is IndexKind.ATOMIC:
+        assert "tuned on another catalog" in capsys.readouterr().err
