@@ -62,7 +62,7 @@ class ChatServer:
         self.at_once = self.most_at_once = 0
         self.lock = threading.Lock()
         self.url = ""
-        self.slow = 0.5
+        self.slow = 1.5
 
     def arrive(self, body: dict[str, Any]) -> str:
         with self.lock:

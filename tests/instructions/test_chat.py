@@ -22,7 +22,7 @@ from irec_jax.log.split import Split
 from .chat_server import FAULTS, KEY, UNBILLED, UNHEARD, ChatServer, serve
 
 SCOPE = Scope(languages=("en", "zh"), events=4, reasons=True, seed=3)
-QUICK = {"timeout_s": 0.3, "first_wait_s": 0.01, "longest_wait_s": 2.0, "model": "tester"}
+QUICK = {"timeout_s": 0.6, "first_wait_s": 0.01, "longest_wait_s": 2.0, "model": "tester"}
 REJECTED_FOR = {
     "cut off": Rejection.CUT_OFF,
     "half JSON": Rejection.NOT_JSON,
