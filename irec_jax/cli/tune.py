@@ -1,22 +1,39 @@
 """`irec tune`: trains the model of an experiment, or resumes it."""
 
 import dataclasses
+import itertools
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
+import grain
 import tyro
 from rich.console import Console
 
+from irec_jax.batches.batch import Batch
 from irec_jax.batches.pipeline import Cuts, training_batches
-from irec_jax.experiment import Materials, fingerprint, load_experiment, prepare, save_run
+from irec_jax.errors import InputError
+from irec_jax.experiment import (
+    Experiment,
+    Materials,
+    fingerprint,
+    load_experiment,
+    prepare,
+    save_run,
+)
+from irec_jax.instructions.render import Renderer
+from irec_jax.log.split import Role
 from irec_jax.model.params import abstract, count
+from irec_jax.settings import to_json
 from irec_jax.tokens.text import IndexKind
 from irec_jax.training.checkpoint import TrainState
 from irec_jax.training.ledger import tell
 from irec_jax.training.loop import Start, Training, train
+from irec_jax.training.processes import connect, gather, is_first, on_first
 from irec_jax.training.sharding import make_mesh
 from irec_jax.training.start import ItemTitles, from_pretrained, from_scratch
+from irec_jax.training.watch import ending_together
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,30 +59,31 @@ class Tune:
             overrides: `--section.key value` words for the experiment.
         """
         run = self.out or Path("runs") / self.experiment.stem
-        experiment = load_experiment(self.experiment, overrides)
-        tune(prepare(experiment, run), run)
-        Console().print(f"The run is in {run}. Next: irec evaluate {run}")
+        connect()
+        with ending_together():
+            experiment = load_experiment(self.experiment, overrides)
+            tune(prepare(experiment, run), run)
+            if is_first():
+                Console().print(f"The run is in {run}. Next: irec evaluate {run}")
 
 
 def tune(materials: Materials, run: Path) -> TrainState:
     """Trains on what was prepared and leaves a whole run folder behind.
 
+    Where a run has several processes, all call it; process 0 writes.
+
     Raises:
-        InputError: If the folder holds a run of another config, or settings do not fit.
+        InputError: If the folder holds a run of another config, settings do not fit, or the
+            processes were given different ones.
         Interrupted: After Ctrl-C, with everything saved.
     """
     experiment = materials.experiment
-    save_run(run, materials)
+    _refuse_differing(experiment)
+    on_first(lambda: save_run(run, materials))
     cuts = Cuts()
-    batches = training_batches(
-        materials.renderer,
-        materials.writer,
-        batch_size=experiment.train.batch_size,
-        source_length=experiment.tokens.source_length,
-        target_length=experiment.tokens.target_length,
-        cuts=cuts,
-    )
-    _say_what_is_trained(materials, run)
+    batches = _batches(materials, materials.renderer, cuts)
+    if is_first():
+        _say_what_is_trained(materials, run)
     state = train(
         Training(
             run=run,
@@ -78,15 +96,55 @@ def tune(materials: Materials, run: Path) -> TrainState:
             seed=experiment.seed,
             # What the model is, the checkpoint knows itself.
             fingerprint={k: v for k, v in fingerprint(experiment).items() if k != "model"},
+            validation=_validation(materials),
         )
     )
-    if cuts.inputs or cuts.targets:
+    if is_first() and (cuts.inputs or cuts.targets):
         tell(
             run,
             f"cut to fit: {cuts.inputs} prompts and {cuts.targets} answers of {cuts.records}; "
             "tokens.source_length and tokens.target_length decide",
         )
     return state
+
+
+def _batches(
+    materials: Materials, renderer: Renderer, cuts: Cuts | None = None
+) -> grain.IterDataset[Batch]:
+    experiment = materials.experiment
+    return training_batches(
+        renderer,
+        materials.writer,
+        batch_size=experiment.train.batch_size,
+        source_length=experiment.tokens.source_length,
+        target_length=experiment.tokens.target_length,
+        cuts=cuts,
+    )
+
+
+def _validation(materials: Materials) -> list[Batch]:
+    """The first batches of the instructions whose answers are the validation events."""
+    experiment, train = materials.experiment, materials.experiment.train
+    if not train.validate_every:
+        return []
+    renderer = Renderer.build(
+        materials.split,
+        experiment.instructions,
+        names=materials.writer.index.names,
+        seed=experiment.seed,
+        role=Role.VALIDATION,
+    )
+    return list(itertools.islice(iter(_batches(materials, renderer)), train.validate_batches))
+
+
+def _refuse_differing(experiment: Experiment) -> None:
+    """Other settings in one process would be another program there, and a wait without an end."""
+    settings = gather(json.dumps(to_json(experiment)))
+    for number, given in enumerate(settings):
+        if given != settings[0]:
+            mend = "Start all with the same experiment file and the same overrides."
+            what = f"process {number} has other settings than process 0"
+            raise InputError(what, where="experiment", mend=mend)
 
 
 def _start(materials: Materials) -> Start:

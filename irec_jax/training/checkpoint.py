@@ -1,15 +1,17 @@
 """Checkpoints: the train state and the data position, saved together or not at all."""
 
+import contextlib
+import functools
 import json
 import logging
+import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
-import jax.numpy as jnp
-from jaxtyping import Array, UInt32
+import numpy as np
 from orbax.checkpoint import v1 as ocp
 
 from irec_jax.errors import InputError
@@ -17,8 +19,12 @@ from irec_jax.model.config import T5Config
 from irec_jax.model.params import Params, abstract
 from irec_jax.progress import say
 from irec_jax.settings import to_json
+from irec_jax.training.checksums import checksums, sums_of
+from irec_jax.training.processes import first_line, gather, how_many, on_first, which
+from irec_jax.training.watch import is_loss
 
 FOLDER = "checkpoints"
+LOSS = "validation_loss"
 
 
 class TrainState(NamedTuple):
@@ -66,7 +72,11 @@ class Checkpoints:
         fingerprint: What a checkpoint must agree on with this run to be resumed from; settings by
             name, nested. It is saved in each checkpoint.
         keep: How many of the newest to keep.
+        keep_best: How many of those with the lowest validation loss to keep besides.
         warn: What to call with a warning.
+
+    Where a run has several processes, each calls every method here at the same step, writes and
+    reads the parts of the arrays that its devices hold, and all find the same.
     """
 
     def __init__(
@@ -75,11 +85,12 @@ class Checkpoints:
         fingerprint: Mapping[str, Any],
         *,
         keep: int = 2,
+        keep_best: int = 0,
         warn: Callable[[str], None] = say,
     ) -> None:
         self.folder = run.resolve() / FOLDER
         self._fingerprint = to_json(fingerprint)
-        self._keep = keep
+        self._keep, self._keep_best = keep, keep_best
         self._warn = warn
         self._writer: ocp.training.Checkpointer | None = None
 
@@ -96,31 +107,47 @@ class Checkpoints:
         Raises:
             InputError: When a checkpoint is of another config, or all are damaged.
         """
-        steps = saved_steps(self.folder)
+        # What process 0 sees counts: a shared disk may show a new folder to some before others.
+        steps: list[int] = json.loads(gather(json.dumps(saved_steps(self.folder)))[0])
         for step in steps:
-            path = self.folder / str(step)
+            read, trouble = None, ""
             try:
-                about = _read_about(path)
-                _compare(self._fingerprint, about["fingerprint"], path)
-                wanted = {"params": target.params, "optimizer": target.optimizer_state}
-                arrays = _read_arrays(path, wanted, about["checksums"])
-                data = _load(path, {"data": None})["data"]
+                read = self._read(step, target)
             except InputError:
                 raise
             except Exception as error:
-                aside = path.with_name(f"{step}.damaged")
-                self._warn(
-                    f"checkpoint {path} is damaged ({_first_line(error)}); it is now {aside.name}"
-                )
-                _set_aside(path, aside)
-                continue
-            count = jax.device_put(jnp.asarray(step, jnp.int32), target.step.sharding)
-            return Restored(step, TrainState(count, arrays["params"], arrays["optimizer"]), data)
+                trouble = first_line(error)
+            troubles = gather(trouble)
+            if read is not None and not any(troubles):
+                arrays, data, expected = read
+                # Only now: the sums need all processes.
+                if sums_of(arrays) == expected:
+                    place = target.step.sharding
+                    count = jax.make_array_from_callback((), place, lambda _, n=step: np.int32(n))
+                    state = TrainState(count, arrays["params"], arrays["optimizer"])
+                    return Restored(step, state, data)
+                troubles = ["its bits are not those that were saved"]
+            read = None
+            on_first(functools.partial(self._give_up, step, next(filter(None, troubles))))
         if steps:
             raise _all_damaged(self.folder)
         return None
 
-    def save(self, step: int, state: TrainState, data: Any) -> None:
+    def _read(self, step: int, target: TrainState) -> tuple[dict[str, Any], Any, dict[str, Any]]:
+        path = self.folder / str(step)
+        about = _read_about(path)
+        _compare(self._fingerprint, about["fingerprint"], path)
+        wanted = {"params": target.params, "optimizer": target.optimizer_state}
+        return _load(path, wanted), _load(path, {"data": None})["data"], about["checksums"]
+
+    def _give_up(self, step: int, trouble: str) -> None:
+        path, aside = self.folder / str(step), self.folder / f"{step}.damaged"
+        self._warn(f"checkpoint {path} is damaged ({trouble}); it is now {aside.name}")
+        _set_aside(path, aside)
+
+    def save(
+        self, step: int, state: TrainState, data: Any, *, validation_loss: float | None = None
+    ) -> None:
         """Starts to save; the state may be changed at once, a copy is written in the background.
 
         The folder appears under its name only when it is complete. An error while writing is
@@ -130,18 +157,25 @@ class Checkpoints:
             step: The number of steps done.
             state: The train state after them.
             data: The data iterator's state after them, anything JSON can hold.
+            validation_loss: What the best are chosen by; None if it was not measured.
 
         Raises:
             InputError: When this or the save before could not be written.
         """
         arrays = {"params": state.params, "optimizer": state.optimizer_state}
-        sums = {name: jax.device_get(checksums(tree)).tolist() for name, tree in arrays.items()}
-        about = {"step": step, "fingerprint": self._fingerprint, "checksums": sums}
+        about = {"step": step, "fingerprint": self._fingerprint, "checksums": sums_of(arrays)}
+        graded = validation_loss is not None and math.isfinite(validation_loss)
         try:
             self._open().save_checkpointables_async(
-                step, {**arrays, "about": about, "data": data}, force=True, overwrite=True
+                step,
+                {**arrays, "about": about, "data": data},
+                force=True,
+                overwrite=True,
+                metrics={LOSS: validation_loss} if graded else None,
             )
         except Exception as error:
+            if is_loss(error):
+                raise
             raise self._unwritten(error) from error
 
     def warm_up(self, state: TrainState) -> None:
@@ -159,23 +193,45 @@ class Checkpoints:
             try:
                 writer.close()
             except Exception as error:
+                if is_loss(error):
+                    raise
                 raise self._unwritten(error) from error
+
+    @contextlib.contextmanager
+    def closed_in_the_end(self) -> Iterator[None]:
+        """Around a loop that saves: waits at its end, unless for a process that is gone."""
+        try:
+            yield
+        except BaseException as error:
+            if not is_loss(error):
+                self.close()
+            raise
+        self.close()
 
     def _open(self) -> ocp.training.Checkpointer:
         if self._writer is None:
             _quiet()
-            newest = ocp.training.preservation_policies.LatestN(self._keep)
+            policies = ocp.training.preservation_policies
+            kept: list[Any] = [policies.LatestN(self._keep)]
+            if self._keep_best:
+                best = policies.BestN(
+                    get_metric_fn=lambda metrics: metrics[LOSS],
+                    reverse=True,  # the last ones are kept, which shall be the lowest
+                    n=self._keep_best,
+                    keep_checkpoints_without_metrics=False,
+                )
+                kept.append(best)
             self._writer = ocp.training.Checkpointer(
                 str(self.folder),
-                context=_context(),
-                preservation_policy=newest,  # pyright: ignore[reportArgumentType]
+                context=_context(range(how_many())),
+                preservation_policy=cast(Any, policies.AnyPreservationPolicy(kept)),
                 cleanup_tmp_directories=True,
             )
         return self._writer
 
     def _unwritten(self, error: Exception) -> InputError:
         mend = "See that the disk has room, then start again; the checkpoint before is whole."
-        what = f"the checkpoint could not be written ({_first_line(error)})"
+        what = f"the checkpoint could not be written ({first_line(error)})"
         return InputError(what, where=str(self.folder), mend=mend)
 
 
@@ -224,7 +280,7 @@ def load_params(
         except InputError:
             raise
         except Exception as error:
-            say(f"checkpoint {path} is damaged ({_first_line(error)})")
+            say(f"checkpoint {path} is damaged ({first_line(error)})")
     raise _all_damaged(folder)
 
 
@@ -237,29 +293,6 @@ def with_shardings(shapes: Any, shardings: Any) -> Any:
     )
 
 
-@jax.jit
-def checksums(tree: Any) -> UInt32[Array, " leaves"]:
-    """A 32-bit sum of each leaf's bits, each weighted by its place.
-
-    Orbax finds a missing or cut file, but gives a flipped bit back as a weight without a word
-    (docs/decisions/0052-checkpoint-checksums.md). Sums of integers do not depend on their order,
-    so they agree on any mesh.
-    """
-    sums = [_checksum(leaf) for leaf in jax.tree.leaves(tree)]
-    return jnp.stack(sums) if sums else jnp.zeros((0,), jnp.uint32)
-
-
-def _checksum(leaf: Array) -> UInt32[Array, ""]:
-    word = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}[leaf.dtype.itemsize]
-    bits = jax.lax.bitcast_convert_type(leaf, word).astype(jnp.uint32)
-    place = jnp.zeros(leaf.shape, jnp.uint32)
-    for axis in range(leaf.ndim):
-        step = jax.lax.broadcasted_iota(jnp.uint32, leaf.shape, axis)
-        place = place * jnp.uint32(0x01000193) + step
-    # An odd weight keeps every bit of the word in the sum.
-    return jnp.sum(bits * (2 * place + 1), dtype=jnp.uint32)
-
-
 def _read_about(path: Path) -> dict[str, Any]:
     return _load(path, {"about": None})["about"]
 
@@ -269,25 +302,34 @@ def _read_arrays(
 ) -> dict[str, Any]:
     """Reads trees of arrays and checks their sums."""
     arrays = _load(path, wanted)
-    for name, tree in arrays.items():
-        if jax.device_get(checksums(tree)).tolist() != list(expected[name]):
+    for name, sums in sums_of(arrays).items():
+        if sums != list(expected[name]):
             raise ValueError(f"the bits of {name} are not those that were saved")
     return arrays
 
 
 def _load(path: Path, wanted: dict[str, Any]) -> dict[str, Any]:
     _quiet()
-    with _context():
+    # Each process reads for itself and waits for nobody, so that one that cannot is not waited for.
+    with _context([which()]):
         return ocp.load_checkpointables(str(path), wanted)
 
 
-def _context() -> ocp.Context:
-    """An Orbax context that writes `about` and `data` as JSON that people can read."""
+def _context(processes: Iterable[int]) -> ocp.Context:
+    """An Orbax context that writes `about` and `data` as JSON that people can read.
+
+    Args:
+        processes: Who takes part. Named even if it is all, as Orbax else lets them meet through
+            the devices, from a thread of its own, between the steps of the loop.
+    """
     registry = ocp.handlers.local_registry()
     for name in ("about", "data"):
         registry.add(ocp.handlers.JsonHandler, checkpointable_name=name)
     context = ocp.Context()
     context.checkpointables.registry = registry
+    if how_many() > 1:
+        context.multiprocessing.active_processes = set(processes)
+        context.multiprocessing.primary_host = min(processes)
     return context
 
 
@@ -325,10 +367,6 @@ def _set_aside(path: Path, aside: Path) -> None:
         number += 1
         aside = path.with_name(f"{path.name}.damaged{number}")
     os.replace(path, aside)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 def _all_damaged(folder: Path) -> InputError:

@@ -4,7 +4,15 @@ import dataclasses
 
 from irec_jax.errors import InputError
 
-_COUNTS = ("steps", "batch_size", "accumulate", "log_every", "checkpoint_every", "keep")
+_COUNTS = (
+    "steps",
+    "batch_size",
+    "accumulate",
+    "log_every",
+    "checkpoint_every",
+    "keep",
+    "validate_batches",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,7 +26,15 @@ class TrainConfig:
             less memory and give the same update.
         log_every: Steps between two log lines; losses are kept of every step.
         checkpoint_every: Steps between two checkpoints; the last step always has one.
+        checkpoint_minutes: A checkpoint is also due so many minutes after the last of its kind;
+            0.0 for none.
         keep: How many of the newest checkpoints stay.
+        keep_best: How many of those with the lowest validation loss stay besides.
+        validate_every: Steps between two measurements of the loss on validation instructions;
+            checkpoints that are due get one as well. 0 for none.
+        validate_batches: Batches that it is measured on, always the same.
+        hang_seconds: A run of several processes ends if one of them does nothing for so long,
+            compiling included.
         pretrained: A Hugging Face folder of T5 weights to start from; "" starts at random.
         title_share: Part of the variance of an atomic item's first embedding that comes from its
             title, 0 to 1.
@@ -34,7 +50,12 @@ class TrainConfig:
     accumulate: int = 1
     log_every: int = 50
     checkpoint_every: int = 500
+    checkpoint_minutes: float = 0.0
     keep: int = 2
+    keep_best: int = 1
+    validate_every: int = 0
+    validate_batches: int = 8
+    hang_seconds: float = 900.0
     pretrained: str = ""
     title_share: float = 1.0
     z_loss: float = 0.0
@@ -47,6 +68,15 @@ class TrainConfig:
             if value < 1:
                 mend = "Give a whole number from 1 on."
                 raise InputError(f"{value} is below 1", where=f"train.{key}", mend=mend)
+        for key in ("keep_best", "validate_every", "checkpoint_minutes"):
+            value = getattr(self, key)
+            if not 0 <= value < float("inf"):
+                what = f"{value} is below 0 or endless"
+                raise InputError(what, where=f"train.{key}", mend="Give 0 for none.")
+        if not self.hang_seconds > 0:
+            mend = "Give more than the compiler needs for a step."
+            what = f"{self.hang_seconds} is not above 0"
+            raise InputError(what, where="train.hang_seconds", mend=mend)
         if self.max_skipped < 0:
             mend = "Give 0 to end the run at the first."
             raise InputError(f"{self.max_skipped} is below 0", where="train.max_skipped", mend=mend)

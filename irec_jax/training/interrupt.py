@@ -6,6 +6,8 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any
 
+from irec_jax.training.wishes import Wishes
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -45,11 +47,9 @@ class Interruption:
     ) -> None:
         self._give_back()
 
-    def error(self, step: int, steps: int, tell: Callable[[str], None]) -> BaseException:
-        """Tells that the state of `step` was asked to be saved, and gives what to raise."""
-        what = f"stopped and saved at step {step} of {steps}; the same command goes on from there"
-        tell(what)
-        return Interrupted(what) if self.signal is signal.SIGINT else Terminated(what)
+    def wishes(self, *, save: bool = False) -> Wishes:
+        """What this process wants: to leave, if a signal came, and to save, if it is told so."""
+        return Wishes(self.signal is signal.SIGINT, self.signal is signal.SIGTERM, save)
 
     def _take(self, number: int, frame: FrameType | None) -> None:
         self.signal = signal.Signals(number)
@@ -59,3 +59,12 @@ class Interruption:
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before = {}
+
+
+def stopped(
+    number: signal.Signals, step: int, steps: int, tell: Callable[[str], None]
+) -> Interrupted | Terminated:
+    """Tells that the state of `step` was asked to be saved, and gives what to raise."""
+    what = f"stopped and saved at step {step} of {steps}; the same command goes on from there"
+    tell(what)
+    return Interrupted(what) if number is signal.SIGINT else Terminated(what)

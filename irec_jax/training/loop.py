@@ -1,13 +1,14 @@
 """The training loop: `train` is the whole story, the rest are its words."""
 
+import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Key
 
@@ -23,11 +24,16 @@ from irec_jax.training.checkpoint import (
     saved_steps,
 )
 from irec_jax.training.config import TrainConfig
-from irec_jax.training.interrupt import Interruption
+from irec_jax.training.feed import place_batch
+from irec_jax.training.interrupt import Interruption, stopped
 from irec_jax.training.ledger import Ledger, OnLog, Span, open_ledger
 from irec_jax.training.optimizer import OptimizerConfig, make_optimizer
+from irec_jax.training.processes import is_first
 from irec_jax.training.sharding import batch_sharding, check_batch
 from irec_jax.training.step import Scalars, compile_step
+from irec_jax.training.validation import Validation
+from irec_jax.training.watch import Watch
+from irec_jax.training.wishes import Agreement, Timer, Wishes
 from irec_jax.training.work import Work, batch_work, measure_peak
 
 DROPOUT = 1
@@ -70,7 +76,11 @@ class Training:
         seed: Decides dropout; with the data's own seed it decides every loss.
         fingerprint: Other settings that a checkpoint must share to be resumed from, such as the
             item index; nested names to plain values.
+        validation: Batches whose loss is measured, as `TrainConfig.validate_every` says.
         on_log: Called with the step and the metrics of each log line.
+
+    Where a run has several processes, all are given the same; only `on_log` is called in
+    process 0 alone.
     """
 
     run: Path
@@ -82,6 +92,7 @@ class Training:
     train: TrainConfig
     seed: int = 0
     fingerprint: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    validation: Sequence[Batch] = ()
     on_log: OnLog | None = None
 
 
@@ -105,41 +116,37 @@ def train(job: Training) -> TrainState:
     """
     check_batch(job.mesh, job.train.batch_size, job.train.accumulate)
     step = compile_step(job.model, job.optimizer, job.train, job.mesh)
-    step_fn, target = step.run, step.target
-    checkpoints = Checkpoints(job.run, _fingerprint(job), keep=job.train.keep)
-    with Interruption() as interruption:
+    keep, keep_best = job.train.keep, job.train.keep_best
+    checkpoints = Checkpoints(job.run, _fingerprint(job), keep=keep, keep_best=keep_best)
+    with Interruption() as interruption, Watch(job.train.hang_seconds) as watch:
         # In this order: the newest good checkpoint of this run; else what `start` gives, which is
         # a folder of pretrained weights or random ones.
-        restored = checkpoints.restore(target)
+        restored = checkpoints.restore(step.target)
         if restored is None:
-            done, state = 0, first_state(job, target)
+            done, state = 0, first_state(job, step.target)
         else:
             done, state = restored.step, restored.state
             job.batches.set_state(restored.data)
         checkpoints.warm_up(state)
-        place = functools.partial(_to_mesh, batch_sharding(job.mesh))
+        place = functools.partial(place_batch, batch_sharding(job.mesh), job.train.batch_size)
         key = dropout_key(job)
-        peak = measure_peak(job.mesh, job.model.compute)
-        span = Span(done, job.train.steps, job.train.log_every)
-        with open_ledger(job.run, span, peak=peak, on_log=job.on_log) as ledger:
+        agreement, timer = Agreement(job.mesh), Timer(job.train.checkpoint_minutes)
+        with _books(job, done) as ledger, checkpoints.closed_in_the_end():
             ledger.note(f"{'resumed' if done else 'started'} at step {done}")
             reading = _Reading(ledger, job, checkpoints)
-            try:
-                while done < job.train.steps:
-                    batch = next(job.batches)
-                    with jax.set_mesh(job.mesh), jax.transfer_guard("disallow"):
-                        state, scalars = step_fn(state, place(batch), key)
-                    done += 1
-                    reading.take_in(done, scalars, batch_work(job.model, batch))
-                    stop = interruption.signal is not None
-                    if stop or done % job.train.checkpoint_every == 0 or done == job.train.steps:
-                        reading.finish()
-                        ledger.flush()
-                        checkpoints.save(done, state, job.batches.get_state())
-                    if stop:
-                        raise interruption.error(done, job.train.steps, ledger.tell)
-            finally:
-                checkpoints.close()
+            saving = _Saving(job, reading, checkpoints, watch, done)
+            while done < job.train.steps:
+                watch.moved(done, "reading data")
+                batch = next(job.batches)
+                watch.moved(done, "computing")
+                with jax.set_mesh(job.mesh), jax.transfer_guard("disallow"):
+                    state, scalars = step.run(state, place(batch), key)
+                done += 1
+                reading.take_in(done, scalars, batch_work(job.model, batch))
+                wanted = agreement.exchange(interruption.wishes(save=timer.is_due()))
+                saving.after(done, state, wanted)
+                if wanted.signal is not None:
+                    raise stopped(wanted.signal, done, job.train.steps, ledger.tell)
     return state
 
 
@@ -154,9 +161,8 @@ def first_state(job: Training, target: TrainState) -> TrainState:
     _check_shapes(params, target.params)
     optimizer = make_optimizer(job.optimizer, job.train.steps)
     optimizer_state = jax.jit(optimizer.init, out_shardings=shardings.optimizer_state)(params)
-    return TrainState(
-        jax.device_put(jnp.zeros((), jnp.int32), shardings.step), params, optimizer_state
-    )
+    step = jax.device_put(np.int32(0), shardings.step)
+    return TrainState(step, params, optimizer_state)
 
 
 def dropout_key(job: Training) -> Key[Array, ""]:
@@ -183,15 +189,35 @@ def _fingerprint(job: Training) -> dict[str, Any]:
     }
 
 
-def _to_mesh(sharding: NamedSharding, batch: Batch) -> Batch:
-    return jax.tree.map(lambda rows: jax.make_array_from_process_local_data(sharding, rows), batch)
+def _books(job: Training, done: int) -> contextlib.AbstractContextManager[Ledger]:
+    """The ledger of process 0; the others write nothing."""
+    span = Span(done, job.train.steps, job.train.log_every)
+    if not is_first():
+        return contextlib.nullcontext(cast(Ledger, _NoLedger()))
+    peak = measure_peak(job.mesh, job.model.compute)
+    return open_ledger(job.run, span, peak=peak, on_log=job.on_log)
+
+
+class _NoLedger:
+    """Takes in what a `Ledger` does, and keeps none of it."""
+
+    def note(self, message: str) -> None:
+        """Nothing."""
+
+    tell = note
+
+    def step(self, step: int, metrics: Mapping[str, float], work: Work) -> None:
+        """Nothing."""
+
+    def flush(self) -> None:
+        """Nothing."""
 
 
 class _Reading:
     """Reads each step's scalars one step late, so that the device always has a step to work on."""
 
     def __init__(self, ledger: Ledger, job: Training, checkpoints: Checkpoints) -> None:
-        self._ledger, self._job, self._checkpoints = ledger, job, checkpoints
+        self.ledger, self._job, self._checkpoints = ledger, job, checkpoints
         self._waiting: tuple[int, Scalars, Work] | None = None
         self._skipped = 0
 
@@ -211,11 +237,55 @@ class _Reading:
         step, scalars, work = self._waiting
         self._waiting = None
         values = {name: float(value) for name, value in jax.device_get(scalars).items()}
-        self._ledger.step(step, values, work)
+        self.ledger.step(step, values, work)
         self._skipped = self._skipped + 1 if values["skipped"] else 0
         if self._skipped > self._job.train.max_skipped:
             self._checkpoints.close()  # the newest may still be on its way to the disk
             raise _never_finite(self._job, step, self._skipped)
+
+
+class _Saving:
+    """Measures and saves when it is time."""
+
+    def __init__(
+        self,
+        job: Training,
+        reading: _Reading,
+        checkpoints: Checkpoints,
+        watch: Watch,
+        done: int,
+    ) -> None:
+        self._job, self._reading, self._checkpoints, self._watch = job, reading, checkpoints, watch
+        self._validation: Validation | None = None
+        if job.validation and job.train.validate_every:
+            self._validation = Validation(
+                job.run, job.model, job.validation, job.mesh, job.train.batch_size
+            )
+            self._validation.resume(done)
+
+    def after(self, done: int, state: TrainState, wanted: Wishes) -> None:
+        """Does what is due after a step.
+
+        Args:
+            done: Steps done, this one included.
+            state: The state after it.
+            wanted: What all the processes agreed on.
+        """
+        train, stop = self._job.train, wanted.signal is not None
+        due = wanted.save or done % train.checkpoint_every == 0 or done == train.steps
+        loss = None
+        # Who was told to leave has little time: that checkpoint is not graded.
+        if self._validation and not stop and (due or done % train.validate_every == 0):
+            self._reading.finish()
+            self._watch.moved(done, "validating")
+            loss = self._validation.loss(done, state.params)
+            self._reading.ledger.note(f"step {done}: validation loss {loss:.6g}")
+        if due or stop:
+            self._reading.finish()
+            self._reading.ledger.flush()
+            self._watch.moved(done, "saving")
+            position = self._job.batches.get_state()
+            self._checkpoints.save(done, state, position, validation_loss=loss)
 
 
 def _never_finite(job: Training, step: int, skipped: int) -> InputError:

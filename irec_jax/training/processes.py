@@ -1,37 +1,25 @@
-"""Several processes as one run: how they meet, who speaks, and how they end together.
+"""Several processes as one run: how they meet, who writes, and how they agree."""
 
-A process that fails tells the others through the coordinator before it ends, and each has a
-thread that waits to be told; so that nobody waits for ever in a sum that one of them will never
-join. What kills a process outright is seen by JAX's heartbeats and by the sums themselves, what
-stops it from moving by `Watch`. Why, with figures: docs/decisions/0150-ending-together.md.
-"""
-
+import itertools
+import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+from jax._src import distributed  # the coordinator's key-value store has no public name
 
 from irec_jax.errors import InputError
 
 COORDINATOR, PROCESSES, PROCESS = "IREC_COORDINATOR", "IREC_PROCESSES", "IREC_PROCESS"
 DISTRIBUTED = "IREC_DISTRIBUTED"
-EXIT_LOST = 75
-"""A run that lost one of its processes: EX_TEMPFAIL of sysexits.h, worth another try."""
-
 HEARTBEAT_S = 60
 MEET_S = 300
 PARTING_S = 60
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
-
-
-class LostProcess(SystemExit):
-    """Another process of the run is gone or hangs; the process exits with 75."""
-
-    def __init__(self, message: str) -> None:
-        self.message = message
-        super().__init__(EXIT_LOST)
+_FOR_EVER_MS = 7 * 24 * 3_600_000  # what hangs is ended by `irec_jax.training.watch`
+_numbers = itertools.count()
 
 
 def connect() -> None:
@@ -65,9 +53,58 @@ def connect() -> None:
         raise InputError(what, where=where, mend=mend) from error
 
 
+def how_many() -> int:
+    """Processes of this run; asking does not start JAX's devices, as `jax.process_count` does."""
+    return distributed.global_state.num_processes or 1
+
+
+def which() -> int:
+    """The number of this process, from 0."""
+    return distributed.global_state.process_id or 0
+
+
 def is_first() -> bool:
     """Whether this process writes what people read: logs, configs, progress."""
-    return jax.process_index() == 0
+    return which() == 0
+
+
+def store() -> Any:
+    """The key-value store that all processes share; only where there are several."""
+    return distributed.global_state.client
+
+
+def gather(text: str) -> list[str]:
+    """What each process says, by its number; all must come here, as often as the others.
+
+    Goes through the coordinator, not the devices, so that it may be called from anywhere.
+    """
+    if how_many() == 1:
+        return [text]
+    place = f"irec/gather/{next(_numbers)}"
+    store().key_value_set(f"{place}/{which()}", text)
+    store().wait_at_barrier(place, _FOR_EVER_MS)
+    said = {int(key.rpartition("/")[2]): value for key, value in store().key_value_dir_get(place)}
+    return [said[number] for number in range(how_many())]
+
+
+def on_first(work: Callable[[], None]) -> None:
+    """Has process 0 do something while the others wait; all of them learn if it failed.
+
+    Raises:
+        InputError: The one of process 0, in every process.
+    """
+    trouble: list[str] = []
+    if is_first():
+        try:
+            work()
+        except InputError as error:
+            trouble = [error.what, error.where, error.mend]
+            if how_many() == 1:
+                raise
+    told = json.loads(gather(json.dumps(trouble))[0])
+    if told:
+        what, where, mend = told
+        raise InputError(what, where=where, mend=mend)
 
 
 def first_line(error: BaseException) -> str:

@@ -18,7 +18,7 @@ from irec_jax.errors import InputError
 from irec_jax.model.params import abstract
 from irec_jax.training.checkpoint import load_params, saved_steps
 from irec_jax.training.config import TrainConfig
-from irec_jax.training.interrupt import Interrupted, Interruption, Terminated
+from irec_jax.training.interrupt import Interrupted, Interruption, Terminated, stopped
 from irec_jax.training.ledger import read_losses
 from irec_jax.training.loop import dropout_key, first_state, params_on_host, train
 from irec_jax.training.optimizer import OptimizerConfig
@@ -199,13 +199,15 @@ def test_the_second_signal_is_for_the_impatient(attentive):
     with Interruption() as interruption:
         os.kill(os.getpid(), signal.SIGINT)
         assert interruption.signal is signal.SIGINT
-        assert isinstance(interruption.error(1, 2, told.append), Interrupted)
+        assert interruption.wishes().signal is signal.SIGINT
+        assert isinstance(stopped(signal.SIGINT, 1, 2, told.append), Interrupted)
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
     with Interruption() as interruption:
         os.kill(os.getpid(), signal.SIGTERM)
-        assert isinstance(interruption.error(1, 2, told.append), Terminated)
-        assert interruption.error(1, 2, told.append).code == 143
+        assert interruption.wishes().signal is signal.SIGTERM
+        assert isinstance(stopped(signal.SIGTERM, 1, 2, told.append), Terminated)
+        assert stopped(signal.SIGTERM, 1, 2, told.append).code == 143
     assert signal.getsignal(signal.SIGINT) is before
     assert "saved at step 1 of 2" in told[0]
 

@@ -1,0 +1,93 @@
+"""The loss on instructions that are not trained on, which says which checkpoint is the best."""
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from irec_jax.batches.batch import Batch
+from irec_jax.files import write_text
+from irec_jax.model.config import T5Config
+from irec_jax.model.params import Params, structure
+from irec_jax.training.feed import place_batch
+from irec_jax.training.loss import token_loss
+from irec_jax.training.processes import is_first
+from irec_jax.training.sharding import batch_sharding
+
+FILE = Path("metrics/validation.jsonl")
+
+
+class Validation:
+    """The mean loss of fixed batches, without dropout.
+
+    Args:
+        run: The run folder; losses are written to `metrics/validation.jsonl`.
+        model: The shape of the model.
+        batches: What the loss is of; on the host, as those of training.
+        mesh: The devices.
+        batch_size: Rows of each batch on all devices together.
+    """
+
+    def __init__(
+        self, run: Path, model: T5Config, batches: Sequence[Batch], mesh: Mesh, batch_size: int
+    ) -> None:
+        self._path, self._batches, self._mesh, self._batch_size = (
+            run / FILE,
+            batches,
+            mesh,
+            batch_size,
+        )
+        net = structure(model)
+        everywhere = NamedSharding(mesh, PartitionSpec())
+        self._sums = jax.jit(
+            lambda params, batch: token_loss(net, params, batch, None), out_shardings=everywhere
+        )
+        self._losses: dict[int, float] = {}
+
+    def resume(self, step: int) -> None:
+        """Takes out what an earlier attempt wrote down after `step`."""
+        losses = read_validation(self._path.parents[1])
+        self._losses = {number: loss for number, loss in losses.items() if number <= step}
+        self._write()
+
+    def loss(self, step: int, params: Params) -> float:
+        """Measures the mean loss per target token, in nats, and writes it down.
+
+        Args:
+            step: The number of steps done.
+            params: The weights after them.
+        """
+        sharding = batch_sharding(self._mesh)
+        with jax.set_mesh(self._mesh):
+            # One after the other: the parts of all of them at once might not fit beside the state.
+            sums = [
+                jax.device_get(self._sums(params, place_batch(sharding, self._batch_size, batch)))
+                for batch in self._batches
+            ]
+        total = math.fsum(float(loss) for loss, _ in sums)
+        loss = total / max(math.fsum(float(weight) for _, weight in sums), 1.0)
+        self._losses[step] = loss
+        self._write()
+        return loss
+
+    def _write(self) -> None:
+        if is_first() and self._losses:
+            lines = [
+                json.dumps({"step": step, "loss": loss if math.isfinite(loss) else None})
+                for step, loss in self._losses.items()
+            ]
+            write_text(self._path, "".join(f"{line}\n" for line in lines))
+
+
+def read_validation(run: Path) -> dict[int, float]:
+    """The validation losses that a run has written down, by step; NaN where it had none."""
+    path = run / FILE
+    if not path.is_file():
+        return {}
+    entries = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+    return {
+        entry["step"]: math.nan if entry["loss"] is None else entry["loss"] for entry in entries
+    }
