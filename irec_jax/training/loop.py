@@ -138,9 +138,10 @@ def train(job: Training) -> TrainState:
             while done < job.train.steps:
                 watch.moved(done, "reading data")
                 batch = next(job.batches)
+                rows = place(batch)
                 watch.moved(done, "computing")
                 with jax.set_mesh(job.mesh), jax.transfer_guard("disallow"):
-                    state, scalars = step.run(state, place(batch), key)
+                    state, scalars = step.run(state, rows, key)
                 done += 1
                 reading.take_in(done, scalars, batch_work(job.model, batch))
                 wanted = agreement.exchange(interruption.wishes(save=timer.is_due()))
@@ -171,7 +172,11 @@ def dropout_key(job: Training) -> Key[Array, ""]:
     It is an argument of the step, so that runs that differ in their seed share one program.
     """
     key = jax.random.fold_in(jax.random.key(job.seed), DROPOUT)
-    return jax.device_put(key, NamedSharding(job.mesh, PartitionSpec()))
+    everywhere = NamedSharding(job.mesh, PartitionSpec())
+    # By way of the host: devices of other processes take nothing from a device of this one.
+    return jax.random.wrap_key_data(
+        jax.device_put(jax.device_get(jax.random.key_data(key)), everywhere)
+    )
 
 
 def params_on_host(state: TrainState) -> Params:

@@ -1,5 +1,10 @@
-"""A short training run as a program, to be killed: python a_run.py RUN STEPS PAUSE_S."""
+"""A short training run as a program, to be stopped, killed, and run by several processes."""
 
+import argparse
+import dataclasses
+import hashlib
+import itertools
+import json
 import sys
 import time
 import typing
@@ -13,8 +18,10 @@ from irec_jax.model.config import T5Config
 from irec_jax.training.config import TrainConfig
 from irec_jax.training.loop import Training, train
 from irec_jax.training.optimizer import OptimizerConfig
+from irec_jax.training.processes import connect, which
 from irec_jax.training.sharding import MeshConfig, make_mesh
 from irec_jax.training.start import from_scratch
+from irec_jax.training.watch import ending_together
 
 MODEL = T5Config(
     vocabulary=32,
@@ -35,11 +42,14 @@ class Record(typing.NamedTuple):
     targets: str
 
 
+@dataclasses.dataclass
 class Records:
     """Sentences of random numbers."""
 
+    seed: int = 7
+
     def record(self, number: int) -> Record:
-        rng = np.random.default_rng([7, number])
+        rng = np.random.default_rng([self.seed, number])
         words = [str(word) for word in rng.integers(3, MODEL.vocabulary, rng.integers(4, 9))]
         return Record(" ".join(words[2:]), " ".join(words[:2]))
 
@@ -52,36 +62,78 @@ class Numbers:
 
 
 class Slow:
-    """Batches that take their time, so that a signal finds the run at work."""
+    """Batches that take their time, so that a signal finds the run at work; their sums are kept.
 
-    def __init__(self, batches: typing.Any, pause_s: float) -> None:
-        self.batches, self.pause_s = batches, pause_s
+    `batches.PROCESS.jsonl` has the position behind each batch and the sum of its bytes.
+    """
+
+    def __init__(self, batches: typing.Any, pause_s: float, sums: Path, hang_at: int) -> None:
+        self.batches, self.pause_s, self.sums, self.hang_at = batches, pause_s, sums, hang_at
         self.get_state, self.set_state = batches.get_state, batches.set_state
+        self.count = 0
 
     def __next__(self) -> typing.Any:
-        time.sleep(self.pause_s)
-        return next(self.batches)
+        self.count += 1
+        time.sleep(1_000.0 if self.count == self.hang_at else self.pause_s)
+        batch = next(self.batches)
+        found = hashlib.sha256(b"".join(rows.tobytes() for rows in jax.tree.leaves(batch)))
+        line = json.dumps([json.dumps(self.get_state()), found.hexdigest()])
+        with self.sums.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+        return batch
 
 
-def main(run: str, steps: str, pause_s: str) -> None:
-    sys.modules["torch"] = None  # tensorboardX would spend seconds to import it
-    records, writer = typing.cast(typing.Any, (Records(), Numbers()))
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("run", type=Path)
+    parser.add_argument("steps", type=int)
+    parser.add_argument("--pause", type=float, default=0.0, help="seconds before each batch")
+    parser.add_argument("--mesh", type=int, nargs=3, default=(1, 1, 1), help="data fsdp tensor")
+    parser.add_argument("--every", type=int, default=4, help="steps between checkpoints")
+    parser.add_argument("--minutes", type=float, default=0.0, help="minutes between checkpoints")
+    parser.add_argument("--validate", type=int, default=0, help="steps between validations")
+    parser.add_argument("--hang-s", type=float, default=600.0)
+    parser.add_argument("--hang-at", type=int, default=0, help="batch that never comes")
+    return parser.parse_args()
+
+
+def batches(seed: int) -> typing.Any:
+    records, writer = typing.cast(typing.Any, (Records(seed), Numbers()))
     sizes = {"batch_size": 8, "source_length": 12, "target_length": 6}
-    batches = iter(training_batches(records, writer, **sizes))
+    return iter(training_batches(records, writer, **sizes))
+
+
+def main(given: argparse.Namespace) -> None:
+    sys.modules["torch"] = None  # tensorboardX would spend seconds to import it
+    data, fsdp, tensor = given.mesh
+    given.run.mkdir(parents=True, exist_ok=True)
+    sums = given.run / f"batches.{which()}.jsonl"
     job = Training(
-        run=Path(run),
+        run=given.run,
         model=MODEL,
         start=from_scratch(MODEL, 0),
-        batches=Slow(batches, float(pause_s)),
-        mesh=make_mesh(MeshConfig(), jax.devices()[:1]),
+        batches=Slow(batches(7), given.pause, sums, given.hang_at),
+        mesh=make_mesh(MeshConfig(1, data, fsdp, tensor), jax.devices()[: data * fsdp * tensor]),
         optimizer=OptimizerConfig(peak=1e-2),
-        train=TrainConfig(steps=int(steps), batch_size=8, log_every=5, checkpoint_every=4, keep=2),
+        train=TrainConfig(
+            steps=given.steps,
+            batch_size=8,
+            log_every=5,
+            checkpoint_every=given.every,
+            checkpoint_minutes=given.minutes,
+            keep=2,
+            validate_every=given.validate,
+            hang_seconds=given.hang_s,
+        ),
+        validation=list(itertools.islice(batches(8), 2)) if given.validate else (),
     )
-    try:
-        train(job)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    train(job)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    connect()
+    try:
+        with ending_together():
+            main(arguments())
+    except KeyboardInterrupt:
+        sys.exit(130)
