@@ -6,7 +6,7 @@ import json
 import logging
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -223,7 +223,7 @@ class Checkpoints:
                 kept.append(best)
             self._writer = ocp.training.Checkpointer(
                 str(self.folder),
-                context=_context(range(how_many())),
+                context=_context(),
                 preservation_policy=cast(Any, policies.AnyPreservationPolicy(kept)),
                 cleanup_tmp_directories=True,
             )
@@ -311,25 +311,21 @@ def _read_arrays(
 def _load(path: Path, wanted: dict[str, Any]) -> dict[str, Any]:
     _quiet()
     # Each process reads for itself and waits for nobody, so that one that cannot is not waited for.
-    with _context([which()]):
+    context = _context()
+    if how_many() > 1:
+        context.multiprocessing.active_processes = {which()}
+        context.multiprocessing.primary_host = which()
+    with context:
         return ocp.load_checkpointables(str(path), wanted)
 
 
-def _context(processes: Iterable[int]) -> ocp.Context:
-    """An Orbax context that writes `about` and `data` as JSON that people can read.
-
-    Args:
-        processes: Who takes part. Named even if it is all, as Orbax else lets them meet through
-            the devices, from a thread of its own, between the steps of the loop.
-    """
+def _context() -> ocp.Context:
+    """An Orbax context that writes `about` and `data` as JSON that people can read."""
     registry = ocp.handlers.local_registry()
     for name in ("about", "data"):
         registry.add(ocp.handlers.JsonHandler, checkpointable_name=name)
     context = ocp.Context()
     context.checkpointables.registry = registry
-    if how_many() > 1:
-        context.multiprocessing.active_processes = set(processes)
-        context.multiprocessing.primary_host = min(processes)
     return context
 
 
