@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import math
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -33,7 +32,7 @@ def connect() -> None:
     Raises:
         InputError: The variables contradict each other, or the processes do not find each other.
     """
-    wanted = _wanted(os.environ)
+    wanted = arguments_of(os.environ)
     if wanted is None or jax.distributed.is_initialized():
         return
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
@@ -51,6 +50,47 @@ def connect() -> None:
         what = f"the processes did not find each other: {first_line(error)}"
         mend = "Start all of them, with the same address, within five minutes."
         raise InputError(what, where=where, mend=mend) from error
+
+
+def arguments_of(environment: Mapping[str, str]) -> dict[str, Any] | None:
+    """The arguments of `jax.distributed.initialize`; None for a process on its own.
+
+    Raises:
+        InputError: The variables contradict each other.
+    """
+    names = (COORDINATOR, PROCESSES, PROCESS)
+    given = [name for name in names if environment.get(name)]
+    mode = environment.get(DISTRIBUTED, "")
+    if mode not in ("", "auto"):
+        mend = f"Leave it out, or set it to auto; else set {', '.join(names)}."
+        raise InputError(f"{mode!r} is not known", where=DISTRIBUTED, mend=mend)
+    if mode and given:
+        mend = f"Leave out {DISTRIBUTED}, or {', '.join(given)}."
+        raise InputError(f"{mode!r} and {given[0]} contradict", where=DISTRIBUTED, mend=mend)
+    if mode:
+        return {}
+    if not given:
+        return None
+    for name in names:
+        if name not in given:
+            mend = "Set all three, or none."
+            raise InputError(f"it is not set, but {given[0]} is", where=name, mend=mend)
+    count = _number(environment, PROCESSES, 1)
+    index = _number(environment, PROCESS, 0, count - 1)
+    address = environment[COORDINATOR]
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        mend = "Give host:port of process 0, such as 10.0.0.1:8476."
+        raise InputError(f"{address!r} is no address", where=COORDINATOR, mend=mend)
+    wanted: dict[str, Any] = {
+        "coordinator_address": address,
+        "num_processes": count,
+        "process_id": index,
+        "cluster_detection_method": "deactivate",
+    }
+    if host in _LOOPBACK:
+        wanted["coordinator_bind_address"] = address  # else all the network could join
+    return wanted
 
 
 def how_many() -> int:
@@ -112,46 +152,10 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
-def _wanted(environment: Mapping[str, str]) -> dict[str, Any] | None:
-    """The arguments of `jax.distributed.initialize`; None for a process on its own."""
-    names = (COORDINATOR, PROCESSES, PROCESS)
-    given = [name for name in names if environment.get(name)]
-    mode = environment.get(DISTRIBUTED, "")
-    if mode not in ("", "auto"):
-        mend = f"Leave it out, or set it to auto; else set {', '.join(names)}."
-        raise InputError(f"{mode!r} is not known", where=DISTRIBUTED, mend=mend)
-    if mode and given:
-        mend = f"Leave out {DISTRIBUTED}, or {', '.join(given)}."
-        raise InputError(f"{mode!r} and {given[0]} contradict", where=DISTRIBUTED, mend=mend)
-    if mode:
-        return {}
-    if not given:
-        return None
-    for name in names:
-        if name not in given:
-            mend = "Set all three, or none."
-            raise InputError(f"it is not set, but {given[0]} is", where=name, mend=mend)
-    count = _number(environment, PROCESSES, 1, math.inf)
-    index = _number(environment, PROCESS, 0, count - 1)
-    address = environment[COORDINATOR]
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdigit():
-        mend = "Give host:port of process 0, such as 10.0.0.1:8476."
-        raise InputError(f"{address!r} is no address", where=COORDINATOR, mend=mend)
-    wanted: dict[str, Any] = {
-        "coordinator_address": address,
-        "num_processes": count,
-        "process_id": index,
-        "cluster_detection_method": "deactivate",
-    }
-    if host in _LOOPBACK:
-        wanted["coordinator_bind_address"] = address  # else all the network could join
-    return wanted
-
-
-def _number(environment: Mapping[str, str], name: str, low: float, high: float) -> int:
+def _number(environment: Mapping[str, str], name: str, low: int, high: int | None = None) -> int:
     text = environment[name]
-    if not text.isdigit() or not low <= int(text) <= high:
-        limit = f" to {high:.0f}" if high < math.inf else " on"
-        raise InputError(f"{text!r} is not possible", where=name, mend=f"Give {low:.0f}{limit}.")
+    if not text.isdigit() or int(text) < low or (high is not None and int(text) > high):
+        limit = " on" if high is None else f" to {high}"
+        mend = f"Give a number from {low}{limit}."
+        raise InputError(f"{text!r} is not possible", where=name, mend=mend)
     return int(text)

@@ -98,7 +98,7 @@ class Watch:
                 if self._hang_s < math.inf:
                     _show(_AT, json.dumps(self._move))
                 if hanging and not why:
-                    why = f"no step was finished in {self._hang_s:.0f} s; {_where_all_are()}"
+                    why = f"nothing moved in {self._hang_s:.0f} s; {_where_all_are()}"
             except RuntimeError as error:
                 why = f"{_NO_STORE} ({first_line(error)})"
             # This process may have failed as well, and then says so itself.

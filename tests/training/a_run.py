@@ -93,7 +93,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=0.0, help="minutes between checkpoints")
     parser.add_argument("--validate", type=int, default=0, help="steps between validations")
     parser.add_argument("--hang-s", type=float, default=600.0)
-    parser.add_argument("--hang-at", type=int, default=0, help="batch that never comes")
+    parser.add_argument("--hang-at", type=int, default=0, help="of process 1: never comes")
     return parser.parse_args()
 
 
@@ -108,11 +108,12 @@ def main(given: argparse.Namespace) -> None:
     data, fsdp, tensor = given.mesh
     given.run.mkdir(parents=True, exist_ok=True)
     sums = given.run / f"batches.{which()}.jsonl"
+    hang_at = given.hang_at if which() == 1 else 0
     job = Training(
         run=given.run,
         model=MODEL,
         start=from_scratch(MODEL, 0),
-        batches=Slow(batches(7), given.pause, sums, given.hang_at),
+        batches=Slow(batches(7), given.pause, sums, hang_at),
         mesh=make_mesh(MeshConfig(1, data, fsdp, tensor), jax.devices()[: data * fsdp * tensor]),
         optimizer=OptimizerConfig(peak=1e-2),
         train=TrainConfig(

@@ -1,0 +1,152 @@
+"""Several processes are one run: same batches, same losses, stopped together, ended together."""
+
+import signal
+import time
+
+import numpy as np
+import pytest
+
+from irec_jax.errors import InputError
+from irec_jax.training.checkpoint import saved_steps
+from irec_jax.training.ledger import read_losses
+from irec_jax.training.processes import arguments_of, gather, on_first
+from irec_jax.training.validation import read_validation
+from irec_jax.training.watch import EXIT_LOST
+
+from .team import Team, batches_of, newest
+
+STEPS = 24
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, compiled):
+    """The run of one process that nobody disturbed."""
+    run = tmp_path_factory.mktemp("processes") / "whole"
+    team = Team(run, compiled).start(STEPS, "--every", 8, "--validate", 8)
+    assert team.ended() == [0], team.said()
+    return run
+
+
+def flip_a_bit(run, step):
+    """Changes a weight."""
+    files = (run / "checkpoints" / str(step) / "params").rglob("d/*")
+    path = max(files, key=lambda file: file.stat().st_size)
+    raw = bytearray(path.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    path.write_bytes(raw)
+
+
+def test_stopped_and_taken_up_by_other_numbers_of_processes(tmp_path, compiled, whole):
+    run = tmp_path / "run"
+    two = Team(run, compiled, count=2, devices=2)
+    two.start(STEPS, "--mesh", 2, 2, 1, "--every", 4, "--pause", 0.05)
+    two.wait_for(5)
+    two.processes[1].send_signal(signal.SIGTERM)
+    assert two.ended() == [143, 143], two.said()
+    stopped_at = newest(run)
+    assert 5 < stopped_at < 12
+    assert max(read_losses(run)) == stopped_at
+    assert "stopped and saved" in two.said(0)
+    assert "stopped and saved" not in two.said(1), "only process 0 speaks"
+
+    flip_a_bit(run, stopped_at)
+    four = Team(run, compiled, count=4)
+    four.start(
+        STEPS, "--mesh", 2, 1, 2, "--every", 99, "--minutes", 0.01, "--pause", 0.05, "--validate", 8
+    )
+    four.wait_for(stopped_at)
+    four.wait_for(stopped_at + 5)
+    four.processes[2].send_signal(signal.SIGINT)
+    assert four.ended() == [130] * 4, four.said()
+    assert f"checkpoints/{stopped_at} is damaged" in four.said(0)
+    assert "is damaged" not in four.said(3)
+    by_time = set(saved_steps(run / "checkpoints")) - {4, 8, 16, newest(run)}
+    assert by_time, "saved every 0.6 s"
+
+    one = Team(run, compiled, devices=2).start(STEPS, "--mesh", 1, 2, 1, "--validate", 8)
+    assert one.ended() == [0], one.said()
+
+    losses, expected = read_losses(run), read_losses(whole)
+    assert list(losses) == list(expected) == list(range(1, STEPS + 1))
+    np.testing.assert_allclose(list(losses.values()), list(expected.values()), rtol=1e-5)
+    assert batches_of(run) == batches_of(whole)
+    assert {file.name for file in run.glob("batches.*")} == {f"batches.{n}.jsonl" for n in range(4)}
+    told, right = read_validation(run), read_validation(whole)
+    assert right.keys() == {8, 16, 24}
+    for step in right:
+        np.testing.assert_allclose(told.get(step, right[step]), right[step], rtol=1e-5)
+
+
+@pytest.mark.parametrize("killed", [0, 1])
+def test_when_one_is_killed_the_others_end_and_say_so(tmp_path, compiled, killed):
+    team = Team(tmp_path / "run", compiled, count=2)
+    team.start(10_000, "--mesh", 2, 1, 1, "--pause", 0.05)
+    team.wait_for(3)
+    team.processes[killed].kill()
+    codes = team.ended(within_s=40)
+    assert codes.pop(killed) == -9
+    assert 0 not in codes
+    if killed:
+        assert codes == [EXIT_LOST], team.said()
+        assert f"ends: process {killed} gives no sign of life" in team.said(0)
+    else:  # the coordinator: JAX itself ends the others
+        assert "another task died" in team.said() or "is gone" in team.said()
+
+
+def test_one_that_hangs_ends_all(tmp_path, compiled):
+    team = Team(tmp_path / "run", compiled, count=2)
+    team.start(10_000, "--mesh", 2, 1, 1, "--hang-at", 6, "--hang-s", 8)
+    start = time.monotonic()
+    assert team.ended() == [EXIT_LOST] * 2, team.said()
+    assert time.monotonic() - start < 60
+    for number in range(2):
+        assert "nothing moved in 8 s" in team.said(number)
+        assert "process 1 is there, reading data after step 5" in team.said(number)
+    assert "a_run.py" in team.said(1), "where it hangs"
+
+
+ALL = {"IREC_COORDINATOR": "a:1", "IREC_PROCESSES": "4", "IREC_PROCESS": "3"}
+
+
+def test_the_environment_says_who_meets_where():
+    assert arguments_of({}) is None
+    assert arguments_of({"IREC_DISTRIBUTED": "auto"}) == {}
+    wanted = arguments_of(ALL)
+    assert (wanted["coordinator_address"], wanted["num_processes"], wanted["process_id"]) == (
+        "a:1",
+        4,
+        3,
+    )
+    assert "coordinator_bind_address" not in wanted
+    here = arguments_of({**ALL, "IREC_COORDINATOR": "localhost:7"})
+    assert here["coordinator_bind_address"] == "localhost:7", "closed to the network"
+
+
+@pytest.mark.parametrize(
+    ("change", "where"),
+    [
+        ({"IREC_PROCESS": "4"}, "IREC_PROCESS: '4'.*\n.*0 to 3"),
+        ({"IREC_PROCESSES": "0"}, "IREC_PROCESSES"),
+        ({"IREC_PROCESSES": "many"}, "IREC_PROCESSES"),
+        ({"IREC_PROCESS": ""}, "IREC_PROCESS: it is not set, but IREC_COORDINATOR is"),
+        ({"IREC_COORDINATOR": "host"}, "IREC_COORDINATOR"),
+        ({"IREC_DISTRIBUTED": "auto"}, "IREC_DISTRIBUTED.*contradict"),
+        ({"IREC_DISTRIBUTED": "yes"}, "IREC_DISTRIBUTED"),
+    ],
+)
+def test_an_impossible_environment_is_named(change, where):
+    with pytest.raises(InputError, match=where):
+        arguments_of({**ALL, **change})
+
+
+def test_alone_there_is_nobody_to_agree_with():
+    assert gather("x") == ["x"]
+    done = []
+    on_first(lambda: done.append(1))
+    assert done == [1]
+
+    def fail():
+        raise InputError("wrong", where="here", mend="do that")
+
+    with pytest.raises(InputError, match="here: wrong"):
+        on_first(fail)
