@@ -1,11 +1,12 @@
 """Sums that tell whether an array is, to the bit, the one that was saved."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, UInt32
 
@@ -23,27 +24,42 @@ def checksums(tree: Any) -> UInt32[Array, " leaves"]:
     so they agree on any mesh.
     """
     leaves = jax.tree.leaves(tree)
+    return summing(leaves)(leaves, np.uint32(0))
+
+
+def summing(leaves: Sequence[Any]) -> Any:
+    """The jitted program behind `checksums`, `(leaves, 0) -> sums`, for arrays placed as these.
+
+    Args:
+        leaves: Arrays, or shapes with shardings.
+    """
     place = leaves[0].sharding if leaves else None
     everywhere = (
         NamedSharding(place.mesh, PartitionSpec()) if isinstance(place, NamedSharding) else None
     )
-    return _summing(everywhere)(leaves)
+    return _summing(everywhere)
 
 
 @functools.lru_cache(maxsize=8)
-def _summing(result: NamedSharding | None) -> Callable[[list[Array]], Array]:
+def _summing(result: NamedSharding | None) -> Any:
     return jax.jit(_checksums, out_shardings=result)
 
 
-def _checksums(leaves: list[Array]) -> UInt32[Array, " leaves"]:
-    sums = [_checksum(leaf) for leaf in leaves]
+def _checksums(leaves: list[Array], zero: UInt32[Array, ""]) -> UInt32[Array, " leaves"]:
+    sums: list[Array] = []
+    for leaf in leaves:
+        # XLA for CPUs makes an array of products as large as the leaf. That each has to wait for
+        # the sum before it keeps them from being there all at once; `zero` is an argument, so
+        # that the compiler cannot know it.
+        first = sums[-1] * zero if sums else zero
+        sums.append(_checksum(leaf, first))
     return jnp.stack(sums) if sums else jnp.zeros((0,), jnp.uint32)
 
 
-def _checksum(leaf: Array) -> UInt32[Array, ""]:
+def _checksum(leaf: Array, first: UInt32[Array, ""]) -> UInt32[Array, ""]:
     word = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}[leaf.dtype.itemsize]
     bits = jax.lax.bitcast_convert_type(leaf, word).astype(jnp.uint32)
-    place = jnp.zeros(leaf.shape, jnp.uint32)
+    place = jnp.broadcast_to(first, leaf.shape)
     for axis in range(leaf.ndim):
         step = jax.lax.broadcasted_iota(jnp.uint32, leaf.shape, axis)
         place = place * jnp.uint32(0x01000193) + step

@@ -4,6 +4,8 @@ import gc
 import json
 import os
 import resource
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,8 +24,11 @@ from irec_jax.training.checkpoint import (
     saved_steps,
     with_shardings,
 )
+from irec_jax.training.checksums import summing
 from irec_jax.training.optimizer import OptimizerConfig, make_optimizer
 from irec_jax.training.sharding import MeshConfig, make_mesh, state_shardings
+
+from . import a_restore
 
 # A failed read leaves coroutines of Orbax behind that nobody waits for.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -58,6 +63,13 @@ def save(run: Path, state: TrainState, *steps: int, fingerprint: dict = PRINT, k
     checkpoints.close()
 
 
+def save_graded(run: Path, state: TrainState, losses: dict[int, float | None]):
+    checkpoints = Checkpoints(run, PRINT, keep=1, keep_best=2)
+    for step, loss in losses.items():
+        checkpoints.save(step, state, {}, validation_loss=loss)
+    checkpoints.close()
+
+
 def data_files(folder: Path) -> list[Path]:
     """The files that hold the numbers themselves."""
     return [path for path in folder.rglob("ocdbt.process_0/d/*") if path.stat().st_size > 1000]
@@ -84,6 +96,42 @@ def test_the_newest_are_kept_and_none_is_an_answer(tmp_path, state):
     assert Checkpoints(tmp_path, PRINT).restore(target(state)) is None
     save(tmp_path, state, 1, 2, 3, keep=2)
     assert saved_steps(tmp_path / "checkpoints") == [3, 2]
+
+
+def test_the_best_are_kept_beside_the_newest_over_restarts(tmp_path, state):
+    folder = tmp_path / "checkpoints"
+    save_graded(tmp_path, state, {1: 3.0, 2: 2.0, 3: None, 4: 2.5})
+    assert saved_steps(folder) == [4, 2]
+    save_graded(tmp_path, state, {5: 2.2, 6: float("nan")})
+    assert saved_steps(folder) == [6, 5, 2]
+    save_graded(tmp_path, state, {7: 1.0, 8: 1.5, 9: None})
+    assert saved_steps(folder) == [9, 8, 7]
+
+
+def test_a_restored_state_needs_little_more_memory_than_its_size(tmp_path):
+    rows = 3_000
+    leaves = jax.tree.map(
+        lambda leaf: jax.random.normal(jax.random.key(leaf.shape[0]), leaf.shape),
+        a_restore.state(rows).params,
+    )
+    big = TrainState(jnp.asarray(0, jnp.int32), leaves, (leaves, leaves))
+    save(tmp_path, big, 1, fingerprint={})
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves(big)) / 2**20
+    folder = Path(a_restore.__file__).parents[2]
+    command = [sys.executable, a_restore.__file__, str(tmp_path), str(rows)]
+    environment = {**os.environ, "PYTHONPATH": str(folder)}
+    told = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    step, before, most = map(float, told.stdout.split())
+    assert step == 1
+    assert most - before < 1.3 * size + 150, (size, before, most)
+
+
+def test_the_sums_gather_no_array(state):
+    wanted = target(state, data=2, fsdp=2, tensor=2)
+    leaves = jax.tree.leaves(wanted.params)
+    program = summing(leaves).lower(leaves, np.uint32(0)).compile().as_text()
+    assert "all-reduce" in program
+    assert "all-gather" not in program
 
 
 def test_the_next_step_may_overwrite_the_state_while_it_is_saved(tmp_path):
