@@ -220,7 +220,7 @@ def test_the_prompt_of_a_request_is_the_first_template_unless_told(
     prompt = renderer.wording.prompt
     assert prompt(request) == slow_inputs("personal-now", history, query, "shop")
     assert prompt(request) == (
-        "This shopper bought Brand5 lamp model5 ; Brand6 lamp model6 and now wants "
+        "This shopper bought Brand5 lamp model5 ; Brand6 lamp model6 and now asks : "
         "cheap {light} for bed . Which product fits ?"
     )
     other = dataclasses.replace(request, template="personal-taste")

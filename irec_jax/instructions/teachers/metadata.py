@@ -2,110 +2,350 @@
 
 import dataclasses
 import hashlib
+from collections.abc import Mapping
 
 import numpy as np
 from jaxtyping import Bool, Int
 
-from irec_jax.instructions.cleaning import clean
 from irec_jax.instructions.forms import Intention
 from irec_jax.instructions.hashing import derive_key
+from irec_jax.instructions.teachers.cues import NONE, cues_said, load_cues
+from irec_jax.instructions.teachers.facts import LEVELS, ItemFacts
+from irec_jax.instructions.teachers.phrases import LANGUAGES, load_phrases
+from irec_jax.instructions.teachers.speech import Speech
 from irec_jax.instructions.teachers.teacher import LogTeacher
 from irec_jax.log.split import Split
 
-LANGUAGES = ("en", "zh")
 VARIANTS = 3
-_WORDINGS = {
-    "en": (
-        ("likes {} above all other kinds of thing here", "comes back to {} again and again here"),
-        "something of the kind {}",
-        "it is another one of the kind {} seen before",
-    ),
-    "zh": (("最喜欢{}这一类", "常常回到{}这一类"), "想要{}", "这也是以前选过的{}"),
-}
+"""Preference texts a user, as in the paper (section 2.2)."""
+
+WINDOW = 20
+"""Events before the target that a preference is judged by."""
+
+_ASPECTS = ("preference_kinds", "preference_value", "preference_turn")
+_PREFERENCE, _SPECIFIC, _VAGUE, _REASON = 31, 32, 33, 34  # streams of draws
+
+_ENOUGH = 4  # events that show a habit
+_FOCUSED, _VARIED = 0.6, 0.34  # shares of the favorite kind
+_LOYAL = 0.25  # share of a brand that is worth a word
+_ECHOED_BRANDS, _ECHOED_KINDS = 16, 6  # one query of so many says what the title says
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class MetadataTeacher:
-    """Writes from categories, brands, prices and reviews; a log's own queries come first.
+    """Writes from categories, brands, prices, titles and reviews; typed queries come first.
+
+    What it writes of an event depends on the catalog, on the event and on its user's `WINDOW`
+    events before it. Preferences do not depend on the event itself.
 
     Attributes:
         typed: The queries of the log.
-        labels: `[items]` the most special category, "" for none.
+        facts: What is said of the items.
+        speeches: Language -> how it is said.
         items: `[events]` item numbers.
         starts: `[events]` the position of the user's first event.
+        said: `[events]` int8 what the reviews tell of the need.
         seed: Of the draws.
     """
 
     typed: LogTeacher
-    labels: tuple[str, ...]
+    facts: ItemFacts
+    speeches: Mapping[str, Speech]
     items: Int[np.ndarray, " events"]
     starts: Int[np.ndarray, " events"]
+    said: Int[np.ndarray, " events"]
     seed: int
 
     @classmethod
     def build(cls, split: Split, domain: str, seed: int) -> "MetadataTeacher":
-        """Reads the catalog of a split.
+        """Reads the catalog and the reviews of a split.
 
         Args:
             split: The log.
             domain: Whose nouns and verbs are used.
             seed: Of the draws.
         """
-        lists = split.catalog["categories"].to_list()
-        labels = tuple(clean(names[-1]) if names else "" for names in lists)
+        cues = load_cues(domain)
+        facts, titles = ItemFacts.build(split.catalog, cues)
+        speeches = {
+            language: Speech.build(load_phrases(language, domain), cues, titles, facts.texts)
+            for language in LANGUAGES
+        }
+        said = np.full(len(split.items), NONE, np.int8)
+        if len(split.reviews):
+            said = cues_said(split.reviews, cues.said)
         starts = np.repeat(split.offsets[:-1], np.diff(split.offsets))
-        return cls(LogTeacher.of(split), labels, split.items, starts, seed)
+        return cls(LogTeacher.of(split), facts, speeches, split.items, starts, said, seed)
 
     @property
     def variants(self) -> int:
-        """Three, as in the paper (section 2.2)."""
+        """Three: on kinds of item, on names and prices, and on what has changed."""
         return VARIANTS
 
-    def _told(self) -> Bool[np.ndarray, " events"]:
-        return np.array([bool(label) for label in self.labels], bool)[self.items]
-
-    def _after_first(self) -> Bool[np.ndarray, " events"]:
-        return np.arange(len(self.items)) > self.starts
-
     def has_preference(self, language: str) -> Bool[np.ndarray, " events"]:
-        """Says where the event before has a category."""
-        told = np.append(False, self._told()[:-1]) if len(self.items) else self._told()
-        return told & self._after_first() & (language in LANGUAGES)
+        """Says where one of the events before has an item with a category or brand."""
+        told = (self.facts.special >= 0) | (self.facts.brand >= 0)
+        counts = np.append(0, np.cumsum(told[self.items]))
+        here = np.arange(len(self.items))
+        first = np.maximum(self.starts, here - WINDOW)
+        return (counts[here] > counts[first]) & (language in self.speeches)
 
     def has_query(self, intention: Intention, language: str) -> Bool[np.ndarray, " events"]:
-        """Says where the user typed one, or the item has a category."""
-        written = self._told() & (language in LANGUAGES) & (intention is not Intention.NONE)
-        return written | self.typed.has_query(intention, language)
+        """Says where the user typed one, or the item or its review has something to say."""
+        has = self.typed.has_query(intention, language)
+        speech = self.speeches.get(language)
+        if speech is None:
+            return has
+        facts = self.facts
+        if intention is Intention.SPECIFIC:
+            told = (facts.special >= 0) | (facts.brand >= 0) | _spoken(speech, "trait", facts.trait)
+            return has | told[self.items]
+        if intention is Intention.VAGUE:
+            told = (facts.special >= 0) | _spoken(speech, "need", facts.need)
+            return has | told[self.items] | _spoken(speech, "said", self.said)
+        return has
 
     def has_reason(self, language: str) -> Bool[np.ndarray, " events"]:
-        """Says where the item has a category and something came before it."""
-        return self._told() & self._after_first() & (language in LANGUAGES)
+        """Says where an item shares something with those before it, or its review tells."""
+        speech = self.speeches.get(language)
+        if speech is None:
+            return np.zeros(len(self.items), bool)
+        has = _spoken(speech, "said", self.said)
+        here = np.arange(len(self.items))
+        for fact in (self.facts.special, self.facts.broad, self.facts.brand):
+            value = fact[self.items]
+            for lag in range(1, min(WINDOW, len(value) - 1) + 1):
+                same = (value[lag:] == value[:-lag]) & (value[lag:] >= 0)
+                has[lag:] |= same & (here[lag:] - lag >= self.starts[lag:])
+        return has
 
     def preference(self, position: int, variant: int, language: str) -> str:
-        """What the user likes, judged by the events before `position`."""
-        if language not in LANGUAGES or position <= self.starts.item(position):
+        """What the user of an event likes, judged by the `WINDOW` events before it.
+
+        Args:
+            position: The event.
+            variant: Which of the three aspects comes first; the others help where it is unknown.
+            language: Of the text.
+        """
+        speech = self.speeches.get(language)
+        window = self._window(position)
+        if speech is None or not len(window):
             return ""
-        label = self.labels[self.items.item(position - 1)]
-        wordings = _WORDINGS[language][0]
-        draw = derive_key(self.seed, position, variant)
-        return wordings[draw % len(wordings)].format(label) if label else ""
+        variant %= VARIANTS
+        specials = self.facts.special[window].tolist()
+        draw = self._draw(_PREFERENCE, position, variant)
+        kinds = _counts(specials)
+        if not kinds:
+            brands = _counts(self.facts.brand[window].tolist())
+            if not brands:
+                return ""
+            values = {"brand": self.facts.texts[max(brands, key=brands.__getitem__)]}
+        elif variant == 0:
+            values = self._kinds(kinds, speech, draw)
+        elif variant == 1:
+            values = self._value(kinds, window, speech, draw)
+        else:
+            values = self._turn(kinds, specials, window, speech, draw)
+        return speech.say(_ASPECTS[variant], values, draw)
 
     def query(self, position: int, intention: Intention, language: str) -> str:
-        """What the user typed or could have asked for."""
+        """What the user typed, or could have asked for before the event at `position`."""
         typed = self.typed.query(position, intention, language)
-        label = self.labels[self.items.item(position)]
-        if typed or not label or language not in LANGUAGES or intention is Intention.NONE:
+        speech = self.speeches.get(language)
+        if typed or speech is None:
             return typed
-        return _WORDINGS[language][1].format(label)
+        if intention is Intention.SPECIFIC:
+            return self._specific(position, speech)
+        return self._vague(position, speech) if intention is Intention.VAGUE else ""
 
     def reason(self, position: int, language: str) -> str:
-        """Why the item suits the user."""
-        label = self.labels[self.items.item(position)]
-        if language not in LANGUAGES or not label or position <= self.starts.item(position):
+        """What the item at `position` shares with the events before it, or its review tells."""
+        speech = self.speeches.get(language)
+        if speech is None:
             return ""
-        return _WORDINGS[language][2].format(label)
+        facts, item, window = self.facts, self.items.item(position), self._window(position)
+        draw = self._draw(_REASON, position)
+        values: dict[str, str] = {}
+        for slot, fact in (("same", facts.special), ("near", facts.broad), ("brand", facts.brand)):
+            value = fact.item(item)
+            if value >= 0 and not (slot == "near" and values) and value in fact[window].tolist():
+                values[slot] = facts.texts[value]
+        need = speech.cue("said", self.said.item(position), draw >> 24)
+        if need:
+            values["need"] = need
+        level = facts.level.item(item)
+        if values and level >= 0 and level == _level(facts.level[window].tolist()):
+            price = speech.word("price", LEVELS[level], draw >> 32)
+            if price:
+                values["price"] = price
+        return speech.say("reason", values, draw) if values else ""
 
     def fingerprint(self) -> str:
-        """The SHA-256 of labels, wordings and seed."""
-        made_of = repr((self.labels, _WORDINGS, self.seed))
-        return hashlib.sha256(made_of.encode("utf-8")).hexdigest()
+        """The SHA-256 of what is said of items and events, of the wordings and the seed."""
+        digest = hashlib.sha256()
+        facts = [getattr(self.facts, field.name) for field in dataclasses.fields(self.facts)[1:]]
+        for array in (*facts, self.items, self.starts, self.said, self.typed.kinds):
+            digest.update(np.ascontiguousarray(array, dtype="<i8").tobytes())
+        speeches = [
+            repr((language, speech.patterns, speech.values, speech.cues))
+            for language, speech in self.speeches.items()
+        ]
+        for texts in (self.facts.texts, self.typed.queries, speeches, [str(self.seed)]):
+            digest.update("\n".join(texts).encode("utf-8") + b"\0")
+        return digest.hexdigest()
+
+    def _draw(self, stream: int, position: int, variant: int = 0) -> int:
+        return derive_key(self.seed, stream, position, variant)
+
+    def _window(self, position: int) -> Int[np.ndarray, " window"]:
+        return self.items[max(self.starts.item(position), position - WINDOW) : position]
+
+    def _kinds(self, kinds: dict[int, int], speech: Speech, draw: int) -> dict[str, str]:
+        """The favorite kind, the next one, and how focused the choices are."""
+        texts = self.facts.texts
+        top = max(kinds, key=kinds.__getitem__)
+        values = {"top": texts[top]}
+        spread = _spread(kinds, kinds[top], speech, draw)
+        if len(kinds) > 1:
+            second = max((kind for kind in kinds if kind != top), key=kinds.__getitem__)
+            values["second"] = texts[second]
+        if spread:
+            values["spread"] = spread
+        return values
+
+    def _value(
+        self, kinds: dict[int, int], window: np.ndarray, speech: Speech, draw: int
+    ) -> dict[str, str]:
+        """The favorite kind, a brand that comes back, and the price level."""
+        texts = self.facts.texts
+        values = {"top": texts[max(kinds, key=kinds.__getitem__)]}
+        brands = _counts(self.facts.brand[window].tolist())
+        if brands:
+            brand = max(brands, key=brands.__getitem__)
+            if brands[brand] >= max(2, _LOYAL * len(window)):
+                values["brand"] = texts[brand]
+        level = _level(self.facts.level[window].tolist())
+        if level >= 0:
+            price = speech.word("price", LEVELS[level], draw >> 24)
+            if price:
+                values["price"] = price
+        return values
+
+    def _turn(
+        self,
+        kinds: dict[int, int],
+        specials: list[int],
+        window: np.ndarray,
+        speech: Speech,
+        draw: int,
+    ) -> dict[str, str]:
+        """A kind that is new and the one that came before, or the field and its favorite."""
+        texts = self.facts.texts
+        known = [kind for kind in specials if kind >= 0]
+        recent = known[-1]
+        if len(known) >= _ENOUGH and known[-2] == recent and recent not in known[:-2]:
+            before = _counts(known[:-2])
+            return {
+                "top": texts[max(before, key=before.__getitem__)],
+                "recent": texts[recent],
+            }
+        top = max(kinds, key=kinds.__getitem__)
+        values = {"top": texts[top]}
+        broad = self.facts.broad.item(window.item(specials.index(top)))
+        if broad != top:
+            values["broad"] = texts[broad]
+        spread = _spread(kinds, kinds[top], speech, draw)
+        if spread:
+            values["spread"] = spread
+        return values
+
+    def _specific(self, position: int, speech: Speech) -> str:
+        facts, item = self.facts, self.items.item(position)
+        draw = self._draw(_SPECIFIC, position)
+        values: dict[str, str] = {}
+        special, kind, brand = (
+            facts.special.item(item),
+            facts.kind.item(item),
+            facts.brand.item(item),
+        )
+        if special >= 0 and (draw >> 8) % _ECHOED_KINDS == 0:
+            kind = special
+        if kind >= 0:
+            values["kind"] = facts.texts[kind]
+            area = facts.area.item(item)
+            if area >= 0 and area != kind:
+                values["area"] = facts.texts[area]
+        trait = speech.cue("trait", facts.trait.item(item), draw >> 16)
+        more = speech.cue("trait", facts.more.item(item), draw >> 24)
+        if trait:
+            values["trait"] = trait
+            if more:
+                values["more"] = more
+        if brand >= 0 and (not facts.named.item(item) or (draw >> 32) % _ECHOED_BRANDS == 0):
+            values["brand"] = facts.texts[brand]
+        if not values and max(special, brand) >= 0:
+            values = (
+                {"kind": facts.texts[special]} if special >= 0 else {"brand": facts.texts[brand]}
+            )
+        level = facts.level.item(item)
+        if values and level >= 0:
+            price = speech.word("price", LEVELS[level], draw >> 40)
+            if price:
+                values["price"] = price
+        return speech.say("query_specific", values, draw) if values else ""
+
+    def _vague(self, position: int, speech: Speech) -> str:
+        facts, item = self.facts, self.items.item(position)
+        draw = self._draw(_VAGUE, position)
+        values: dict[str, str] = {}
+        field = facts.field.item(item)
+        need = speech.cue("said", self.said.item(position), draw >> 24)
+        need = need or speech.cue("need", facts.need.item(item), draw >> 24)
+        if field < 0 and not need:
+            field = facts.broad.item(item)
+        if field >= 0:
+            values["area"] = facts.texts[field]
+        if need:
+            values["need"] = need
+        if values and position > self.starts.item(position) and (draw >> 32) & 1:
+            last = self.items.item(position - 1)
+            bit, other = facts.bit.item(last), facts.broad.item(last)
+            if bit >= 0 and other != field and not facts.crossed.item(item) >> bit & 1:
+                values["other"] = facts.texts[other]
+        return speech.say("query_vague", values, draw) if values else ""
+
+
+def _counts(numbers: list[int]) -> dict[int, int]:
+    """Counts what is known, the latest first, so that of equals it is found first."""
+    counts: dict[int, int] = {}
+    for number in reversed(numbers):
+        if number >= 0:
+            counts[number] = counts.get(number, 0) + 1
+    return counts
+
+
+def _level(levels: list[int]) -> int:
+    """Gives the price level of at least half of the items of known price, -1 for none."""
+    counts = _counts(levels)
+    if not counts:
+        return NONE
+    level = max(counts, key=counts.__getitem__)
+    known = sum(counts.values())
+    return level if known >= 2 and counts[level] * 2 >= known else NONE
+
+
+def _spread(kinds: dict[int, int], most: int, speech: Speech, draw: int) -> str:
+    known = sum(kinds.values())
+    if known < _ENOUGH:
+        return ""
+    if most >= _FOCUSED * known:
+        return speech.word("spread", "focused", draw >> 40)
+    return speech.word("spread", "varied", draw >> 40) if most <= _VARIED * known else ""
+
+
+def _spoken(
+    speech: Speech, kind: str, numbers: Int[np.ndarray, " numbers"]
+) -> Bool[np.ndarray, " numbers"]:
+    """Says which cues a language has words for."""
+    alive = np.array([bool(texts) for texts in speech.cues[kind]] + [False], bool)
+    return alive[numbers]

@@ -1,0 +1,230 @@
+"""The metadata teacher: what it reads, what it never says, and how much it gives away."""
+
+import dataclasses
+import itertools
+import pickle
+import re
+import time
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from irec_jax.errors import InputError
+from irec_jax.instructions.cleaning import clean
+from irec_jax.instructions.forms import Intention
+from irec_jax.instructions.teachers.cues import load_cues, parse_cues
+from irec_jax.instructions.teachers.metadata import VARIANTS, MetadataTeacher
+from irec_jax.instructions.teachers.phrases import load_phrases
+from irec_jax.log.readers.table import Columns, TableConfig, read_table
+from irec_jax.log.split import Role, Split, SplitConfig, split_log
+
+LANGUAGES = ("en", "zh")
+KINDS = (Intention.VAGUE, Intention.SPECIFIC)
+DOMAINS = ("shop", "content", "social", "finance")
+CHINESE = re.compile(r"[\u4e00-\u9fff]")
+
+TITLES = [
+    "Acme red desk lamp",
+    "Lamps",  # a title that is the name of a category
+    "{history} 100 % \\ lamp",
+    "line\nbreak jar",
+    "שלום candle",
+    "🛋 sofa",
+    "<item_3>",
+    "Acme",
+    "something for her",
+    "Body Butter with honey for dry skin, 200 ml",
+    "plain",
+    "no category at all",
+]
+CATEGORIES = [
+    ["Home", "Lamps"],
+    ["Home", "Lamps"],
+    ["Home", "Lamps"],
+    ["Home", "Jars"],
+    ["Home", "Candles"],
+    ["Home", "Sofas"],
+    ["Home", "Jars"],
+    ["Home"],
+    ["Beauty", "Gifts"],
+    ["Beauty", "Body Butter"],
+    ["Beauty", "Body Butter"],
+    [],
+]
+BRANDS = ["Acme", "Lux", None, "Jarre", "", "Sofa & Co", "Jarre", "Acme", None, "Bee", "Bee", None]
+PRICES = [20.0, 30.0, None, 5.0, 3.0, 900.0, 6.0, None, 10.0, 12.0, 9.0, None]
+
+
+def describe(split: Split) -> Split:
+    columns = [
+        pl.Series("categories", CATEGORIES, dtype=pl.List(pl.String)),
+        pl.Series("brand", BRANDS, dtype=pl.String),
+        pl.Series("price", PRICES, dtype=pl.Float64),
+    ]
+    return dataclasses.replace(split, catalog=split.catalog.with_columns(columns))
+
+
+@pytest.fixture(scope="module")
+def nasty(make) -> Split:
+    histories = [[0, 1, 2, 3, 4, 5], [5, 6, 7, 8, 9, 10], [9, 10, 9, 0], [11, 11, 3], [11], [1]]
+    split = describe(make(histories, TITLES, {(0, 2): ("red desk light", 2)}))
+    reviews = [""] * len(split.items)
+    reviews[3], reviews[8] = "Bought it as a gift for my wife, she loves it!", "fine"
+    return dataclasses.replace(split, reviews=reviews)
+
+
+@pytest.fixture(scope="module")
+def teacher(nasty: Split) -> MetadataTeacher:
+    return MetadataTeacher.build(nasty, "shop", 7)
+
+
+def texts_at(teacher: MetadataTeacher, position: int) -> list[str]:
+    texts = []
+    for language in LANGUAGES:
+        texts += [teacher.preference(position, v, language) for v in range(VARIANTS)]
+        texts += [teacher.query(position, kind, language) for kind in KINDS]
+        texts.append(teacher.reason(position, language))
+    return texts
+
+
+def all_texts(teacher: MetadataTeacher) -> list[list[str]]:
+    return [texts_at(teacher, position) for position in range(len(teacher.items))]
+
+
+def test_it_says_where_it_has_something_to_say(teacher):
+    for language in LANGUAGES:
+        likes, reasons = teacher.has_preference(language), teacher.has_reason(language)
+        for position in range(len(teacher.items)):
+            told = {bool(teacher.preference(position, v, language)) for v in range(VARIANTS)}
+            assert told == {bool(likes[position])}
+            assert bool(teacher.reason(position, language)) == reasons[position]
+        for kind in KINDS:
+            asked = teacher.has_query(kind, language)
+            spoken = [bool(teacher.query(p, kind, language)) for p in range(len(asked))]
+            assert spoken == asked.tolist()
+    assert not teacher.has_preference("fr").any()
+    assert teacher.reason(3, "fr") == teacher.preference(3, 0, "fr") == ""
+
+
+def test_no_text_where_there_is_nothing_to_go_by(teacher):
+    # The fourth user has only items without category, brand and price; the fifth one event.
+    assert teacher.query(16, Intention.SPECIFIC, "en") == ""
+    assert teacher.preference(17, 0, "en") == ""
+    assert teacher.preference(19, 0, "en") == "", "a first event has nothing before it"
+    assert teacher.preference(2, 0, "en") != ""
+
+
+def test_what_a_user_typed_wins(teacher):
+    assert teacher.query(2, Intention.SPECIFIC, "en") == "red desk light"
+    assert teacher.query(2, Intention.SPECIFIC, "zh") == "red desk light"
+    assert teacher.query(2, Intention.VAGUE, "en") not in ("", "red desk light")
+
+
+def test_texts_are_one_clean_line_that_holds_no_title(teacher):
+    titles = [clean(title).casefold() for title in TITLES]
+    for position, texts in enumerate(all_texts(teacher)):
+        for text in filter(None, texts):
+            if text == "red desk light":
+                continue
+            assert text == clean(text)
+            words = f" {text.casefold()} "
+            for title in titles:
+                assert f" {title} " not in words, (position, text)
+            assert "<item" not in text
+            assert "{" not in text
+            assert str(900_001 + position) not in text
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_chinese_texts_are_chinese_but_for_the_logs_own_names(nasty, domain):
+    teacher = MetadataTeacher.build(nasty, domain, 1)
+    named = {word for names in CATEGORIES for name in names for word in name.split()}
+    named |= {word for brand in BRANDS if brand for word in brand.split()}
+    for position in range(len(nasty.items)):
+        for text in texts_at(teacher, position)[len(texts_at(teacher, position)) // 2 :]:
+            if text and text != "red desk light":
+                assert CHINESE.search(text)
+                assert set(re.findall(r"[A-Za-z]+", text)) <= {
+                    part for word in named for part in re.findall(r"[A-Za-z]+", word)
+                }
+
+
+def test_the_same_seed_gives_the_same_texts_in_another_process_too(nasty, teacher):
+    again = MetadataTeacher.build(nasty, "shop", 7)
+    assert all_texts(again) == all_texts(teacher)
+    assert all_texts(pickle.loads(pickle.dumps(teacher))) == all_texts(teacher)
+    assert again.fingerprint() == teacher.fingerprint()
+    other = MetadataTeacher.build(nasty, "shop", 8)
+    assert other.fingerprint() != teacher.fingerprint()
+    assert all_texts(other) != all_texts(teacher)
+
+
+@given(data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_nothing_behind_an_event_or_of_another_user_is_ever_read(nasty, data):
+    position = data.draw(st.integers(0, len(nasty.items) - 1))
+    row = int(np.searchsorted(nasty.offsets, position, side="right")) - 1
+    own = range(int(nasty.offsets[row]), position + 1)
+    foreign = [p for p in range(len(nasty.items)) if p not in own]
+    items, reviews = nasty.items.copy(), list(nasty.reviews)
+    for place in foreign:
+        items[place] = data.draw(st.integers(0, len(TITLES) - 1))
+        reviews[place] = data.draw(st.sampled_from(["", "a gift for my son", "smells nice"]))
+    changed = dataclasses.replace(nasty, items=items, reviews=reviews)
+    before, after = (MetadataTeacher.build(split, "shop", 3) for split in (nasty, changed))
+    assert texts_at(after, position) == texts_at(before, position)
+    # Preferences do not know the event itself.
+    items = items.copy()
+    items[position] = (items[position] + 1) % len(TITLES)
+    third = MetadataTeacher.build(dataclasses.replace(changed, items=items), "shop", 3)
+    for language, variant in itertools.product(LANGUAGES, range(VARIANTS)):
+        liked = before.preference(position, variant, language)
+        assert third.preference(position, variant, language) == liked
+
+
+def test_every_domain_and_language_speaks_of_its_own_things():
+    for domain in DOMAINS:
+        load_cues(domain)
+        for language in LANGUAGES:
+            load_phrases(language, domain)
+    with pytest.raises(InputError, match=r"cues\.toml.*'words' is missing"):
+        parse_cues({"trait": [{"domains": ["shop"], "en": ["x"], "zh": ["y"]}]}, "shop")
+    entry = {"domains": ["shop"], "words": ["soft"], "en": ["very soft"], "zh": ["柔和"]}
+    with pytest.raises(InputError, match="'very soft' repeats its cue"):
+        parse_cues({"trait": [entry]}, "shop")
+
+
+@pytest.fixture(scope="module")
+def beauty(shared: Path) -> Split:
+    folder = shared / "data" / "amazon-beauty-2014"
+    log = read_table(folder, TableConfig(columns=Columns(time="position")), 0)
+    return split_log(log, SplitConfig(), 0)
+
+
+def test_on_real_products_it_gives_little_away_and_is_quick(beauty):
+    teacher = MetadataTeacher.build(beauty, "shop", 0)
+    positions = beauty.targets(Role.TRAIN)[::37][:3_000].tolist()
+    stop = {"a", "an", "the", "for", "of", "in", "and", "with", "to", "from", "by", "some", "any"}
+    titles = [set(re.findall(r"\w+", t.lower())) for t in beauty.catalog["title"].to_list()]
+    shares = {}
+    for kind, most in ((Intention.SPECIFIC, 0.3), (Intention.VAGUE, 0.1)):
+        parts = []
+        for position in positions:
+            words = set(re.findall(r"\w+", teacher.query(position, kind, "en").lower())) - stop
+            if words:
+                parts.append(len(words & titles[beauty.items[position]]) / len(words))
+        shares[kind] = np.mean(parts)
+        assert 0.0 < shares[kind] < most
+    assert shares[Intention.SPECIFIC] > shares[Intention.VAGUE]
+    start = time.perf_counter()
+    texts = [teacher.preference(p, p % VARIANTS, "en") for p in positions]
+    seconds = time.perf_counter() - start
+    assert len(set(texts)) > 0.5 * len(texts)
+    assert seconds / len(positions) < 250e-6, "ten times what it takes on a quiet machine"
+    for sentence in texts[:200]:
+        assert sentence == "" or 4 <= len(sentence.split()) <= 40
+    assert len(pickle.dumps(teacher)) < 150e6
