@@ -267,7 +267,11 @@ def test_a_run_is_asked_in_the_words_it_was_tuned_on(make):
     )
     assert "<item_5>" in prompts[NoteKind.VAGUE, 5, "zh"][0][1]
     kinds = {q.wanted.kind for q in asked}
-    assert kinds == {NoteKind.PREFERENCE, NoteKind.VAGUE}, "no run says which query is specific"
+    assert kinds == {NoteKind.PREFERENCE, NoteKind.VAGUE, NoteKind.SPECIFIC}
+    assert prompts[NoteKind.SPECIFIC, 5, "en"][0][1] == (
+        "Write an exact request , with kind and details , that finds <item_5> in the store ."
+    )
+    assert "type into the search" in prompts[NoteKind.VAGUE, 5, "en"][0][1]
 
     more = run_wording(split, (*TURNED, TaskName.HISTORY_ITEM_TO_QUERY))
     asked = list(ask(split, EVERYTHING, RunWorder(split, more)))
@@ -278,20 +282,15 @@ def test_a_run_is_asked_in_the_words_it_was_tuned_on(make):
     assert not list(ask(split, EVERYTHING, RunWorder(split, plain)))
 
 
-def test_a_pack_that_words_specific_queries_apart_is_asked_for_both(make, tmp_path: Path):
+def test_a_pack_that_words_all_queries_alike_is_asked_for_one(make, tmp_path: Path):
     split = make([[0, 1, 2, 3]], TITLES)
     folder = Path(__file__).parents[2] / "irec_jax" / "instructions" / "packs"
     text = (folder / "en.toml").read_text(encoding="utf-8")
-    text += (
-        '\n[[template]]\nid = "asked-exactly"\ntask = "item_to_query"\n'
-        'intentions = ["specific"]\ntext = "Say exactly what {target} is ."\n'
-    )
+    text = text.replace('intentions = ["specific"]\n', "")
     (tmp_path / "own.toml").write_text(text, encoding="utf-8")
     wording = run_wording(split, TURNED, (str(tmp_path / "own.toml"),))
     asked = list(ask(split, EVERYTHING, RunWorder(split, wording)))
-    prompts = {q.wanted.kind: q.messages[0][1] for q in asked if q.wanted.place == 2}
-    assert prompts[NoteKind.SPECIFIC] == "Say exactly what <item_2> is ."
-    assert "type into the search" in prompts[NoteKind.VAGUE]
+    assert {q.wanted.kind for q in asked} == {NoteKind.PREFERENCE, NoteKind.VAGUE}
 
 
 def test_a_function_that_answers_becomes_a_teacher(split: Split, tmp_path: Path):
