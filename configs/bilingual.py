@@ -2,8 +2,12 @@
 
 Command: irec tune configs/bilingual.py && irec evaluate runs/bilingual --ablations
 Device:  2 CPU cores (AMD EPYC)
-Time:    pending
-Result:  pending
+Time:    4 minutes
+Result:  NDCG@10 of personalized search .678 [.663, .692]; without the user's words .219
+         [.205, .232], with another user's .039 [.032, .047], in Chinese .679 [.664, .693], with
+         templates never trained on .445 [.428, .463]; sequential recommendation .203 [.189, .216],
+         in Chinese .202; product search .475 [.457, .491], in Chinese .476 (full ranking, test,
+         2,000 requests a task)
 """
 
 import dataclasses

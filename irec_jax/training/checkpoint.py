@@ -20,10 +20,12 @@ from irec_jax.model.params import Params, abstract
 from irec_jax.progress import say
 from irec_jax.settings import to_json
 from irec_jax.training.checksums import checksums, sums_of
+from irec_jax.training.optimizer import averaged
 from irec_jax.training.processes import first_line, gather, how_many, on_first, which
 from irec_jax.training.watch import is_loss
 
 FOLDER = "checkpoints"
+AVERAGE = "average"
 LOSS = "validation_loss"
 
 
@@ -121,7 +123,7 @@ class Checkpoints:
             if read is not None and not any(troubles):
                 arrays, data, expected = read
                 # Only now: the sums need all processes.
-                if sums_of(arrays) == expected:
+                if sums_of(arrays) == {name: expected[name] for name in arrays}:
                     place = target.step.sharding
                     count = jax.make_array_from_callback((), place, lambda _, n=step: np.int32(n))
                     state = TrainState(count, arrays["params"], arrays["optimizer"])
@@ -163,6 +165,10 @@ class Checkpoints:
             InputError: When this or the save before could not be written.
         """
         arrays = {"params": state.params, "optimizer": state.optimizer_state}
+        average = averaged(state.optimizer_state)
+        if average is not None:
+            # Under a name of its own, so that answering reads it without the optimizer.
+            arrays[AVERAGE] = average
         about = {"step": step, "fingerprint": self._fingerprint, "checksums": sums_of(arrays)}
         graded = validation_loss is not None and math.isfinite(validation_loss)
         try:
@@ -247,7 +253,7 @@ def saved_steps(folder: Path) -> list[int]:
 def load_params(
     run: Path, config: T5Config, step: int | None = None, *, shardings: Any = None
 ) -> Params:
-    """Reads the weights of a run without its optimizer.
+    """Reads the weights that a run answers with: their running average, where it keeps one.
 
     Args:
         run: The run folder.
@@ -269,14 +275,15 @@ def load_params(
     if shardings is None:
         one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
         shardings = jax.tree.map(lambda _: one, shapes)
-    wanted = {"params": with_shardings(shapes, shardings)}
+    target = with_shardings(shapes, shardings)
     for number in steps:
         path = folder / str(number)
         try:
             about = _read_about(path)
             model = about["fingerprint"].get("model", {})
             _compare({"model": model_fingerprint(config)}, {"model": model}, path)
-            return _read_arrays(path, wanted, about["checksums"])["params"]
+            name = AVERAGE if AVERAGE in about["checksums"] else "params"
+            return _read_arrays(path, {name: target}, about["checksums"])[name]
         except InputError:
             raise
         except Exception as error:

@@ -21,7 +21,7 @@ from irec_jax.training.config import TrainConfig
 from irec_jax.training.interrupt import Interrupted, Interruption, Terminated, stopped
 from irec_jax.training.ledger import read_losses
 from irec_jax.training.loop import dropout_key, first_state, params_on_host, train
-from irec_jax.training.optimizer import OptimizerConfig
+from irec_jax.training.optimizer import OptimizerConfig, averaged
 from irec_jax.training.step import compile_step
 
 STEPS = 30
@@ -42,7 +42,7 @@ class Runner:
         }
 
     def start(self, run: Path, pause_s: float) -> subprocess.Popen:
-        command = [sys.executable, str(PROGRAM), str(run), str(STEPS), str(pause_s)]
+        command = [sys.executable, str(PROGRAM), str(run), str(STEPS), "--pause", str(pause_s)]
         with self.output.open("a") as output:
             return subprocess.Popen(command, env=self.environment, stdout=output, stderr=output)
 
@@ -216,3 +216,17 @@ def test_the_second_signal_is_for_the_impatient(attentive):
 def test_an_impossible_length_is_named(key):
     with pytest.raises(InputError, match=rf"train\.{key}"):
         TrainConfig(**{key: 0})
+
+
+def test_a_run_that_keeps_an_average_answers_with_it_and_resumes(make_job, tmp_path, tiny):
+    settings = OptimizerConfig(peak=1e-2, average=0.5)
+    whole = train(make_job(tmp_path / "whole", optimizer=settings))
+    answers = load_params(tmp_path / "whole", tiny)
+    expected = jax.device_get(averaged(whole.optimizer_state))
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(answers), expected)
+    assert not np.array_equal(answers["head"], whole.params["head"])
+    # Stopped at the checkpoint of step 4 and gone on from there.
+    train(make_job(tmp_path / "cut", optimizer=settings, train=TrainConfig(steps=4, batch_size=8)))
+    train(make_job(tmp_path / "cut", optimizer=settings))
+    again = load_params(tmp_path / "cut", tiny)
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(again), expected)
