@@ -173,7 +173,7 @@ def running_average(decay: float) -> optax.GradientTransformation:
     def init(params: Any) -> Average:
         return Average(jax.tree.map(jnp.array, params))
 
-    def update(updates: Any, state: Average, params: Any = None) -> tuple[Any, Average]:
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         def moved(average: jax.Array, weight: jax.Array, change: jax.Array) -> jax.Array:
             return average + (1.0 - decay) * (weight + change - average)
 
