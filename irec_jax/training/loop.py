@@ -28,7 +28,7 @@ from irec_jax.training.feed import place_batch
 from irec_jax.training.interrupt import Interruption, stopped
 from irec_jax.training.ledger import Ledger, OnLog, Span, open_ledger
 from irec_jax.training.optimizer import OptimizerConfig, make_optimizer
-from irec_jax.training.processes import is_first
+from irec_jax.training.processes import is_first, on_host
 from irec_jax.training.sharding import batch_sharding, check_batch
 from irec_jax.training.step import Scalars, compile_step
 from irec_jax.training.validation import Validation
@@ -117,7 +117,7 @@ def train(job: Training) -> TrainState:
     check_batch(job.mesh, job.train.batch_size, job.train.accumulate)
     step = compile_step(job.model, job.optimizer, job.train, job.mesh)
     keep, keep_best = job.train.keep, job.train.keep_best
-    checkpoints = Checkpoints(job.run, _fingerprint(job), keep=keep, keep_best=keep_best)
+    checkpoints = Checkpoints(job.run, fingerprint_of(job), keep=keep, keep_best=keep_best)
     with Interruption() as interruption, Watch(job.train.hang_seconds) as watch:
         # In this order: the newest good checkpoint of this run; else what `start` gives, which is
         # a folder of pretrained weights or random ones.
@@ -180,11 +180,12 @@ def dropout_key(job: Training) -> Key[Array, ""]:
 
 
 def params_on_host(state: TrainState) -> Params:
-    """The weights as numpy arrays."""
-    return jax.device_get(state.params)
+    """The weights as numpy arrays, in every process."""
+    return jax.tree.map(on_host, state.params)
 
 
-def _fingerprint(job: Training) -> dict[str, Any]:
+def fingerprint_of(job: Training) -> dict[str, Any]:
+    """What a checkpoint must agree on with a run to be resumed from."""
     return {
         "model": model_fingerprint(job.model),
         "optimizer": {"kind": job.optimizer.kind},

@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import numpy as np
 from jax._src import distributed  # the coordinator's key-value store has no public name
+from jax.experimental import multihost_utils
 
 from irec_jax.errors import InputError
 
@@ -145,6 +147,13 @@ def on_first(work: Callable[[], None]) -> None:
     if told:
         what, where, mend = told
         raise InputError(what, where=where, mend=mend)
+
+
+def on_host(array: jax.Array) -> np.ndarray:
+    """An array as a whole, in every process, wherever its parts are; all must call it."""
+    if array.is_fully_addressable or array.is_fully_replicated:
+        return np.asarray(jax.device_get(array))
+    return np.asarray(multihost_utils.process_allgather(array, tiled=True))
 
 
 def first_line(error: BaseException) -> str:

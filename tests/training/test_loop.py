@@ -15,14 +15,22 @@ import numpy as np
 import pytest
 
 from irec_jax.errors import InputError
-from irec_jax.model.params import abstract
-from irec_jax.training.checkpoint import load_params, saved_steps
+from irec_jax.model.params import abstract, structure
+from irec_jax.training.checkpoint import Checkpoints, load_params, saved_steps
 from irec_jax.training.config import TrainConfig
 from irec_jax.training.interrupt import Interrupted, Interruption, Terminated, stopped
 from irec_jax.training.ledger import read_losses
-from irec_jax.training.loop import dropout_key, first_state, params_on_host, train
+from irec_jax.training.loop import (
+    dropout_key,
+    fingerprint_of,
+    first_state,
+    params_on_host,
+    train,
+)
+from irec_jax.training.loss import token_loss
 from irec_jax.training.optimizer import OptimizerConfig, averaged
 from irec_jax.training.step import compile_step
+from irec_jax.training.validation import read_validation
 
 STEPS = 30
 PROGRAM = Path(__file__).with_name("a_run.py")
@@ -140,6 +148,47 @@ def test_dropout_is_on_and_follows_the_seed(make_job, tmp_path):
     assert first == same != other
 
 
+def test_another_dtype_of_activations_goes_on_with_the_same_weights(make_job, tmp_path, tiny):
+    short = TrainConfig(steps=3, batch_size=8)
+    train(make_job(tmp_path, train=short))
+    saved = load_params(tmp_path, tiny)
+    half = dataclasses.replace(tiny, compute="bfloat16")
+    job = make_job(tmp_path, model=half, train=dataclasses.replace(short, steps=5))
+    restored = Checkpoints(tmp_path, fingerprint_of(job)).restore(
+        compile_step(half, job.optimizer, job.train, job.mesh).target
+    )
+    jax.tree.map(np.testing.assert_array_equal, params_on_host(restored.state), saved)
+    state = train(job)
+    assert {leaf.dtype for leaf in jax.tree.leaves(state.params)} == {np.dtype(np.float32)}
+    assert list(read_losses(tmp_path)) == [1, 2, 3, 4, 5]
+
+
+def test_checkpoints_by_the_clock(make_job, tmp_path):
+    often = TrainConfig(
+        steps=4, batch_size=8, checkpoint_every=100, checkpoint_minutes=1e-9, keep=9
+    )
+    train(make_job(tmp_path, train=often))
+    assert saved_steps(tmp_path / "checkpoints") == [4, 3, 2, 1]
+
+
+def test_the_validation_loss_is_that_of_the_weights_without_dropout(
+    make_job, tmp_path, tiny, toy_batches
+):
+    batches = [next(toy_batches) for _ in range(3)]
+    graded = TrainConfig(steps=6, batch_size=8, checkpoint_every=4, validate_every=3)
+    train(make_job(tmp_path, validation=batches, train=graded))
+    losses = read_validation(tmp_path)
+    assert list(losses) == [3, 4, 6], "also where a checkpoint is due"
+    last = load_params(tmp_path, tiny)
+    net = structure(tiny)
+    sums = np.sum([token_loss(net, last, batch, None) for batch in batches], axis=0)
+    np.testing.assert_allclose(losses[6], sums[0] / sums[1], rtol=1e-6)
+    train(make_job(tmp_path, validation=batches, train=dataclasses.replace(graded, steps=9)))
+    again = read_validation(tmp_path)
+    assert list(again) == [3, 4, 6, 8, 9]
+    assert again[6] == losses[6]
+
+
 def test_a_run_with_other_settings_does_not_resume(make_job, tmp_path):
     train(make_job(tmp_path))
     with pytest.raises(InputError, match=r"seed is 0 in the checkpoint and 1 now"):
@@ -210,6 +259,20 @@ def test_the_second_signal_is_for_the_impatient(attentive):
         assert stopped(signal.SIGTERM, 1, 2, told.append).code == 143
     assert signal.getsignal(signal.SIGINT) is before
     assert "saved at step 1 of 2" in told[0]
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"checkpoint_minutes": -1.0},
+        {"validate_every": -1},
+        {"keep_best": -1},
+        {"hang_seconds": 0.0},
+    ],
+)
+def test_an_impossible_setting_is_named(setting):
+    with pytest.raises(InputError, match=f"train.{next(iter(setting))}"):
+        TrainConfig(**setting)
 
 
 @pytest.mark.parametrize("key", ["steps", "batch_size", "log_every", "checkpoint_every", "keep"])
