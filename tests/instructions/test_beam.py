@@ -7,12 +7,15 @@ import pytest
 
 pytest.importorskip("apache_beam")
 
+from tensorflow_datasets.proto import tf_example_pb2
+
 from irec_jax.cli.main import main
 from irec_jax.errors import InputError
 from irec_jax.instructions import store
 from irec_jax.instructions.audit import Auditor
 from irec_jax.instructions.beam import beam_flags, beam_runner
 from irec_jax.instructions.config import InstructionsConfig
+from irec_jax.instructions.encoding import encode
 from irec_jax.instructions.forms import TaskName
 from irec_jax.instructions.render import Renderer
 from irec_jax.instructions.shards import Shard, ShardWriter
@@ -117,6 +120,14 @@ def test_the_command_line_hands_the_work_to_beam(
     assert contents(folders[2]) == contents(folders[3])
     checksum = json.loads((folders[0] / "instruction_set.json").read_text())["sha256"]
     assert capsys.readouterr().out.count(checksum) == 2
+
+
+def test_bytes_are_those_of_beams_protobuf_too(renderer: Renderer):
+    parse = tf_example_pb2.Example.FromString
+    for number in range(100):
+        ours = encode(renderer.record(number), number)
+        assert parse(ours).SerializeToString(deterministic=True) == ours
+        assert set(parse(ours).features.feature) == set(store.record_features())
 
 
 def test_flags_are_as_beam_wants_them():
