@@ -79,7 +79,7 @@ MESHES = {
 
 
 def few_losses(job):
-    step, target = compile_step(job.model, job.optimizer, job.train, job.mesh)
+    step, target, _ = compile_step(job.model, job.optimizer, job.train, job.mesh)
     state, key, losses = first_state(job, target), dropout_key(job), []
     for _ in range(4):
         batch = jax.device_put(next(job.batches), batch_sharding(job.mesh))
@@ -106,7 +106,7 @@ def test_losses_do_not_depend_on_the_mesh(make_job, tmp_path):
 
 def test_random_weights_do_not_depend_on_the_mesh(tiny, params, make_job, tmp_path):
     job = make_job(tmp_path, **MESHES["all"])
-    _, target = compile_step(job.model, job.optimizer, job.train, job.mesh)
+    _, target, _ = compile_step(job.model, job.optimizer, job.train, job.mesh)
     places = jax.tree.map(lambda leaf: leaf.sharding, target.params)
     found = from_scratch(tiny, 0)(places)
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(found), params)
