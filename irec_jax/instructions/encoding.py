@@ -39,11 +39,11 @@ def encode(instruction: Instruction, number: int) -> bytes:
             _label(b"language", it.language),
             _numbers(b"number", (number,)),
             _labels(it.scenario, it.seed, it.split, it.strategy),
-            _numbers(b"target_item", (it.target_item,)),
+            _number(b"target_item", it.target_item),
             _text(b"targets", it.targets),
             _label(b"task", it.task),
             _label(b"template", it.template),
-            _numbers(b"user", (it.user,)),
+            _number(b"user", it.user),
         )
     )
     return _FEATURES + _varint(len(text)) + text
@@ -79,6 +79,8 @@ def _plain(value: Any) -> Any:
 def _varint(number: int) -> bytes:
     if number < 128:
         return _SMALL[number]
+    if number < 16_384:
+        return bytes((number & 127 | 128, number >> 7))
     parts = bytearray()
     while number > 127:
         parts.append(number & 127 | 128)
@@ -88,9 +90,11 @@ def _varint(number: int) -> bytes:
 
 
 def _entry(key: bytes, kind: bytes, items: bytes) -> bytes:
-    feature = kind + _varint(len(items)) + items
-    head = _KEY + _varint(len(key)) + key + _VALUE + _varint(len(feature))
-    return _ENTRY + _varint(len(head) + len(feature)) + head + feature
+    size = _varint(len(items))
+    head = b"".join(
+        (_KEY, _SMALL[len(key)], key, _VALUE, _varint(1 + len(size) + len(items)), kind, size)
+    )
+    return b"".join((_ENTRY, _varint(len(head) + len(items)), head, items))
 
 
 def _text(key: bytes, text: str) -> bytes:
@@ -103,8 +107,13 @@ def _numbers(key: bytes, numbers: tuple[int, ...]) -> bytes:
     return _entry(key, _INT64_LIST, _ITEMS + _varint(len(packed)) + packed if numbers else b"")
 
 
-# As many labels as there are templates; unlike prompts, they come again and again.
+# Labels, users and items come again and again, unlike prompts.
 _label = functools.lru_cache(maxsize=4_096)(_text)
+
+
+@functools.lru_cache(maxsize=65_536)
+def _number(key: bytes, number: int) -> bytes:
+    return _numbers(key, (number,))
 
 
 @functools.lru_cache(maxsize=4_096)
