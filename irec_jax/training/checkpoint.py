@@ -27,6 +27,8 @@ from irec_jax.training.watch import is_loss
 FOLDER = "checkpoints"
 AVERAGE = "average"
 LOSS = "validation_loss"
+READ_AT_ONCE = 64 * 2**20
+"""Bytes of each tree that are read at the same time, at least."""
 
 
 class TrainState(NamedTuple):
@@ -319,6 +321,10 @@ def _load(path: Path, wanted: dict[str, Any]) -> dict[str, Any]:
     _quiet()
     # Each process reads for itself and waits for nobody, so that one that cannot is not waited for.
     context = _context()
+    # An array that is read is there twice for a moment; all of them at once would be the state
+    # twice. Less than the largest array Orbax refuses to read.
+    sizes = [math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(wanted)]
+    context.memory.read_concurrent_bytes = max([READ_AT_ONCE, *(2 * size for size in sizes)])
     if how_many() > 1:
         context.multiprocessing.active_processes = {which()}
         context.multiprocessing.primary_host = which()

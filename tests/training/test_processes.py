@@ -1,7 +1,6 @@
 """Several processes are one run: same batches, same losses, stopped together, ended together."""
 
 import signal
-import time
 
 import numpy as np
 import pytest
@@ -77,13 +76,13 @@ def test_stopped_and_taken_up_by_other_numbers_of_processes(tmp_path, compiled, 
         np.testing.assert_allclose(told.get(step, right[step]), right[step], rtol=1e-5)
 
 
-@pytest.mark.parametrize("killed", [0, 1])
+@pytest.mark.parametrize("killed", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_when_one_is_killed_the_others_end_and_say_so(tmp_path, compiled, killed):
     team = Team(tmp_path / "run", compiled, count=2)
     team.start(10_000, "--mesh", 2, 1, 1, "--pause", 0.05)
     team.wait_for(3)
     team.processes[killed].kill()
-    codes = team.ended(within_s=40)
+    codes = team.ended(within_s=90)
     assert codes.pop(killed) == -9
     assert 0 not in codes
     if killed:
@@ -93,14 +92,13 @@ def test_when_one_is_killed_the_others_end_and_say_so(tmp_path, compiled, killed
         assert "another task died" in team.said() or "is gone" in team.said()
 
 
+@pytest.mark.slow
 def test_one_that_hangs_ends_all(tmp_path, compiled):
     team = Team(tmp_path / "run", compiled, count=2)
-    team.start(10_000, "--mesh", 2, 1, 1, "--hang-at", 6, "--hang-s", 8)
-    start = time.monotonic()
-    assert team.ended() == [EXIT_LOST] * 2, team.said()
-    assert time.monotonic() - start < 60
+    team.start(10_000, "--mesh", 2, 1, 1, "--hang-at", 6, "--hang-s", 20)
+    assert team.ended(within_s=150) == [EXIT_LOST] * 2, team.said()
     for number in range(2):
-        assert "nothing moved in 8 s" in team.said(number)
+        assert "nothing moved in 20 s" in team.said(number)
         assert "process 1 is there, reading data after step 5" in team.said(number)
     assert "a_run.py" in team.said(1), "where it hangs"
 
