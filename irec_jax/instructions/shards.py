@@ -243,6 +243,9 @@ def opened_build(target: Path, made_from: Mapping[str, Any]) -> Iterator[Build]:
                 where=str(target),
                 mend="wait for it, or name another folder.",
             ) from error
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.ENOTSUP):  # a network disk without locks
+                raise
         if (folder / _OLD).exists() and not target.exists():
             os.replace(folder / _OLD, target)  # the end came between the two renames
         shutil.rmtree(folder / _OLD, ignore_errors=True)
