@@ -32,6 +32,7 @@ class FakeRenderer:
             targets=" ".join(f"<item_{item}>" for item in answers),
             scenario="implicit-none-matching",
             strategy="plain",
+            task="sequential_recommendation",
             template="fake",
             language="en",
             user=number,
