@@ -239,7 +239,7 @@ def test_a_run_of_ours_writes_notes(
     assert f"Wrote {out}" in capsys.readouterr().out
     table, manifest = read_notes(out)
     assert set(table["writer"]) == {"model:run"}
-    assert manifest.asked == {"preference": 12, "vague": 12}
+    assert manifest.asked == {"preference": 12, "vague": 12, "specific": 12}
     assert table.height == sum(manifest.answered.values()) > 0
     first = contents(out)
     assert main(arguments) == 0
