@@ -38,6 +38,7 @@ COMMANDS = {
     "tune": Command("tune", "Tune", "train a model, or resume training", True),
     "evaluate": Command("evaluate", "Evaluate", "rank the whole catalog and report"),
     "recommend": Command("recommend", "Recommend", "one answer for a history and a wish"),
+    "plan": Command("plan", "PlanCommand", "does it fit, and what would it take", True),
     "export": Command("export", "Export", "write a Hugging Face folder"),
 }
 

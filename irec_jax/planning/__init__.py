@@ -1,0 +1,1 @@
+"""What a run would need and take on devices that are not here."""

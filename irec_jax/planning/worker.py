@@ -1,0 +1,156 @@
+"""The compiling process: `python -m irec_jax.planning.worker JOB`; answers in lines of JSON."""
+
+import json
+import os
+import re
+import resource
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from irec_jax.errors import InputError
+from irec_jax.experiment import Experiment
+from irec_jax.planning.compiled import Compiled, Crossing, Memory, to_plain
+from irec_jax.planning.hlo import Collective, read_traffic
+from irec_jax.planning.programs import PROGRAMS, Lowered
+from irec_jax.planning.topology import Topology, compiler_devices
+from irec_jax.settings import from_json
+from irec_jax.training.sharding import make_mesh
+from irec_jax.training.work import measure_peak
+
+UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+
+
+def main() -> None:
+    """Reads one job and answers it."""
+    job = json.loads(sys.argv[1])
+    try:
+        _answer(job)
+    except InputError as error:
+        _say({"error": {"what": error.what, "where": error.where, "mend": error.mend}})
+
+
+def _answer(job: dict[str, Any]) -> None:
+    topology = Topology.parse(job["topology"])
+    experiment = from_json(Experiment, job["experiment"], where="experiment")
+    devices = compiler_devices(topology)
+    mesh = make_mesh(experiment.mesh, devices)
+    peak = 0.0
+    if topology.chip is None:
+        peak = measure_peak(mesh, experiment.model.compute) / mesh.devices.size
+    _say({"devices": len(devices), "mesh": dict(mesh.shape), "peak": peak})
+    for name in job["programs"]:
+        start = time.perf_counter()
+        lowered = PROGRAMS[name](experiment, mesh, job["items"])
+        compiled = compile_one(name, lowered, mesh, topology, job["effort"])
+        compiled = compiled._replace(
+            compile_s=time.perf_counter() - start,
+            compiler_bytes=1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
+        )
+        _say(to_plain(compiled))
+
+
+def compile_one(
+    name: str, lowered: Lowered, mesh: Mesh, topology: Topology, effort: float
+) -> Compiled:
+    """Compiles a program and reads what the compiler knows of it."""
+    usable = _usable(topology, mesh)
+    options = {"exec_time_optimization_effort": effort} if effort and topology.chip else None
+    try:
+        compiled = lowered.lowered.compile(compiler_options=options)
+    except jax.errors.JaxRuntimeError as error:
+        return Compiled(name, _refused(str(error), lowered, usable), refused=_sentence(str(error)))
+    said = compiled.memory_analysis()
+    outputs = said.output_size_in_bytes - said.alias_size_in_bytes
+    parts = (
+        lowered.parameters,
+        lowered.optimizer,
+        said.argument_size_in_bytes - lowered.parameters - lowered.optimizer,
+        outputs,
+        said.temp_size_in_bytes,
+        said.generated_code_size_in_bytes,
+    )
+    traffic = read_traffic(compiled.as_text(), dict(mesh.shape))
+    return Compiled(
+        name,
+        Memory(*parts, total=sum(parts), usable=usable),
+        crossings(traffic.collectives, mesh, topology),
+        traffic.unknown_loops,
+    )
+
+
+def crossings(
+    collectives: Sequence[Collective], mesh: Mesh, topology: Topology
+) -> tuple[Crossing, ...]:
+    """Says what each collective crosses on these devices; equal ones are counted together."""
+    devices = mesh.devices.ravel()
+    found: Counter[Crossing] = Counter()
+    for collective in collectives:
+        members = [devices[number] for number in collective.members]
+        slices = [getattr(device, "slice_index", None) or 0 for device in members]
+        near = [
+            tuple(getattr(device, "coords", ()))
+            for device, number in zip(members, slices, strict=True)
+            if number == slices[0]
+        ]
+        crossing = Crossing(
+            collective.kind,
+            collective.axes,
+            collective.chips,
+            collective.payload,
+            1,
+            slices=len(set(slices)),
+            links=topology.links(near),
+        )
+        found[crossing] += collective.times
+    return tuple(crossing._replace(times=times) for crossing, times in found.items())
+
+
+def _usable(topology: Topology, mesh: Mesh) -> int:
+    if topology.chip is not None:
+        return topology.chip.usable
+    device = mesh.devices.flat[0]
+    stats = device.memory_stats() or {}
+    if "bytes_limit" in stats:
+        return int(stats["bytes_limit"])
+    # Simulated devices share the machine's memory.
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // mesh.devices.size
+
+
+def _refused(message: str, lowered: Lowered, usable: int) -> Memory:
+    """What a refusal tells of a program's memory; anything but a lack of memory is raised.
+
+    Raises:
+        InputError: The compiler refused for another reason.
+    """
+    if "RESOURCE_EXHAUSTED" not in message:
+        mend = "Try another mesh; what the compiler refuses here it refuses in the run as well."
+        raise InputError(f"the compiler says: {_sentence(message)}", where="mesh", mend=mend)
+    sizes = [
+        float(number) * UNITS[unit]
+        for number, unit in re.findall(r"(\d+(?:\.\d+)?)([KMGT]?)(?:iB|B)?\b", message)
+        if unit
+    ]
+    needed = int(max([*sizes, usable + 1.0]))
+    known = lowered.parameters + lowered.optimizer
+    return Memory(
+        lowered.parameters, lowered.optimizer, 0, 0, max(needed - known, 0), 0, needed, usable
+    )
+
+
+def _sentence(message: str) -> str:
+    return " ".join(message.split("\n\n")[0].split())[:300]
+
+
+def _say(value: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(value) + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
