@@ -11,10 +11,14 @@ class T5Config:
     """Everything that decides the arrays and the arithmetic of a T5 model.
 
     The defaults are T5 v1.1 (gated GELU, untied head). T5 1.0 has `activation="relu"`,
-    `gated=False` and `tied_head=True`; Flan-T5 is v1.1 with other weights.
+    `gated=False` and `tied_head=True`; Flan-T5 is v1.1 with other weights. mT5 is v1.1 with a
+    vocabulary of 250,112 (Xue et al. 2021), umT5 (Chung et al. 2023) has besides a position bias
+    of its own in every layer.
 
     Attributes:
         vocabulary: Rows of the embedding; the token ids that text and items need, padded up.
+        family: `t5` for T5, v1.1 and Flan-T5, `mt5` or `umt5`: where the position bias lives, and
+            what an export calls itself.
         width: Model dimension (d_model).
         head_dim: Dimension of one attention head (d_kv).
         heads: Attention heads.
@@ -36,6 +40,7 @@ class T5Config:
     """
 
     vocabulary: int = 32_128
+    family: Literal["t5", "mt5", "umt5"] = "t5"
     width: int = 512
     head_dim: int = 64
     heads: int = 6
@@ -87,6 +92,17 @@ class T5Config:
                     where=f"model.{name}",
                     mend=nearest(str(getattr(self, name)), allowed),
                 )
+        if self.family == "mt5" and self.tied_head:
+            raise InputError(
+                "mT5 has a head of its own",
+                where="model.tied_head",
+                mend="Set it to False, or model.family to 't5'.",
+            )
+
+    @property
+    def shared_positions(self) -> bool:
+        """Whether all layers of a side share one position bias; in umT5 each has its own."""
+        return self.family != "umt5"
 
 
 _SIZES = (
@@ -99,6 +115,7 @@ _SIZES = (
     "decoder_layers",
 )
 _CHOICES = {
+    "family": ("t5", "mt5", "umt5"),
     "activation": ("gelu", "relu"),
     "compute": ("float32", "bfloat16"),
     "remat": ("none", "dots", "full"),

@@ -18,7 +18,7 @@ Stack = tuple[int, ...]
 
 
 class Context(NamedTuple):
-    """What all layers of a stack share: who sees whom, and the position bias."""
+    """What self-attention goes by: who sees whom, and the position bias."""
 
     sight: Sight
     bias: Float[Array, "heads length length"]

@@ -1,6 +1,7 @@
 """T5: encode, decode, logits, and decoding one token at a time with the cache as a value."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -41,7 +42,7 @@ class Cache(nnx.Pytree):
 
 
 class Stack(nnx.Module):
-    """The layers of one side, their shared position bias and the final norm."""
+    """The layers of one side, their position bias (shared, or one each) and the final norm."""
 
     def __init__(
         self, layer: type[EncoderLayer] | type[DecoderLayer], config: T5Config, rngs: nnx.Rngs
@@ -49,7 +50,9 @@ class Stack(nnx.Module):
         self.causal = layer is DecoderLayer
         self.count = config.decoder_layers if self.causal else config.encoder_layers
         self.layers = layer(config, rngs, (self.count,))
-        shape = (config.relative_buckets, config.heads)
+        self.shared = config.shared_positions
+        table = (config.relative_buckets, config.heads)
+        shape = table if self.shared else (self.count, *table)
         self.bias = normal(rngs, shape, config.width**-0.5)
         self.norm = Norm(config)
         self.limit = config.relative_max_distance
@@ -64,22 +67,22 @@ class Stack(nnx.Module):
         *source: Float[Array, "rows source width"] | Sight,
     ) -> Float[Array, "batch length width"]:
         """All layers and the final norm; `source` is what the decoder attends to."""
-        bias = bias_matrix(
-            self.bias[...], hidden.shape[1], bidirectional=not self.causal, limit=self.limit
-        )
-        context = Context(Sight(segments, segments, self.causal), bias)
+        sight, table = Sight(segments, segments, self.causal), self.bias[...]
+        shared = self._bias(table, hidden.shape[1]) if self.shared else None
         split, arrays = self.split()
 
         def layer(
             hidden: Float[Array, "batch length width"], slices: tuple
         ) -> tuple[Float[Array, "batch length width"], None]:
-            number, arrays = slices
+            number, arrays, own = slices
+            bias = self._bias(own, hidden.shape[1]) if shared is None else shared
             block = nnx.merge(split, arrays)
-            hidden = block(hidden, context, *source, noise=fold(noise, number))
+            hidden = block(hidden, Context(sight, bias), *source, noise=fold(noise, number))
             return rows_apart(hidden), None
 
         hidden = rows_apart(dropout(hidden, fold(noise, self.count)))
-        slices = (jnp.arange(self.count, dtype=jnp.uint32), arrays)
+        numbers = jnp.arange(self.count, dtype=jnp.uint32)
+        slices = (numbers, arrays, None if self.shared else table)
         layer = remembered(layer, self.remat)
         hidden, _ = jax.lax.scan(layer, hidden, slices, unroll=self.unroll)
         return dropout(self.norm(hidden), fold(noise, self.count + 1))
@@ -88,6 +91,27 @@ class Stack(nnx.Module):
         """The layers as structure and arrays, ready to be scanned over."""
         structure, state = nnx.split(self.layers)
         return structure, nnx.to_pure_dict(state)
+
+    def bias_at(
+        self, position: Int[Array, ""], length: int
+    ) -> Float[Array, "*layers heads length"]:
+        """The bias of the query at `position` to each of `length` key columns.
+
+        It has a layer axis where the layers do not share it.
+        """
+        distances = -np.arange(length)
+        by_distance = functools.partial(
+            bias_by_distance, distances=distances, bidirectional=not self.causal, limit=self.limit
+        )
+        table = self.bias[...]
+        all_columns = by_distance(table) if self.shared else jax.vmap(by_distance)(table)
+        columns = position - jnp.arange(length)
+        return jnp.take(all_columns, columns, axis=-1, mode="clip")
+
+    def _bias(
+        self, table: Float[Array, "buckets heads"], length: int
+    ) -> Float[Array, "heads length length"]:
+        return bias_matrix(table, length, bidirectional=not self.causal, limit=self.limit)
 
 
 class T5(nnx.Module):
@@ -203,13 +227,15 @@ class T5(nnx.Module):
         """
         requests, beams, _, length = cache.keys.shape[1:5]
         sight = Sight(jnp.ones((requests, beams), jnp.int32), cache.source_segments)
-        bias = self._bias_at(cache.position, length)
+        bias = self.decoder.bias_at(cache.position, length)
+        shared, own = (bias, None) if self.decoder.shared else (None, bias)
         split, arrays = self.decoder.split()
 
         def layer(
             hidden: Float[Array, "requests beams width"], slices: tuple
         ) -> tuple[Float[Array, "requests beams width"], tuple]:
-            arrays, layer_cache = slices
+            arrays, layer_cache, own = slices
+            bias = own if shared is None else shared
             block = nnx.merge(split, arrays)
             hidden, new = block.step(hidden, layer_cache, cache.position, bias, sight)
             return hidden, (new.keys, new.values)
@@ -217,7 +243,7 @@ class T5(nnx.Module):
         hidden = self._embed(tokens.reshape(requests, beams))
         remembered = LayerCache(cache.keys, cache.values, cache.source_keys, cache.source_values)
         hidden, (keys, values) = jax.lax.scan(
-            layer, hidden, (arrays, remembered), unroll=self.config.unroll_layers
+            layer, hidden, (arrays, remembered, own), unroll=self.config.unroll_layers
         )
         logits = self.logits(self.decoder.norm(hidden)).reshape(requests * beams, -1)
         after = dataclasses.replace(cache, keys=keys, values=values, position=cache.position + 1)
@@ -225,13 +251,6 @@ class T5(nnx.Module):
 
     def _embed(self, tokens: Int[Array, "*rows"]) -> Float[Array, "*rows width"]:
         return self.embedding[...].astype(self.config.compute)[tokens]
-
-    def _bias_at(self, position: Int[Array, ""], length: int) -> Float[Array, "heads length"]:
-        distances = -np.arange(length)
-        by_distance = bias_by_distance(
-            self.decoder.bias[...], distances, bidirectional=False, limit=self.decoder.limit
-        )
-        return jnp.take(by_distance, position - jnp.arange(length), axis=1, mode="clip")
 
 
 def gather_cache(cache: Cache, parents: Int[Array, "requests beams"]) -> Cache:
