@@ -10,7 +10,8 @@ from rich.console import Console
 
 from irec_jax.errors import InputError
 from irec_jax.experiment import TOKENS_FOLDER, load_run
-from irec_jax.model.pretrained import CONFIG, WEIGHTS, save_hf
+from irec_jax.model.naming import CONFIG
+from irec_jax.model.pretrained import WEIGHTS, save_hf
 from irec_jax.tokens.text import HUGGING_FACE_FILE
 from irec_jax.training.checkpoint import load_params
 

@@ -1,173 +1,89 @@
-"""Weights from and to a Hugging Face folder, without torch: one table of names, read both ways."""
+"""Weights from and to a Hugging Face folder, without torch and never whole on one host."""
 
 import contextlib
 import functools
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
+import jax
 import numpy as np
+from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from irec_jax.errors import InputError
 from irec_jax.files import replaced_folder
 from irec_jax.model.config import T5Config
+from irec_jax.model.naming import CONFIG, REPEATED, Row, from_hf_config, table, to_hf_config
 from irec_jax.model.params import Params, abstract
 
-WEIGHTS, INDEX, CONFIG = "model.safetensors", "model.safetensors.index.json", "config.json"
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+FILE_BYTES = 5 * 10**9
+"""An export is cut into files of at most this size, as transformers does."""
+READ_BYTES = 64 * 2**20
+"""Bytes of an array that are read from a file at a time, about."""
+DTYPES = ("F32", "BF16", "F16")
+
+Index = tuple[slice, ...]
 
 
-class Row(NamedTuple):
-    """One line of the table.
+class StoredArray:
+    """One of our arrays as the files of a folder hold it; reading a slice reads no more than it.
 
     Attributes:
-        path: Where our dict holds it, keys joined by dots.
-        name: What Hugging Face calls it; `{}` is the layer, for arrays with a layer axis.
-        transposed: Whether the matrix is the other way round there (torch stores outputs first).
+        shape: Its shape, layer axis included.
+        ndim: Its number of axes.
     """
 
-    path: str
-    name: str
-    transposed: bool
+    def __init__(self, files: list[Any], names: list[str], row: Row, shape: tuple) -> None:
+        self.shape, self.ndim = shape, len(shape)
+        self._files, self._names, self._row = files, names, row
+
+    def __getitem__(self, index: Index) -> Float[np.ndarray, "..."]:
+        """The part at `index` (a slice for each axis, of step 1), as new float32 memory."""
+        spans = [
+            range(*part.indices(length)) for part, length in zip(index, self.shape, strict=True)
+        ]
+        part = np.empty([len(span) for span in spans], np.float32)
+        if part.size:
+            layers, body = (spans[0], spans[1:]) if self._row.stacked else (range(1), spans)
+            for layer, into in zip(layers, part if self._row.stacked else [part], strict=True):
+                self._read(layer, body, into)
+        return part
+
+    def _read(self, layer: int, body: list[range], into: np.ndarray) -> None:
+        stored = self._files[layer].get_slice(self._names[layer])
+        if self._row.transposed:
+            body, into = body[::-1], into.T
+        rows, rest = body[0], tuple(slice(span.start, span.stop) for span in body[1:])
+        many = max(READ_BYTES // (4 * math.prod(len(span) for span in body[1:])), 1)
+        for start in range(rows.start, rows.stop, many):
+            stop = min(start + many, rows.stop)
+            into[start - rows.start : stop - rows.start] = stored[(slice(start, stop), *rest)]
 
 
-def table(config: T5Config) -> list[Row]:
-    """Every array of a model, with its name there."""
-    rows = [Row("embedding", "shared.weight", False)]
-    if not config.tied_head:
-        rows.append(Row("head", "lm_head.weight", True))
-    for side, feed_forward in (("encoder", 1), ("decoder", 2)):
-        rows += _attention_rows(side, "attention", 0, "SelfAttention")
-        if side == "decoder":
-            rows += _attention_rows(side, "across", 1, "EncDecAttention")
-        rows += _feed_forward_rows(config, side, feed_forward)
-        bias = f"{side}.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
-        rows.append(Row(f"{side}.bias", bias, False))
-        rows.append(Row(f"{side}.norm.scale", f"{side}.final_layer_norm.weight", False))
-    return rows
+@contextlib.contextmanager
+def open_hf(folder: Path) -> Iterator[tuple[T5Config, Params]]:
+    """Opens a folder of T5, T5 v1.1, Flan-T5, mT5 or umT5 as transformers saves it.
 
-
-def _attention_rows(side: str, ours: str, place: int, theirs: str) -> list[Row]:
-    block = f"{side}.block.{{}}.layer.{place}"
-    names = {"query": "q", "key": "k", "value": "v", "output": "o"}
-    rows = [
-        Row(f"{side}.layers.{ours}.{our}", f"{block}.{theirs}.{their}.weight", True)
-        for our, their in names.items()
-    ]
-    norm = Row(f"{side}.layers.{ours}_norm.scale", f"{block}.layer_norm.weight", False)
-    return [*rows, norm]
-
-
-def _feed_forward_rows(config: T5Config, side: str, place: int) -> list[Row]:
-    block = f"{side}.block.{{}}.layer.{place}"
-    names = {"gate": "wi_0", "up": "wi_1"} if config.gated else {"gate": "wi"}
-    rows = [
-        Row(f"{side}.layers.feed_forward.{our}", f"{block}.DenseReluDense.{their}.weight", True)
-        for our, their in {**names, "down": "wo"}.items()
-    ]
-    norm = Row(f"{side}.layers.feed_forward_norm.scale", f"{block}.layer_norm.weight", False)
-    return [*rows, norm]
-
-
-# The same array again, or (the last) one that no T5 uses: left by older versions of transformers.
-REPEATED = {
-    "encoder.embed_tokens.weight",
-    "decoder.embed_tokens.weight",
-    "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight",
-}
-
-_FIELDS = {
-    "vocabulary": "vocab_size",
-    "width": "d_model",
-    "head_dim": "d_kv",
-    "heads": "num_heads",
-    "hidden": "d_ff",
-    "encoder_layers": "num_layers",
-    "decoder_layers": "num_decoder_layers",
-    "relative_buckets": "relative_attention_num_buckets",
-    "relative_max_distance": "relative_attention_max_distance",
-    "dropout": "dropout_rate",
-    "norm_epsilon": "layer_norm_epsilon",
-}
-_PROJECTIONS: dict[tuple[Literal["gelu", "relu"], bool], str] = {
-    ("gelu", True): "gated-gelu",
-    ("relu", False): "relu",
-    ("relu", True): "gated-relu",
-    ("gelu", False): "gelu_new",
-}
-
-
-def to_hf_config(config: T5Config) -> dict:
-    """The `config.json` of transformers for a model of ours."""
-    return {
-        "architectures": ["T5ForConditionalGeneration"],
-        "model_type": "t5",
-        **{theirs: getattr(config, ours) for ours, theirs in _FIELDS.items()},
-        "feed_forward_proj": _PROJECTIONS[config.activation, config.gated],
-        "tie_word_embeddings": config.tied_head,
-        "decoder_start_token_id": 0,
-        "pad_token_id": 0,
-        "eos_token_id": 1,
-        "is_encoder_decoder": True,
-    }
-
-
-def from_hf_config(settings: dict, where: str = CONFIG) -> T5Config:
-    """Our config from the `config.json` of transformers.
-
-    Raises:
-        InputError: If it is not a T5 or misses a setting.
-    """
-    if settings.get("model_type") != "t5":
-        raise InputError(
-            f"model_type is {settings.get('model_type')!r}, not 't5'",
-            where=where,
-            mend="give a folder of T5, T5 v1.1 or Flan-T5",
-        )
-    settings = {"num_decoder_layers": settings.get("num_layers"), **_HF_DEFAULTS, **settings}
-    missing = [name for name in _FIELDS.values() if settings.get(name) is None]
-    if missing:
-        raise InputError(f"misses {', '.join(missing)}", where=where)
-    projection = settings.get("feed_forward_proj", "relu")
-    form = next((form for form, name in _PROJECTIONS.items() if name == projection), None)
-    if form is None:
-        allowed = ", ".join(_PROJECTIONS.values())
-        raise InputError(
-            f"feed_forward_proj {projection!r} is not supported",
-            where=where,
-            mend=f"one of {allowed}",
-        )
-    # transformers 5 writes tie_word_embeddings true for every T5, so the scaling tells.
-    tied = settings.get("scale_decoder_outputs", settings.get("tie_word_embeddings", True))
-    sizes = {ours: settings[theirs] for ours, theirs in _FIELDS.items()}
-    return T5Config(**sizes, activation=form[0], gated=form[1], tied_head=tied)
-
-
-_HF_DEFAULTS = {
-    "relative_attention_num_buckets": 32,
-    "relative_attention_max_distance": 128,
-    "dropout_rate": 0.1,
-    "layer_norm_epsilon": 1e-6,
-}
-
-
-def load_hf(folder: Path) -> tuple[T5Config, Params]:
-    """Reads a folder of T5, T5 v1.1 or Flan-T5 as transformers saves it (safetensors).
+    Names, shapes and dtypes of all arrays are checked; no array is read.
 
     Args:
         folder: Holds `config.json` and `model.safetensors`, or an index file and its parts.
 
-    Returns:
-        The config (compute and loop settings at their defaults) and float32 numpy arrays.
+    Yields:
+        The config (compute and loop settings at their defaults), and a `StoredArray` in place of
+        each array.
 
     Raises:
-        InputError: If a file or an array is missing, superfluous or of another shape.
+        InputError: If a file or an array is missing, superfluous, damaged or of another shape.
     """
-    config = from_hf_config(_read_json(folder / CONFIG), str(folder / CONFIG))
+    config = read_hf_config(folder)
     shapes = abstract(config)
-    params: Params = {}
+    stored: Params = {}
     with contextlib.ExitStack() as stack:
         files = _open(folder, stack)
         expected = set()
@@ -175,17 +91,82 @@ def load_hf(folder: Path) -> tuple[T5Config, Params]:
             if row.path == "head" and row.name not in files:
                 # Saved by transformers 5 with one array for both: the head is the embedding.
                 row = Row("head", "shared.weight", True)
-            names = _names(config, row)
+            names = row.names(config)
             expected.update(names)
-            shape = _leaf(shapes, row.path).shape[1 if "{}" in row.name else 0 :]
-            arrays = [_read(files, name, folder) for name in names]
-            _check_shapes(arrays, shape[::-1] if row.transposed else shape, names, folder)
-            arrays = [array.T if row.transposed else array for array in arrays]
-            _put(params, row.path, np.stack(arrays) if "{}" in row.name else arrays[0])
-    strangers = sorted(set(files) - expected - REPEATED)
-    if strangers:
-        raise InputError(f"holds arrays this T5 has not: {strangers[:5]}", where=str(folder))
-    return config, params
+            shape = _leaf(shapes, row.path).shape
+            body = shape[1:] if row.stacked else shape
+            for name in names:
+                _check(files, name, body[::-1] if row.transposed else body, folder)
+            _put(stored, row.path, StoredArray([files[name] for name in names], names, row, shape))
+        strangers = sorted(set(files) - expected - REPEATED)
+        if strangers:
+            raise InputError(f"holds arrays this T5 has not: {strangers[:5]}", where=str(folder))
+        yield config, stored
+
+
+def read_hf_config(folder: Path) -> T5Config:
+    """The shape of the model in a folder; its arrays need not be there.
+
+    Raises:
+        InputError: If `config.json` is missing or of no model of the T5 family.
+    """
+    mend = "give a folder as transformers' save_pretrained writes it"
+    return from_hf_config(_read_json(folder / CONFIG, mend), str(folder / CONFIG))
+
+
+def load_hf(folder: Path, shardings: Any = None) -> tuple[T5Config, Params]:
+    """Reads the weights of a folder as float32.
+
+    Args:
+        folder: As in `open_hf`.
+        shardings: Where they shall live: a sharding, or a tree of them; None for numpy arrays.
+
+    Returns:
+        The config and the arrays. With shardings, each process reads the slices that its own
+        devices hold, one array after the other.
+
+    Raises:
+        InputError: As `open_hf`.
+    """
+    with open_hf(folder) as (config, stored):
+        if shardings is None:
+            return config, jax.tree.map(lambda array: array[(slice(None),) * array.ndim], stored)
+        return config, place(stored, shardings)
+
+
+def place(stored: Params, shardings: Any) -> Params:
+    """Makes arrays on the devices from what can be read by slices, one after the other.
+
+    Args:
+        stored: Leaves have a `shape` and give float32 numpy arrays for an index of slices.
+        shardings: A sharding, or a tree of them.
+    """
+    return jax.tree.map(
+        lambda array, sharding: from_slices(array.shape, sharding, array.__getitem__),
+        stored,
+        jax.tree.broadcast(shardings, stored),
+    )
+
+
+def from_slices(
+    shape: tuple[int, ...], sharding: jax.sharding.Sharding, read: Callable[[Index], np.ndarray]
+) -> jax.Array:
+    """An array on the devices; devices with the same part share one reading of it."""
+    parts: dict[tuple, np.ndarray] = {}
+
+    def part(index: Any) -> np.ndarray:
+        key = slice_key(index)
+        if key not in parts:
+            parts[key] = read(index)
+        return parts[key]
+
+    # Waits, so that no two arrays are on the host at once.
+    return jax.block_until_ready(jax.make_array_from_callback(shape, sharding, part))
+
+
+def slice_key(index: Index) -> tuple:
+    """An index as something that can be looked up; slices cannot before Python 3.12."""
+    return tuple((part.start, part.stop) for part in index)
 
 
 def save_hf(
@@ -194,91 +175,140 @@ def save_hf(
     params: Params,
     *,
     beside: Mapping[str, bytes] | None = None,
+    file_bytes: int = FILE_BYTES,
 ) -> None:
-    """Writes a folder that `T5ForConditionalGeneration.from_pretrained` loads.
+    """Writes a folder that `AutoModelForSeq2SeqLM.from_pretrained` of transformers loads.
 
     Args:
         folder: Made or replaced as a whole.
         config: Of the model.
-        params: Its arrays; written in float32.
+        params: Its arrays; written in float32. All parts of them must be in this process.
         beside: Other files of the folder, such as the tokenizer's, by name.
+        file_bytes: Weights above this size are cut into several files with an index; no more
+            than one file's are copied to the host at a time.
     """
-    arrays: dict[str, np.ndarray] = {}
-    for row in table(config):
-        ours = np.asarray(_leaf(params, row.path), np.float32)
-        slices = ours if "{}" in row.name else ours[None]
-        for name, array in zip(_names(config, row), slices, strict=True):
-            arrays[name] = np.ascontiguousarray(array.T if row.transposed else array)
+    files = _dealt(config, file_bytes)
     settings = to_hf_config(config)
     special = {key: settings[key] for key in settings if key.endswith("_token_id")}
     with replaced_folder(folder) as temporary:
         for name, content in (beside or {}).items():
             (temporary / name).write_bytes(content)
-        save_file(arrays, temporary / WEIGHTS, metadata={"format": "pt"})
-        (temporary / CONFIG).write_text(json.dumps(settings, indent=2) + "\n")
-        (temporary / "generation_config.json").write_text(json.dumps(special, indent=2) + "\n")
+        for file, members in files.items():
+            arrays = {name: _theirs(params, row, layer) for name, row, layer in members}
+            save_file(arrays, temporary / file, metadata={"format": "pt"})
+        if len(files) > 1:
+            _write_json(temporary / INDEX, _index(config, files))
+        _write_json(temporary / CONFIG, settings)
+        _write_json(temporary / "generation_config.json", special)
 
 
-def _names(config: T5Config, row: Row) -> list[str]:
-    if "{}" not in row.name:
-        return [row.name]
-    layers = config.encoder_layers if row.name.startswith("encoder") else config.decoder_layers
-    return [row.name.format(layer) for layer in range(layers)]
+Member = tuple[str, Row, int]
 
 
-def _read_json(path: Path) -> dict:
+def _dealt(config: T5Config, file_bytes: int) -> dict[str, list[Member]]:
+    """Which arrays, by name, row and layer, go into which file."""
+    shapes = abstract(config)
+    groups: list[list[Member]] = [[]]
+    size = 0
+    for row in table(config):
+        shape = _leaf(shapes, row.path).shape
+        bytes_each = 4 * math.prod(shape[1:] if row.stacked else shape)
+        for layer, name in enumerate(row.names(config)):
+            if groups[-1] and size + bytes_each > file_bytes:
+                groups.append([])
+                size = 0
+            groups[-1].append((name, row, layer))
+            size += bytes_each
+    if len(groups) == 1:
+        return {WEIGHTS: groups[0]}
+    stem, ending = WEIGHTS.split(".")
+    return {
+        f"{stem}-{number:05}-of-{len(groups):05}.{ending}": group
+        for number, group in enumerate(groups, start=1)
+    }
+
+
+def _theirs(params: Params, row: Row, layer: int) -> np.ndarray:
+    ours = _leaf(params, row.path)
+    array = np.asarray(ours[layer] if row.stacked else ours, np.float32)
+    return np.ascontiguousarray(array.T if row.transposed else array)
+
+
+def _index(config: T5Config, files: Mapping[str, list[Member]]) -> dict:
+    shapes = jax.tree.leaves(abstract(config))
+    size = sum(4 * math.prod(leaf.shape) for leaf in shapes)
+    places = {name: file for file, members in files.items() for name, _, _ in members}
+    return {"metadata": {"total_size": size}, "weight_map": dict(sorted(places.items()))}
+
+
+def _write_json(path: Path, content: dict) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def _read_json(path: Path, mend: str = "") -> dict:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        mend = "give a folder as transformers' save_pretrained writes it"
         raise InputError("is missing", where=str(path), mend=mend) from None
     except ValueError as error:
         raise InputError(f"is not JSON: {error}", where=str(path)) from None
+    if not isinstance(content, dict):
+        raise InputError("is no JSON object", where=str(path), mend=mend)
+    return content
 
 
 def _open(folder: Path, stack: contextlib.ExitStack) -> dict[str, Any]:
     """The open file that holds each array, from one file or from the parts of an index."""
+    parts = [WEIGHTS]
     if (folder / INDEX).exists():
-        parts = sorted(set(_read_json(folder / INDEX)["weight_map"].values()))
-    else:
-        parts = [WEIGHTS]
+        places = _read_json(folder / INDEX).get("weight_map")
+        if not isinstance(places, dict) or not all(isinstance(x, str) for x in places.values()):
+            raise InputError("has no weight_map", where=str(folder / INDEX), mend=_AGAIN)
+        parts = sorted(set(places.values()))
     files = {}
     for part in parts:
         path = folder / part
         if not path.exists():
-            mend = "save it with save_pretrained of transformers (safetensors, not .bin)"
-            raise InputError("is missing", where=str(path), mend=mend)
+            torch = (folder / "pytorch_model.bin").exists() or part == WEIGHTS
+            raise InputError("is missing", where=str(path), mend=_CONVERT if torch else _AGAIN)
         try:
             file = stack.enter_context(safe_open(path, "np"))
         except SafetensorError as error:
-            raise InputError(f"is damaged: {error}", where=str(path)) from None
+            raise InputError(f"is damaged: {error}", where=str(path), mend=_AGAIN) from None
         files.update(dict.fromkeys(file.keys(), file))
     return files
 
 
-def _read(files: dict[str, Any], name: str, folder: Path) -> np.ndarray:
+_AGAIN = "download the folder again"
+_CONVERT = (
+    "write it once with transformers and torch (docs/pretrained.md): "
+    "AutoModelForSeq2SeqLM.from_pretrained(...).save_pretrained(...)"
+)
+
+
+def _check(files: Mapping[str, Any], name: str, shape: tuple[int, ...], folder: Path) -> None:
     if name not in files:
-        raise InputError(f"the array {name!r} is missing", where=str(folder))
-    return files[name].get_tensor(name).astype(np.float32)
-
-
-def _check_shapes(
-    arrays: list[np.ndarray], shape: tuple[int, ...], names: list[str], folder: Path
-) -> None:
-    for name, array in zip(names, arrays, strict=True):
-        if array.shape != shape:
-            raise InputError(
-                f"the array {name!r} has the wrong shape {array.shape}",
-                where=str(folder),
-                mend=f"{CONFIG} asks for {shape}; they must belong together",
-            )
+        raise InputError(f"the array {name!r} is missing", where=str(folder), mend=_AGAIN)
+    stored = files[name].get_slice(name)
+    if tuple(stored.get_shape()) != shape:
+        raise InputError(
+            f"the array {name!r} has the wrong shape {tuple(stored.get_shape())}",
+            where=str(folder),
+            mend=f"{CONFIG} asks for {shape}; they must belong together",
+        )
+    if stored.get_dtype() not in DTYPES:
+        raise InputError(
+            f"the array {name!r} is of dtype {stored.get_dtype()}",
+            where=str(folder),
+            mend="give weights in float32, bfloat16 or float16, not quantized ones",
+        )
 
 
 def _leaf(tree: Params, path: str) -> Any:
     return functools.reduce(lambda branch, key: branch[key], path.split("."), tree)
 
 
-def _put(tree: Params, path: str, array: np.ndarray) -> None:
+def _put(tree: Params, path: str, array: object) -> None:
     *branches, last = path.split(".")
     for key in branches:
         tree = tree.setdefault(key, {})

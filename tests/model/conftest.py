@@ -10,7 +10,8 @@ import pytest
 
 from irec_jax.model import params as parameters
 from irec_jax.model.config import T5Config
-from irec_jax.model.pretrained import load_hf, to_hf_config
+from irec_jax.model.naming import FAMILIES, to_hf_config
+from irec_jax.model.pretrained import load_hf
 
 SIZES = {
     "vocabulary": 96,
@@ -29,6 +30,8 @@ FORMS = {
     "v1.1": T5Config(**SIZES),
     # What google/flan-t5-small states, but narrower.
     "flan": T5Config(**{**SIZES, "width": 48, "heads": 2, "head_dim": 16, "encoder_layers": 3}),
+    "mt5": T5Config(**SIZES, family="mt5"),
+    "umt5": T5Config(**{**SIZES, "decoder_layers": 3}, family="umt5"),
 }
 
 
@@ -69,8 +72,9 @@ def make_peer(config: T5Config, folder: Path) -> Path:
     import transformers
 
     torch.manual_seed(0)
-    settings = to_hf_config(config)
-    peer = transformers.T5ForConditionalGeneration(transformers.T5Config(**settings))
+    family = FAMILIES[config.family]
+    settings = getattr(transformers, f"{family}Config")(**to_hf_config(config))
+    peer = getattr(transformers, f"{family}ForConditionalGeneration")(settings)
     # transformers 5 ties the head whatever it is told, so it is untied here.
     peer.config.tie_word_embeddings = config.tied_head
     if not config.tied_head:
@@ -85,4 +89,4 @@ def make_peer(config: T5Config, folder: Path) -> Path:
 def open_peer(folder: Path) -> Any:
     import transformers
 
-    return transformers.T5ForConditionalGeneration.from_pretrained(folder).eval()
+    return transformers.AutoModelForSeq2SeqLM.from_pretrained(folder).eval()

@@ -68,7 +68,8 @@ def test_encoder_and_logits_agree(pair, examples):
 
 
 def test_gradients_of_every_weight_agree(pair, examples):
-    from irec_jax.model.pretrained import _leaf, _names, table
+    from irec_jax.model.naming import table
+    from irec_jax.model.pretrained import _leaf
 
     gradients = jax.jit(jax.grad(loss_sum), static_argnums=1)(pair.params, pair.config, *examples)
     logits = peer_forward(pair.peer, *examples).logits
@@ -81,7 +82,7 @@ def test_gradients_of_every_weight_agree(pair, examples):
     for row in table(pair.config):
         ours = np.asarray(_leaf(gradients, row.path))
         for name, gradient in zip(
-            _names(pair.config, row), ours if "{}" in row.name else ours[None], strict=True
+            row.names(pair.config), ours if "{}" in row.name else ours[None], strict=True
         ):
             expected = theirs[name].T if row.transposed else theirs[name]
             scale = np.abs(expected).max()
