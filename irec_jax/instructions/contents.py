@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -10,11 +11,13 @@ from irec_jax.instructions.encoding import encode
 from irec_jax.instructions.forms import Instruction
 from irec_jax.instructions.render import Renderer
 from irec_jax.instructions.shards import Shard, ShardReport, plan_shards
+from irec_jax.instructions.teachers.teacher import Teacher
 from irec_jax.instructions.workers import Advance, shared
 from irec_jax.progress import track
 
 _PROGRESS_EVERY = 1_000
 _AUDITED_TOGETHER = 16_384
+_TEXTS_OF_A_RECORD = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,22 +37,23 @@ class InstructionContents:
     ) -> dict[str, Any]:
         """Renders, stores and audits; tells the counts and what the audit found."""
         counts: collections.Counter[tuple[str, ...]] = collections.Counter()
+        renderer, auditor = _sharing_a_memory(self.renderer, self.auditor)
 
         def rendered() -> Iterator[tuple[int, Instruction]]:
             for start in range(numbers.start, numbers.stop, _PROGRESS_EVERY):
                 part = range(start, min(start + _PROGRESS_EVERY, numbers.stop))
                 for number in part:
-                    it = self.renderer.record(number)
+                    it = renderer.record(number)
                     put(encode(it, number))
                     counts[it.scenario, it.strategy, it.task, it.language, it.template] += 1
                     yield number, it
                 advance(len(part))
 
         told: dict[str, Any] = {}
-        if self.auditor is None:
+        if auditor is None:
             collections.deque(rendered(), maxlen=0)
         else:
-            told["audit"] = self.auditor.audit(rendered()).to_json()
+            told["audit"] = auditor.audit(rendered()).to_json()
         told["counts"] = [[*kind, count] for kind, count in sorted(counts.items())]
         return told
 
@@ -79,6 +83,37 @@ def audit_of(reports: Sequence[ShardReport]) -> Audit:
         if "audit" in report.told:
             audit += Audit.from_json(report.told["audit"])
     return audit
+
+
+class _Remembering:
+    """A teacher that gives its last texts again without writing them again: `Teacher`."""
+
+    def __init__(self, teacher: Teacher) -> None:
+        self.variants = teacher.variants
+        self.has_preference, self.has_query = teacher.has_preference, teacher.has_query
+        self.has_reason, self.fingerprint = teacher.has_reason, teacher.fingerprint
+        remember = functools.lru_cache(maxsize=_TEXTS_OF_A_RECORD)
+        self.query = remember(teacher.query)
+        self.preference = remember(teacher.preference)
+        self.reason = remember(teacher.reason)
+
+
+def _sharing_a_memory(
+    renderer: Renderer, auditor: Auditor | None
+) -> tuple[Renderer, Auditor | None]:
+    """Has the teacher write once what is rendered and, right after that, audited.
+
+    A teacher is a pure function, so that the audit sees what it would see otherwise.
+    """
+    if auditor is None or auditor.inspector.renderer.teacher is not renderer.teacher:
+        return renderer, auditor
+    teacher = _Remembering(renderer.teacher)
+    inspector = auditor.inspector
+    known = dataclasses.replace(inspector.renderer, teacher=teacher)
+    return (
+        dataclasses.replace(renderer, teacher=teacher),
+        dataclasses.replace(auditor, inspector=dataclasses.replace(inspector, renderer=known)),
+    )
 
 
 @dataclasses.dataclass(frozen=True)
