@@ -138,14 +138,17 @@ def print_plan(console: Console, plan: Plan) -> None:
         markup=False,
     )
     console.print(memory_table(plan))
-    console.print(traffic_table(plan))
+    if traffic_rows(plan):
+        console.print(traffic_table(plan))
+    else:
+        console.print("Nothing is exchanged between devices.")
     if plan.cost is not None:
         console.print(cost_table(plan))
     for program in plan.answer.programs:
         if program.unknown_loops:
             console.print(
-                f"{program.program}: {program.unknown_loops} loops have no known number of turns "
-                "and count once.",
+                f"{program.program}: the turns of {program.unknown_loops} loops depend on data; "
+                "they count with the most.",
                 markup=False,
             )
     if plan.fits:
@@ -303,7 +306,7 @@ def _way(way: Found) -> dict[str, Any]:
     }
 
 
-def _gib(size: float) -> str:
+def _gib(size: int | float) -> str:
     return f"{size / 2**30:,.2f}"
 
 

@@ -92,7 +92,7 @@ class Compiled(NamedTuple):
         program: `train`, `score` or `decode`.
         memory: Bytes on one device.
         traffic: What moves between devices; empty where the program was refused.
-        unknown_loops: Loops whose turns could not be told, counted as one.
+        unknown_loops: Loops whose turns depend on data, counted with the most that there can be.
         refused: Why the compiler refused it; "" where it did not.
         compile_s: Seconds that it took.
         compiler_bytes: Memory that the compiling process has taken at its peak so far.

@@ -139,10 +139,12 @@ def seconds(experiment: Experiment, mesh: Mapping[str, int], chip: Chip) -> floa
 
 def row_flops(experiment: Experiment, fill: float = 1.0) -> float:
     """Operations of a step whose rows are filled so far, each row one example: no padding."""
-    rows = experiment.train.batch_size
-    tokens = experiment.tokens
-    source = np.full(rows, fill * tokens.source_length)
-    return training_flops(experiment.model, source, np.full(rows, fill * tokens.target_length))
+    rows, tokens = experiment.train.batch_size, experiment.tokens
+    source, target = (
+        np.full(rows, round(fill * length), np.int64)
+        for length in (tokens.source_length, tokens.target_length)
+    )
+    return training_flops(experiment.model, source, target)
 
 
 def hardware_flops(experiment: Experiment) -> float:

@@ -70,21 +70,22 @@ class Traffic(NamedTuple):
     Attributes:
         collectives: In the order of the text.
         unknown_loops: Loops with collectives whose number of turns the text does not tell; they
-            count as one turn.
+            count as `turns`.
     """
 
     collectives: tuple[Collective, ...]
     unknown_loops: int
 
 
-def read_traffic(text: str, mesh: Mapping[str, int]) -> Traffic:
+def read_traffic(text: str, mesh: Mapping[str, int], turns: int = 1) -> Traffic:
     """Reads the collectives of a compiled program.
 
     Args:
         text: `compiled.as_text()`, of any backend.
         mesh: Devices along each axis, in the order of the mesh that the program was compiled for.
+        turns: How often a loop runs whose number of turns depends on data.
     """
-    module = _Module(text)
+    module = _Module(text, turns)
     collectives: list[Collective] = []
     unknown = 0
     for name, times, known in module.executed():
@@ -97,7 +98,8 @@ def read_traffic(text: str, mesh: Mapping[str, int]) -> Traffic:
 class _Module:
     """The computations of a program, by name."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, turns: int) -> None:
+        self.turns = turns
         self.lines: dict[str, list[str]] = {}
         self.entry = ""
         current: list[str] = []
@@ -123,7 +125,11 @@ class _Module:
                     loop = _LOOP.search(line)
                     if loop:
                         trips = self.trips(line, loop.group(1))
-                        body = (loop.group(2), times * (trips or 1), known and trips is not None)
+                        body = (
+                            loop.group(2),
+                            times * (self.turns if trips is None else trips),
+                            known and trips is not None,
+                        )
                         waiting.append(body)
                     for branches in _BRANCHES.findall(line):
                         for branch in re.findall(r"%?([\w.\-]+)", branches):

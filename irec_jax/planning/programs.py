@@ -42,11 +42,13 @@ class Lowered:
         lowered: What `.compile()` is called on.
         parameters: Bytes of the weights on one device.
         optimizer: Bytes of what the optimizer remembers on one device.
+        turns: The most that a loop can run whose end depends on data.
     """
 
     lowered: Any
     parameters: int
     optimizer: int = 0
+    turns: int = 1
 
 
 def lower_train(experiment: Experiment, mesh: Mesh, items: int) -> Lowered:
@@ -82,7 +84,7 @@ def lower_score(experiment: Experiment, mesh: Mesh, items: int) -> Lowered:
     )
     with jax.set_mesh(mesh):
         lowered = score_items.lower(structure(experiment.model), params, prompts, sequences)
-    return Lowered(lowered, bytes_on_device(params))
+    return Lowered(lowered, bytes_on_device(params), turns=_depth(experiment))
 
 
 def lower_decode(experiment: Experiment, mesh: Mesh, items: int) -> Lowered:
@@ -92,7 +94,7 @@ def lower_decode(experiment: Experiment, mesh: Mesh, items: int) -> Lowered:
     search = functools.partial(beam_search.lower, structure(experiment.model), params)
     with jax.set_mesh(mesh):
         lowered = search(_trie(experiment, mesh, items), prompts, beams=beams)
-    return Lowered(lowered, bytes_on_device(params))
+    return Lowered(lowered, bytes_on_device(params), turns=_depth(experiment))
 
 
 PROGRAMS: dict[str, Callable[[Experiment, Mesh, int], Lowered]] = {

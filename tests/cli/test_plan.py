@@ -1,0 +1,79 @@
+"""`irec plan` through the real command line, for the eight simulated devices of the tests."""
+
+import importlib.util
+import json
+
+import pytest
+
+from irec_jax.cli.main import main
+
+CONFIG = """
+from irec_jax.experiment import Experiment
+from irec_jax.model.config import T5Config
+from irec_jax.training.config import TrainConfig
+from irec_jax.training.sharding import MeshConfig
+
+experiment = Experiment(
+    model=T5Config(
+        width=16, head_dim=8, heads=2, hidden=32, encoder_layers=3, decoder_layers=2, remat="full"
+    ),
+    mesh=MeshConfig(fsdp=2),
+    train=TrainConfig(steps=3_600, batch_size=16),
+)
+"""
+
+
+@pytest.fixture
+def config(tmp_path):
+    path = tmp_path / "tiny.py"
+    path.write_text(CONFIG)
+    return path
+
+
+def test_a_run_is_planned_for_this_machine(config, tmp_path, capsys):
+    out = tmp_path / "plan.json"
+    words = ["plan", str(config), "--topology", "local", "--json", str(out)]
+    assert main([*words, "--price-per-chip-hour", "2", "--train.steps", "1800"]) == 0
+    told = capsys.readouterr().out
+    for word in ("parameters", "temporary", "all-reduce", "real tokens/s", "It fits local."):
+        assert word in told
+    plan = json.loads(out.read_text())
+    assert plan["fits"]
+    assert plan["change"] is None
+    assert plan["mesh"] == {"replica": 1, "data": 4, "fsdp": 2, "tensor": 1}
+    assert [program["program"] for program in plan["programs"]] == ["train", "score", "decode"]
+    train = plan["programs"][0]["memory"]
+    assert train["parameters"] > train["optimizer"] > 0
+    parts = [value for key, value in train.items() if key not in ("total", "usable")]
+    assert sum(parts) == train["total"]
+    # Gradients cross `data`; weights and their gradients cross `fsdp`, in the loops over layers.
+    crossed = {(row["kind"], row["axes"]) for row in plan["traffic"] if row["program"] == "train"}
+    assert any("data" in axes for _, axes in crossed)
+    assert any("fsdp" in axes for _, axes in crossed)
+    cost = plan["cost"]
+    assert cost["steps"] == 1_800
+    assert cost["hours"][0] == pytest.approx(cost["bound_s"] / 2)
+    assert cost["dollars"][0] == pytest.approx(8 * 2 * cost["hours"][0])
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--topology", "v5x:8x8"], "did you mean"),
+        (["--topology", "local", "--fill", "1.5"], "fill"),
+        (["--topology", "local", "--programs", "tune"], "Allowed: train, score, decode"),
+        (["--topology", "local", "--programs", "train", "--mesh.fsdp", "3"], "8 devices"),
+        (["--topology", "local", "--programs", "train", "--train.batch-size", "9"], "8 or 16"),
+        (["--topology", "local", "--search"], "datasheet"),
+    ],
+)
+def test_what_cannot_be_planned_is_told(config, capsys, words, said):
+    assert main(["plan", str(config), *words]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_without_libtpu_its_extra_is_named(config, capsys):
+    if importlib.util.find_spec("libtpu"):
+        pytest.skip("libtpu is installed")
+    assert main(["plan", str(config), "--topology", "v5e:2x2"]) == 2
+    assert "irec-jax[tpu]" in capsys.readouterr().err

@@ -1,0 +1,151 @@
+"""Bounds of a step against arithmetic done by hand, and formulas against real arrays."""
+
+import dataclasses
+
+import jax
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from irec_jax.experiment import Experiment
+from irec_jax.model.config import T5Config
+from irec_jax.model.params import initialize
+from irec_jax.planning.compiled import Answer, Compiled, Crossing, Memory
+from irec_jax.planning.cost import least_traffic, train_cost
+from irec_jax.planning.estimate import hardware_flops, held, row_flops, state_bytes
+from irec_jax.planning.topology import Topology
+from irec_jax.tokens.text import TokensConfig
+from irec_jax.training.config import TrainConfig
+from irec_jax.training.optimizer import OptimizerConfig, make_optimizer
+from irec_jax.training.sharding import MeshConfig, make_mesh, state_shardings
+
+MODEL = T5Config(
+    vocabulary=256,
+    width=64,
+    head_dim=8,
+    heads=4,
+    hidden=96,
+    encoder_layers=3,
+    decoder_layers=2,
+    compute="bfloat16",
+)
+TOKENS = TokensConfig(source_length=32, target_length=16)
+EXPERIMENT = Experiment(model=MODEL, tokens=TOKENS, train=TrainConfig(steps=3_600, batch_size=16))
+MEMORY = Memory(1000, 100, 0, 0, 5000, 0, 6100, 10**9)
+MESH = {"replica": 1, "data": 2, "fsdp": 4, "tensor": 1}
+
+
+def compiled(*crossings):
+    return Compiled("train", MEMORY, tuple(crossings))
+
+
+def with_remat(remat):
+    return dataclasses.replace(EXPERIMENT, model=dataclasses.replace(MODEL, remat=remat))
+
+
+def test_forward_and_backward_of_full_rows_by_hand():
+    rows, source, target, inner = 16, 32, 16, 32
+    attention_weights, feed_forward = 4 * 64 * inner, 3 * 64 * 96
+    encoder = 3 * rows * source * (attention_weights + feed_forward)
+    decoder = (
+        2 * rows * target * (6 * 64 * inner + feed_forward) + 2 * rows * source * 2 * 64 * inner
+    )
+    head = rows * target * 64 * 256
+    pairs = 3 * rows * source**2 + 2 * rows * (target**2 + source * target)
+    by_hand = 6 * (encoder + decoder + head) + 12 * inner * pairs
+    assert row_flops(EXPERIMENT) == pytest.approx(by_hand)
+    assert hardware_flops(EXPERIMENT) == pytest.approx(by_hand)
+    assert hardware_flops(with_remat("full")) == pytest.approx(by_hand + (by_hand - 6 * head) / 3)
+    assert hardware_flops(with_remat("dots")) == pytest.approx(by_hand + 4 * inner * pairs)
+
+
+def test_padding_is_computed_but_is_not_work():
+    # Of half as many tokens there are a quarter of the pairs.
+    assert row_flops(EXPERIMENT, 0.5) < 0.5 * row_flops(EXPERIMENT)
+    assert row_flops(EXPERIMENT, 0.5) > 0.25 * row_flops(EXPERIMENT)
+
+
+def test_a_step_by_hand_on_eight_v5e():
+    topology = Topology.parse("v5e:2x4")
+    crossings = (
+        # Within a slice: 8 devices gather 8 MB, 10 times, over 2 links of 50 GB/s.
+        Crossing("all-gather", ("fsdp",), 8, 8_000_000, 10, 1, 2),
+        # And reduce 1 MB over one link.
+        Crossing("all-reduce", ("data",), 2, 1_000_000, 1, 1, 1),
+    )
+    answer = Answer(8, MESH, 0.0, ())
+    cost = train_cost(EXPERIMENT, topology, answer, compiled(*crossings), fill=0.5, price=2.0)
+    assert cost.ici_s == pytest.approx(10 * 7e6 / 100e9 + 1e6 / 50e9)
+    assert cost.dcn_s == 0
+    assert cost.compute_s == pytest.approx(row_flops(EXPERIMENT) / (8 * 197e12))
+    # State read and written, gradients too, temporaries twice, bf16 weights of 4 parts twice.
+    moved = 2 * 1100 + 2 * 1000 + 2 * 5000 + 2 * 4 * 500
+    assert least_traffic(EXPERIMENT, answer, compiled()) == moved
+    assert cost.hbm_s == pytest.approx(moved / 819e9)
+    assert cost.bound_s == cost.ici_s
+    assert cost.limit == "ICI"
+    assert cost.serial_s == pytest.approx(cost.compute_s + cost.hbm_s + cost.ici_s)
+    assert cost.tokens == 0.5 * 16 * 48
+    assert cost.hours == pytest.approx((cost.bound_s, cost.serial_s))  # 3,600 steps
+    assert cost.dollars == pytest.approx((16 * cost.bound_s, 16 * cost.serial_s))
+    assert cost.mfu_bound == pytest.approx(row_flops(EXPERIMENT, 0.5) / cost.bound_s / (8 * 197e12))
+
+
+def test_between_slices_each_chip_sends_its_part():
+    # 2 slices of 4: within, an all-reduce of 4 (2 * 3/4); between, of 2, a quarter each.
+    crossing = Crossing("all-reduce", ("replica", "data"), 8, 8_000_000, 3, 2, 2)
+    assert crossing.within == pytest.approx(3 * 8e6 * 1.5)
+    assert crossing.across == pytest.approx(3 * 8e6 * 1.0 / 4)
+    topology = Topology.parse("v5e:2x2*2")
+    cost = train_cost(EXPERIMENT, topology, Answer(8, MESH, 0.0, ()), compiled(crossing))
+    assert cost.dcn_s == pytest.approx(6e6 / 3.125e9)
+    assert cost.ici_s == pytest.approx(36e6 / 100e9)
+    assert cost.limit == "DCN"
+
+
+def test_two_devices_of_a_chip_share_it():
+    answer = Answer(8, MESH, 0.0, ())
+    cost = train_cost(EXPERIMENT, Topology.parse("tpu7x:2x2x1"), answer, compiled(), price=1.0)
+    assert cost.compute_s == pytest.approx(row_flops(EXPERIMENT) / (4 * 2307e12))
+    assert (cost.chips, cost.devices) == (4, 8)
+
+
+def test_local_devices_are_measured():
+    cost = train_cost(EXPERIMENT, Topology.parse("local"), Answer(8, MESH, 1e9, ()), compiled())
+    assert cost.compute_s == pytest.approx(row_flops(EXPERIMENT) / 8e9)
+    assert (cost.hbm_s, cost.ici_s, cost.dcn_s) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("kind", ["adafactor", "adamw"])
+@pytest.mark.parametrize("config", [MeshConfig(), MeshConfig(fsdp=4), MeshConfig(fsdp=2, tensor=2)])
+def test_the_state_takes_what_real_arrays_take(kind, config):
+    mesh = make_mesh(config)
+    optimizer = OptimizerConfig(kind=kind)
+    experiment = dataclasses.replace(EXPERIMENT, optimizer=optimizer)
+
+    def begin(key):
+        params = initialize(MODEL, key)
+        return params, make_optimizer(optimizer, 10).init(params)
+
+    shapes = jax.eval_shape(begin, jax.random.key(0))
+    state = jax.jit(begin, out_shardings=state_shardings(mesh, shapes))(jax.random.key(0))
+    real = [
+        sum(array.addressable_shards[0].data.nbytes for array in jax.tree.leaves(part))
+        for part in state
+    ]
+    assert list(state_bytes(experiment, dict(mesh.shape))) == real
+
+
+@settings(max_examples=30, deadline=None)
+@given(parts=st.sampled_from([1, 2]), fsdp=st.sampled_from([1, 2, 4, 8]))
+def test_less_is_held_with_each_change_that_is_tried(parts, fsdp):
+    mesh = {"replica": 1, "data": 8 // fsdp, "fsdp": fsdp, "tensor": 1}
+
+    def total(remat, parts=parts, mesh=mesh):
+        train = dataclasses.replace(EXPERIMENT.train, accumulate=parts)
+        model = dataclasses.replace(MODEL, remat=remat, encoder_layers=12, decoder_layers=12)
+        return held(dataclasses.replace(EXPERIMENT, model=model, train=train), mesh)
+
+    sizes = [total(remat).activations for remat in ("none", "dots", "full")]
+    assert sizes == sorted(sizes, reverse=True)
+    assert total("full", 2).activations == pytest.approx(total("full", 1).activations / 2, abs=2)
