@@ -2,17 +2,20 @@
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 from rich.console import Console
 
+from irec_jax.batches.pipeline import Example, encode_record
+from irec_jax.cli.agreement import compare, need_transformers
 from irec_jax.errors import InputError
-from irec_jax.experiment import TOKENS_FOLDER, load_run
+from irec_jax.experiment import TOKENS_FOLDER, Experiment, load_run, prepare
 from irec_jax.model.naming import CONFIG
-from irec_jax.model.pretrained import WEIGHTS, save_hf
-from irec_jax.tokens.text import HUGGING_FACE_FILE
+from irec_jax.model.pretrained import INDEX, WEIGHTS, save_hf
+from irec_jax.tokens.text import HUGGING_FACE_FILE, SENTENCEPIECE_FILE
 from irec_jax.training.checkpoint import load_params
 
 
@@ -21,50 +24,105 @@ class Export:
     """Writes the weights of a run as a Hugging Face folder.
 
     `T5ForConditionalGeneration.from_pretrained` and, for text, `AutoTokenizer.from_pretrained`
-    of transformers load it. The item index goes along: it says which tokens an item is. Example:
+    of transformers load it (`MT5...` or `UMT5...` for those families). The item index goes along:
+    it says which tokens an item is. Example:
 
-        irec export runs/movies --to hf --out exports/movies
+        irec export runs/movies --to hf --out exports/movies --check
 
     Attributes:
         folder: The folder that `irec tune` wrote.
         to: The form: `hf` for config.json, model.safetensors and the tokenizer.
         out: The folder to write; an earlier export there is replaced.
         step: Which checkpoint; the newest unless told.
+        check: Compare what transformers (with torch) makes of the folder with the run, on prompts
+            of the run; exit code 1 if logits differ by more than 1e-4 of the largest.
     """
 
     folder: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
     out: Path
     to: Literal["hf"] = "hf"
     step: int | None = None
+    check: bool = False
 
     def run(self) -> None:
-        """Writes the folder and says where."""
+        """Writes the folder, says where, and checks it if told to.
+
+        Raises:
+            SystemExit: With 1, when the check fails.
+        """
         _refuse_to_replace(self.out)
-        model = load_run(self.folder).model
+        if self.check:
+            need_transformers()
+        experiment = load_run(self.folder)
+        model = experiment.model
+        examples = self._examples(experiment) if self.check else []
         params = load_params(self.folder, model, self.step)
         tokens = self.folder / TOKENS_FOLDER
         if not tokens.is_dir():
             mend = "Copy the whole run folder, or tune again."
             raise InputError("the run has no tokens folder", where=str(self.folder), mend=mend)
         files = {path.name: path.read_bytes() for path in sorted(tokens.iterdir())}
-        if HUGGING_FACE_FILE in files:
-            files["tokenizer_config.json"] = json.dumps(_TOKENIZER, indent=2).encode()
+        files.update(_tokenizer_files(files, model.family))
         save_hf(self.out, model, params, beside=files)
-        Console().print(f"The Hugging Face folder is in {self.out}.", markup=False)
+        console = Console()
+        console.print(f"The Hugging Face folder is in {self.out}.", markup=False)
+        if not self.check:
+            return
+        found = compare(self.out, dataclasses.replace(model, compute="float32"), params, examples)
+        console.print(
+            f"The largest difference to transformers' logits is {found.difference:.1e} "
+            f"({len(examples)} prompts, {found.tokens} tokens, logits up to {found.largest:.3g}): "
+            f"{'they agree' if found.holds else 'they do NOT agree'}.",
+            markup=False,
+            highlight=False,
+        )
+        if not found.holds:
+            raise SystemExit(EXIT_DIFFERS)
+
+    def _examples(self, experiment: Experiment) -> list[Example]:
+        materials = prepare(experiment, self.folder)
+        tokens = experiment.tokens
+        return [
+            encode_record(
+                materials.renderer.record(number),
+                materials.writer,
+                tokens.source_length,
+                tokens.target_length,
+            )
+            for number in range(CHECKED_PROMPTS)
+        ]
 
 
-_TOKENIZER = {
-    "tokenizer_class": "PreTrainedTokenizerFast",
-    "pad_token": "<pad>",
-    "eos_token": "</s>",
-    "unk_token": "<unk>",
+CHECKED_PROMPTS = 8
+EXIT_DIFFERS = 1
+
+
+_SPECIAL = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
+_TOKENIZER = {"tokenizer_class": "PreTrainedTokenizerFast", **_SPECIAL}
+# The ids behind the pieces are items here, not T5's sentinels.
+_SENTENCEPIECE = {
+    "tokenizer_class": "T5Tokenizer",
+    **_SPECIAL,
+    "extra_ids": 0,
+    "add_eos_token": True,
 }
+
+
+def _tokenizer_files(files: Mapping[str, bytes], family: str) -> dict[str, bytes]:
+    """What transformers needs beside the tokenizer's own file."""
+    if HUGGING_FACE_FILE in files:
+        return {"tokenizer_config.json": json.dumps(_TOKENIZER, indent=2).encode()}
+    more = {"tokenizer_config.json": json.dumps(_SENTENCEPIECE, indent=2).encode()}
+    if family == "umt5":
+        more["tokenizer.model"] = files[SENTENCEPIECE_FILE]  # it looks for this name there
+    return more
 
 
 def _refuse_to_replace(out: Path) -> None:
     if not out.exists():
         return
-    exported = out.is_dir() and (out / CONFIG).is_file() and (out / WEIGHTS).is_file()
+    weights = any((out / name).is_file() for name in (WEIGHTS, INDEX))
+    exported = out.is_dir() and (out / CONFIG).is_file() and weights
     if not exported and not (out.is_dir() and not any(out.iterdir())):
         mend = "Give a new folder, or one that an earlier export wrote."
         raise InputError("it holds something else than an export", where=str(out), mend=mend)

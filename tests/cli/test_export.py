@@ -1,20 +1,23 @@
 """`irec export` on a run of random weights, through the real command line."""
 
 import dataclasses
+import functools
 import shutil
+import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from irec_jax.cli.agreement import Agreement
 from irec_jax.cli.main import main
 from irec_jax.experiment import TOKENS_FOLDER, Experiment, prepare, save_run
 from irec_jax.log.dataset import DataConfig
 from irec_jax.log.simulate import SimulateConfig
 from irec_jax.model.config import T5Config
 from irec_jax.model.params import initialize
-from irec_jax.model.pretrained import load_hf
+from irec_jax.model.pretrained import INDEX, load_hf, save_hf
 from irec_jax.tokens.items import TokenWriter
 from irec_jax.tokens.text import TokensConfig
 from irec_jax.training.checkpoint import (
@@ -24,16 +27,19 @@ from irec_jax.training.checkpoint import (
     model_fingerprint,
 )
 
-MODEL = T5Config(width=16, head_dim=8, heads=2, hidden=32, encoder_layers=1, decoder_layers=1)
+SIZES = T5Config(width=16, head_dim=8, heads=2, hidden=32, encoder_layers=1, decoder_layers=1)
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("runs") / "shop"
+    return make_run(tmp_path_factory.mktemp("runs") / "shop", SIZES)
+
+
+def make_run(folder, model):
     experiment = Experiment(
         data=DataConfig(simulate=SimulateConfig(users=60, items=100), core=1),
         tokens=TokensConfig(vocabulary=600),
-        model=MODEL,
+        model=model,
     )
     materials = prepare(experiment)
     save_run(folder, materials)
@@ -56,6 +62,70 @@ def test_the_newest_weights_are_written_and_an_earlier_export_is_replaced(run, t
         config, params = load_hf(out)
         assert config == dataclasses.replace(model)
         jax.tree.map(np.testing.assert_array_equal, params, load_params(folder, model, step))
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("family", ["t5", "mt5", "umt5"])
+def test_a_check_compares_with_transformers_on_prompts_of_the_run(family, tmp_path, capsys):
+    pytest.importorskip("torch")
+    model = dataclasses.replace(SIZES, family=family, compute="bfloat16")
+    folder, _ = make_run(tmp_path / family, model)
+    out = tmp_path / "hf"
+    assert main(["export", str(folder), "--out", str(out), "--check"]) == 0
+    said = capsys.readouterr().out.replace("\n", " ")
+    assert "8 prompts" in said
+    assert "they agree" in said
+    import transformers
+
+    tokenizer = transformers.AutoTokenizer.from_pretrained(out)
+    text = "a gift for someone who walks in the rain"
+    ids = TokenWriter.load(folder / TOKENS_FOLDER).encode(text)
+    assert tokenizer(text)["input_ids"] == [*ids, 1]
+    assert len(tokenizer) == 600  # no sentinels where items are
+
+
+@pytest.mark.parity
+def test_a_check_that_fails_says_how_far_and_exits_with_1(run, tmp_path, capsys, monkeypatch):
+    pytest.importorskip("torch")
+    from irec_jax.cli import export
+
+    def save_spoilt(folder, config, params, **rest):
+        embedding = params["embedding"].at[5:].add(0.01)
+        save_hf(folder, config, {**params, "embedding": embedding}, **rest)
+
+    monkeypatch.setattr(export, "save_hf", save_spoilt)
+    with pytest.raises(SystemExit) as ended:
+        main(["export", str(run[0]), "--out", str(tmp_path / "hf"), "--check"])
+    assert ended.value.code == 1
+    assert "do NOT agree" in capsys.readouterr().out.replace("\n", " ")
+
+
+def test_what_is_no_number_does_not_agree():
+    assert Agreement(9e-5, 0.1, 1).holds
+    assert not Agreement(2e-4, 0.1, 1).holds
+    assert not Agreement(float("nan"), 1.0, 1).holds
+
+
+def test_a_check_without_transformers_is_refused_before_anything_is_written(
+    run, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    told = fails([run[0], "--out", tmp_path / "hf", "--check"], capsys)
+    assert "pip install 'irec-jax[parity]'" in told
+    assert not (tmp_path / "hf").exists()
+
+
+def test_an_export_in_several_files_is_an_export(run, tmp_path, monkeypatch):
+    from irec_jax.cli import export
+
+    folder, model = run
+    out = tmp_path / "hf"
+    cut = functools.partial(save_hf, file_bytes=20_000)
+    monkeypatch.setattr(export, "save_hf", cut)
+    for _ in range(2):
+        assert main(["export", str(folder), "--out", str(out)]) == 0
+        assert (out / INDEX).is_file()
+    jax.tree.map(np.testing.assert_array_equal, load_hf(out)[1], load_params(folder, model))
 
 
 @pytest.mark.parity
