@@ -1,0 +1,253 @@
+"""`irec launch`: starts a run in the background, on many processes, or elsewhere."""
+
+import dataclasses
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+
+from irec_jax.errors import InputError
+from irec_jax.experiment import Experiment, load_experiment
+from irec_jax.files import write_text
+from irec_jax.launching import gke, local, processes, slurm, tpu_vm
+from irec_jax.launching.folder import FOLDER, LaunchFolder, LaunchState, last_lines
+from irec_jax.launching.plan import READS, LaunchPlan, Manifest, Target, check_fit, flag
+from irec_jax.launching.slices import read_slice
+from irec_jax.log.dataset import SIMULATED
+from irec_jax.training.ledger import LOG
+
+RENDER = {
+    "local": local.render,
+    "processes": processes.render,
+    "slurm": slurm.render,
+    "gke": gke.render,
+    "tpu-vm": tpu_vm.render,
+}
+SHOWN_LINES = 5
+
+
+@dataclasses.dataclass(frozen=True)
+class Launch:
+    """Starts `irec tune` in the background, as several processes, or on other machines.
+
+    `local` and `processes` run here; a launch is looked at with `irec launch status RUN` and
+    ended, saved, with `irec launch stop RUN`. For `slurm`, `gke` and `tpu-vm` a job file is
+    written, and the command that submits it is printed; --submit runs that command as well.
+    Any setting of the experiment can be changed: `--section.key value`.
+
+    Example: irec launch configs/quickstart.py --on local --train.steps 2000
+    """
+
+    experiment: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="EXPERIMENT")]
+    """The experiment, a Python file as in configs/."""
+    on: Target
+    """Where it runs."""
+    out: Path | None = None
+    """The run folder; runs/NAME OF THE FILE unless told."""
+    dry_run: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Only print what would be run or submitted."""
+    submit: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Hand the job file to sbatch, kubectl or bash; machines that are rented cost money."""
+    environment: tuple[str, ...] = ()
+    """Further variables of each process, as NAME=VALUE."""
+    processes: int | None = None
+    """Processes of this host, 2 unless told; under SLURM nodes, with one process each."""
+    devices: int | None = None
+    """Devices of a process: simulated ones on a CPU, else GPUs; left out, all there are."""
+    topology: str | None = None
+    """A TPU slice, such as v5e:4x4."""
+    slices: int | None = None
+    """How many slices; mesh.replica must be a multiple."""
+    spot: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Machines that may be taken away at any time, for a lower price."""
+    time_limit: int | None = None
+    """Minutes after which the run saves and leaves; under SLURM it is then requeued."""
+    grace: int | None = None
+    """Seconds for the checkpoint, from SIGTERM to the end; 300 unless told."""
+    restarts: int | None = None
+    """How often a run that was taken away is started again; 100 unless told."""
+    partition: str | None = None
+    """SLURM's partition."""
+    account: str | None = None
+    """SLURM's account."""
+    bucket: str | None = None
+    """A Cloud Storage bucket; it holds configs/, data/ and runs/ as the folder here does."""
+    image: str | None = None
+    """A container image with irec, as launch/Dockerfile makes it."""
+    project: str | None = None
+    """The Google Cloud project."""
+    zone: str | None = None
+    """Its zone, such as us-west4-a."""
+
+    def run(self, overrides: Sequence[str] = ()) -> None:
+        """Runs the command.
+
+        Args:
+            overrides: `--section.key value` words for the experiment.
+
+        Raises:
+            InputError: A setting is missing, impossible, or of another target.
+            SystemExit: A process failed, or what was submitted was refused.
+        """
+        experiment = load_experiment(self.experiment, overrides)
+        plan = self._plan(experiment, overrides)
+        if self.dry_run:
+            sys.stdout.write(RENDER[self.on](plan).text)
+        elif self.on == "local":
+            self._start(plan)
+        elif self.on == "processes":
+            self._supervise(plan)
+        else:
+            self._hand_over(plan, RENDER[self.on](plan))
+
+    def _plan(self, experiment: Experiment, overrides: Sequence[str]) -> LaunchPlan:
+        settings = {key: getattr(self, key) for key in frozenset().union(*READS.values())}
+        given = {
+            key: value
+            for key, value in settings.items()
+            if value is not None and value is not False
+        }
+        for key in sorted(given):
+            if key not in READS[self.on]:
+                targets = ", ".join(target for target in READS if key in READS[target])
+                what = f"{self.on} does not read it"
+                raise InputError(what, where=flag(key), mend=f"Leave it out; it is for {targets}.")
+        if self.submit and self.on in ("local", "processes"):
+            mend = f"Leave it out: {self.on} runs at once."
+            raise InputError("there is nothing to submit", where="--submit", mend=mend)
+        if self.on == "processes":
+            given.setdefault("processes", 2)
+        plan = LaunchPlan(
+            experiment=self.experiment,
+            run=self.out or Path("runs") / self.experiment.stem,
+            overrides=tuple(overrides),
+            environment=self.environment,
+            inputs=_inputs(experiment),
+            **given,
+        )
+        devices = plan.processes * plan.devices
+        if plan.topology:
+            devices = read_slice(plan.topology).devices * plan.slices
+        if devices:
+            mesh, train = experiment.mesh, experiment.train
+            check_fit(
+                (mesh.replica, mesh.data, mesh.fsdp, mesh.tensor),
+                train.batch_size,
+                devices=devices,
+                slices=plan.slices,
+                accumulate=train.accumulate,
+            )
+        return plan
+
+    def _start(self, plan: LaunchPlan) -> None:
+        local.start(plan)
+        run = shlex.quote(str(plan.run))
+        console = Console(soft_wrap=True, highlight=False)
+        console.print(f"{plan.run} runs in the background.", markup=False)
+        console.print(f"Next: irec launch status {run}, or irec launch stop {run}", markup=False)
+
+    def _supervise(self, plan: LaunchPlan) -> None:
+        code = processes.run(plan, sys.stderr.write)
+        _show(LaunchFolder(plan.run).state(), plan.run)
+        if code:
+            raise SystemExit(code)
+
+    def _hand_over(self, plan: LaunchPlan, manifest: Manifest) -> None:
+        path = plan.run / FOLDER / f"{plan.name}-{self.on}{manifest.suffix}"
+        write_text(path, manifest.text)
+        words = [*manifest.submit, str(path)]
+        console = Console(soft_wrap=True, highlight=False)
+        console.print(f"The job file is {path}.", markup=False)
+        if not self.submit:
+            console.print(f"Nothing was submitted. To do it: {shlex.join(words)}", markup=False)
+            return
+        for program in (words[0], *(["gcloud"] if self.on == "tpu-vm" else [])):
+            if shutil.which(program) is None:
+                mend = f"Install it, or take {path} to where it is."
+                raise InputError(f"there is no {program} here", where="--submit", mend=mend)
+        console.print(f"Submitting: {shlex.join(words)}", markup=False)
+        code = subprocess.run(words, check=False).returncode
+        if code:
+            raise SystemExit(code)
+
+
+@dataclasses.dataclass(frozen=True)
+class LaunchStatus:
+    """Shows how a launch stands, and the last lines of its log.
+
+    Exits with 0, or with 1 if the launch failed. Example:
+
+        irec launch status runs/quickstart
+
+    Attributes:
+        folder: The run folder.
+        lines: How many lines.
+    """
+
+    folder: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
+    lines: int = SHOWN_LINES
+
+    def run(self) -> None:
+        """Shows it.
+
+        Raises:
+            InputError: Nothing was launched there.
+            SystemExit: The launch failed.
+        """
+        state = LaunchFolder(self.folder).state()
+        _show(state, self.folder, self.lines)
+        if state.phase == "failed":
+            raise SystemExit(1)
+
+
+@dataclasses.dataclass(frozen=True)
+class LaunchStop:
+    """Has a launch save and leave, and waits until it has.
+
+    The same `irec launch` goes on from there. Example:
+
+        irec launch stop runs/quickstart
+
+    Attributes:
+        folder: The run folder.
+    """
+
+    folder: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
+
+    def run(self) -> None:
+        """Stops it.
+
+        Raises:
+            InputError: Nothing was launched there, or it does not end.
+        """
+        console = Console(stderr=True, highlight=False, soft_wrap=True)
+        state = local.stop(self.folder, lambda line: console.print(line, markup=False))
+        _show(state, self.folder)
+
+
+def _inputs(experiment: Experiment) -> tuple[str, ...]:
+    """The folders that a run reads, besides its own."""
+    log, pretrained = experiment.data.log, experiment.train.pretrained
+    return tuple(path for path in (log, pretrained) if path and path != SIMULATED)
+
+
+def _show(state: LaunchState, run: Path, lines: int = SHOWN_LINES) -> None:
+    console = Console(soft_wrap=True, highlight=False)
+    told = f": {state.message}" if state.message else ""
+    console.print(f"{run}: {state.phase}{told}", markup=False)
+    ended = f", ended {state.ended} with exit code {state.exit_code}" if state.ended else ""
+    console.print(f"  on {state.host}, started {state.started}{ended}", markup=False)
+    folder = LaunchFolder(run)
+    logs = [run / LOG]
+    if state.phase == "failed":
+        logs = [folder.log(n) for n in range(max(len(state.processes), 1))]
+    for log in logs:
+        shown = last_lines(log, lines)
+        for line in [f"  {log}:"] * bool(shown) + [f"    {line}" for line in shown]:
+            console.print(line, markup=False)

@@ -1,0 +1,1 @@
+"""Where a run goes: one module a target, a plan in, a manifest out."""

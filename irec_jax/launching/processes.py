@@ -1,0 +1,115 @@
+"""Several processes of one host as one run, over loopback, in the foreground."""
+
+import os
+import shlex
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from irec_jax.launching.folder import LaunchFolder
+from irec_jax.launching.plan import PROGRAM, LaunchPlan, Manifest, Target
+from irec_jax.launching.supervisor import Supervisor
+
+PYTHON = (sys.executable, "-m", "irec_jax.cli.main")
+"""`irec` of this very Python, whatever the PATH holds."""
+
+
+class Member(NamedTuple):
+    """One process.
+
+    Attributes:
+        words: Its command line.
+        variables: What its environment has besides this one's.
+    """
+
+    words: tuple[str, ...]
+    variables: dict[str, str]
+
+
+def members(plan: LaunchPlan, port: str, program: tuple[str, ...] = PYTHON) -> list[Member]:
+    """The processes of a plan.
+
+    Args:
+        plan: The plan.
+        port: Where they meet, on this host.
+        program: What stands for `irec`.
+    """
+    everyone = []
+    for number in range(plan.processes):
+        variables: dict[str, str] = {}
+        if plan.processes > 1:
+            variables["IREC_COORDINATOR"] = f"localhost:{port}"
+            variables["IREC_PROCESSES"] = str(plan.processes)
+            variables["IREC_PROCESS"] = str(number)
+        if plan.devices:
+            # Each reads its own: the first a CPU, the second GPUs.
+            first = number * plan.devices
+            numbers = map(str, range(first, first + plan.devices))
+            variables["JAX_NUM_CPU_DEVICES"] = str(plan.devices)
+            variables["JAX_LOCAL_DEVICE_IDS"] = ",".join(numbers)
+        everyone.append(Member(plan.words(program), {**variables, **plan.variables()}))
+    return everyone
+
+
+def render(plan: LaunchPlan, target: Target = "processes") -> Manifest:
+    """What `run` does, as a script; it has the words and variables, not the supervision."""
+    lines = ["#!/usr/bin/env bash", f"# {plan.made_by(target)}", "set -euo pipefail"]
+    if plan.processes > 1:
+        lines += ["", "# A free port of this host, where the processes meet.", "port=29431"]
+    log = LaunchFolder(plan.run).log
+    lines += ["", f"mkdir -p {shlex.quote(str(log(0).parent))}"]
+    for number, member in enumerate(members(plan, "$port", PROGRAM)):
+        settings = [_assignment(name, value) for name, value in member.variables.items()]
+        words = " ".join([*settings, shlex.join(member.words)])
+        lines.append(f"{words} > {shlex.quote(str(log(number)))} 2>&1 &")
+    lines.append("wait")
+    return Manifest("\n".join(lines) + "\n", ".sh", ("bash",))
+
+
+def run(plan: LaunchPlan, echo: Callable[[str], object]) -> int:
+    """Runs all processes of a plan and waits for them.
+
+    SIGINT and SIGTERM go to each of them. If one fails, the others are told to save and leave.
+
+    Args:
+        plan: The plan.
+        echo: Gets what process 0 prints.
+
+    Returns:
+        0, or the exit code of the process that failed.
+
+    Raises:
+        InputError: A launch is running in the run folder.
+    """
+    folder = LaunchFolder(plan.run)
+    lock = folder.claim()
+    try:
+        folder.save_plan(plan)
+        return Supervisor(folder, plan, lock).run(members(plan, str(free_port())), echo)
+    finally:
+        os.close(lock)
+
+
+def free_port() -> int:
+    """A port of this host that nobody listens at."""
+    with socket.socket() as listener:
+        listener.bind(("localhost", 0))
+        return listener.getsockname()[1]
+
+
+def _assignment(name: str, value: str) -> str:
+    """The port is the one variable of the shell in it."""
+    return f"{name}={value}" if value == "localhost:$port" else f"{name}={shlex.quote(value)}"
+
+
+def main(run_folder: Path, lock: int) -> int:
+    """Supervises the plan of a run folder, whose lock was inherited."""
+    folder = LaunchFolder(run_folder)
+    plan = folder.plan()
+    return Supervisor(folder, plan, lock).run(members(plan, str(free_port())))
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), int(sys.argv[2])))

@@ -1,0 +1,348 @@
+"""irec launch as a process: in the background, on two processes, by SLURM, and what it refuses."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+GOLDEN = ROOT / "launch"
+CLOUD = ["--topology", "v5e:4x4", "--spot", "--bucket", "my-bucket"]
+MOVIES = ["configs/movietweetings_tiny.py", "--out", "runs/movietweetings_tiny"]
+RENDERED = {
+    "movietweetings-local.sh": ["--on", "local"],
+    "movietweetings-processes.sh": ["--on", "processes", "--processes", "2", "--devices", "1"],
+    "movietweetings.sbatch": [
+        "--on",
+        "slurm",
+        "--processes",
+        "2",
+        "--devices",
+        "8",
+        "--time-limit",
+        "240",
+    ],
+    "movietweetings-gke.yaml": [
+        *("--on", "gke", *CLOUD, "--image"),
+        "us-west4-docker.pkg.dev/my-project/irec/irec:0.1.0",
+    ],
+    "movietweetings-tpu-vm.sh": [
+        *("--on", "tpu-vm", *CLOUD),
+        *("--project", "my-project", "--zone", "us-west4-a"),
+    ],
+}
+CONFIG = """
+from irec_jax.experiment import Experiment
+from irec_jax.instructions.config import InstructionsConfig
+from irec_jax.log.dataset import DataConfig
+from irec_jax.log.simulate import SimulateConfig
+from irec_jax.model.config import T5Config
+from irec_jax.tokens.text import TokensConfig
+from irec_jax.training.config import TrainConfig
+
+experiment = Experiment(
+    data=DataConfig(simulate=SimulateConfig(users=80, items=100)),
+    instructions=InstructionsConfig(max_history=6),
+    tokens=TokensConfig(vocabulary=512, source_length=64, target_length=16),
+    model=T5Config(width=16, head_dim=8, heads=2, hidden=32, encoder_layers=1, decoder_layers=1),
+    train=TrainConfig(steps=6, batch_size=8, log_every=2, checkpoint_every=3),
+)
+"""
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("a config") / "small.py"
+    path.write_text(CONFIG)
+    return path
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory) -> dict[str, str]:
+    """One device, compiled programs that all processes share, and `irec` on the PATH."""
+    programs = tmp_path_factory.mktemp("bin")
+    irec = programs / "irec"
+    irec.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m irec_jax.cli.main "$@"\n')
+    irec.chmod(0o755)
+    return {
+        **os.environ,
+        "PATH": f"{programs}:{os.environ['PATH']}",
+        "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("compiled")),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": "",
+        "COLUMNS": "200",
+        "PYTHONPATH": str(ROOT),
+    }
+
+
+@pytest.fixture(scope="module")
+def irec(environment):
+    def call(*words, **options) -> subprocess.CompletedProcess:
+        options = {"timeout": 300, **options}
+        return subprocess.run(
+            ["irec", *map(str, words)], env=environment, capture_output=True, text=True, **options
+        )
+
+    return call
+
+
+@pytest.fixture
+def folder(irec, tmp_path):
+    """A run folder in which nothing runs when the test is over, whatever became of it."""
+    yield tmp_path / "a run"
+    irec("launch", "stop", tmp_path / "a run")
+
+
+@pytest.fixture(scope="module")
+def losses(small, irec, tmp_path_factory):
+    """Of the run as `irec tune` does it."""
+    run = tmp_path_factory.mktemp("tuned") / "run"
+    done = irec("tune", small, "--out", run)
+    assert done.returncode == 0, done.stderr
+    return losses_of(run)
+
+
+def losses_of(run: Path) -> list[float]:
+    lines = (run / "metrics" / "steps.jsonl").read_text().splitlines()
+    return [json.loads(line)["loss"] for line in lines]
+
+
+def wait_for(condition, seconds=120):
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.1)
+
+
+def is_training(run: Path) -> bool:
+    steps = run / "metrics" / "steps.jsonl"
+    return steps.exists() and bool(steps.read_text())
+
+
+def phase(irec, run: Path) -> str:
+    return irec("launch", "status", run).stdout.split(": ")[1].splitlines()[0]
+
+
+def test_a_run_in_the_background_is_seen_stopped_and_goes_on(small, irec, losses, folder):
+    run = folder
+    # Long enough to be caught in the middle.
+    words = ("launch", small, "--on", "local", "--out", run, "--train.steps", 100_000)
+    begun = irec(*words)
+    assert begun.returncode == 0, begun.stderr
+    assert "irec launch status " in begun.stdout
+    wait_for(lambda: is_training(run))
+
+    status = irec("launch", "status", run)
+    assert status.returncode == 0
+    assert f"{run}: running" in status.stdout
+    assert " loss=" in status.stdout  # the last lines of its log
+
+    again = irec(*words)
+    assert again.returncode == 2
+    assert "a launch is running there" in again.stderr
+    assert "Traceback" not in again.stderr
+
+    stopped = irec("launch", "stop", run)
+    assert stopped.returncode == 0, stopped.stderr
+    assert f"{run}: stopped: saved and left after SIGTERM" in stopped.stdout
+    assert "stopped and saved at step" in (run / "log.txt").read_text()
+    done = len(losses_of(run))
+    assert irec("launch", "stop", run).stdout.splitlines()[0] == stopped.stdout.splitlines()[0]
+
+    words = (*words[:-1], done + 2)
+    assert irec(*words).returncode == 0
+    wait_for(lambda: phase(irec, run) != "running")
+    assert phase(irec, run) == "finished"
+    assert f"resumed at step {done}" in (run / "log.txt").read_text()
+    assert len(losses_of(run)) == done + 2
+    assert losses_of(run)[0] == losses[0]
+
+
+def test_a_run_that_fails_in_the_background_says_why(small, irec, folder, tmp_path):
+    run = folder
+    words = ("launch", small, "--on", "local", "--out", run, "--data.log", tmp_path / "nowhere")
+    assert irec(*words).returncode == 0
+    wait_for(lambda: phase(irec, run) != "running")
+    status = irec("launch", "status", run)
+    assert status.returncode == 1
+    assert "failed: process 0 of 1 failed with 2" in status.stdout
+    assert "nowhere" in status.stdout
+    assert "irec: error" in status.stdout
+
+
+def test_two_processes_train_as_one(small, irec, losses, folder):
+    run = folder
+    done = irec("launch", small, "--on", "processes", "--devices", 2, "--out", run)
+    assert done.returncode == 0, done.stderr
+    assert f"{run}: finished" in done.stdout
+    assert losses_of(run) == pytest.approx(losses, rel=1e-5)
+    assert "tune: 6/6 steps" in done.stderr  # what process 0 printed
+    assert "tune: 6/6 steps" not in (run / "launch" / "process-1.log").read_text()
+
+
+def test_one_process_that_is_killed_ends_the_launch(small, environment, folder):
+    run = folder
+    words = ["launch", small, "--on", "processes", "--out", run, "--train.steps", "100000"]
+    launch = subprocess.Popen(
+        ["irec", *map(str, words)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    wait_for(lambda: is_training(run))
+    state = json.loads((run / "launch" / "state.json").read_text())
+    os.kill(state["processes"][1], signal.SIGKILL)
+    printed, _ = launch.communicate(timeout=120)
+    assert launch.returncode == 137
+    assert "failed: process 1 of 2 was killed by SIGKILL" in printed
+
+
+def test_a_signal_reaches_all_processes(small, environment, folder):
+    run = folder
+    words = ["launch", small, "--on", "processes", "--out", run, "--train.steps", "100000"]
+    launch = subprocess.Popen(
+        ["irec", *map(str, words)], env=environment, stdout=subprocess.PIPE, text=True
+    )
+    wait_for(lambda: is_training(run))
+    launch.send_signal(signal.SIGINT)
+    printed, _ = launch.communicate(timeout=120)
+    assert launch.returncode == 130
+    assert "stopped: saved and left after SIGINT" in printed
+    assert "stopped and saved at step" in (run / "log.txt").read_text()
+
+
+SRUN = """#!/bin/bash
+# As SLURM's: a task a node, signals passed on, the highest exit code.
+while [[ $1 == --* ]]; do shift; done
+for number in $(seq 0 $((SLURM_NTASKS - 1))); do
+  SLURM_PROCID=$number "$@" & tasks+=($!)
+done
+trap 'told=1; kill -TERM "${tasks[@]}"' TERM
+most=0
+for task in "${tasks[@]}"; do
+  told=1
+  while [ "$told" = 1 ]; do told=0; wait "$task"; code=$?; done
+  [ "$code" -gt "$most" ] && most=$code
+done
+exit "$most"
+"""
+SCONTROL = """#!/bin/sh
+case $1 in
+  show) echo localhost; echo elsewhere ;;
+  requeue) echo "$2" >> requeued ;;
+esac
+"""
+
+
+def test_a_slurm_job_saves_before_the_limit_and_goes_on(small, irec, environment, losses, tmp_path):
+    """The script is the one that is submitted; srun and scontrol are stand-ins."""
+    for name, text in (("srun", SRUN), ("scontrol", SCONTROL)):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    job = {
+        **environment,
+        "PATH": f"{tmp_path}:{environment['PATH']}",
+        "SLURM_JOB_ID": str(os.getpid()),
+        "SLURM_NTASKS": "2",
+        "SLURM_JOB_NODELIST": "node[1-2]",
+    }
+    words = ["launch", small, "--on", "slurm", "--processes", 2, "--out", "a run"]
+    words += ["--environment", "IREC_SAID=it's $me", "--train.steps", 100_000]
+    script = irec(*words, "--dry-run", cwd=tmp_path)
+    assert script.returncode == 0, script.stderr
+    (tmp_path / "job").write_text(script.stdout)
+
+    def run(**variables):
+        return subprocess.Popen(
+            ["bash", "job"], cwd=tmp_path, env={**job, **variables}, stderr=subprocess.PIPE
+        )
+
+    first = run()
+    wait_for(lambda: is_training(tmp_path / "a run"))
+    first.send_signal(signal.SIGTERM)
+    _, printed = first.communicate(timeout=120)
+    assert first.returncode == 143, printed
+    assert (tmp_path / "requeued").read_text().split() == [job["SLURM_JOB_ID"]]
+    done = len(losses_of(tmp_path / "a run"))
+    assert losses_of(tmp_path / "a run")[0] == pytest.approx(losses[0], rel=1e-5)
+
+    (tmp_path / "job").write_text(script.stdout.replace("100000", str(done + 2)))
+    last = run(SLURM_RESTART_COUNT="1")
+    _, printed = last.communicate(timeout=120)
+    assert last.returncode == 0, printed
+    assert len(losses_of(tmp_path / "a run")) == done + 2
+
+    # What has to be mended is not tried again, and what was tried too often neither.
+    (tmp_path / "job").write_text(script.stdout.replace("100000", "0"))
+    bad = run()
+    bad.communicate(timeout=120)
+    assert bad.returncode == 2
+    (tmp_path / "job").write_text(script.stdout.replace("irec tune", "false"))
+    spent = run(SLURM_RESTART_COUNT="100")
+    spent.communicate(timeout=120)
+    assert spent.returncode == 1
+    assert len((tmp_path / "requeued").read_text().split()) == 1
+
+
+@pytest.mark.parametrize("name", RENDERED)
+def test_the_job_files_are_what_the_command_renders(name, irec):
+    """After a change that is meant: run the command in the file's second line, into the file."""
+    done = irec("launch", *MOVIES, *RENDERED[name], "--dry-run", cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == (GOLDEN / name).read_text()
+
+
+@pytest.mark.parametrize("name", [name for name in RENDERED if not name.endswith(".yaml")])
+def test_bash_takes_the_job_files(name):
+    subprocess.run(["bash", "-n", GOLDEN / name], check=True)
+
+
+def test_nothing_is_submitted_unless_told(irec, environment, tmp_path):
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "small.py").write_text(CONFIG)
+    sbatch = tmp_path / "sbatch"
+    sbatch.write_text('#!/bin/sh\necho "$@" > submitted\n')
+    words = ["launch", "configs/small.py", "--on", "slurm"]
+    done = irec(*words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    path = "runs/small/launch/small-slurm.sbatch"
+    assert f"Nothing was submitted. To do it: sbatch {path}" in done.stdout
+    assert (tmp_path / path).read_text().startswith("#!/usr/bin/env bash")
+
+    missing = irec(*words, "--submit", cwd=tmp_path)
+    assert missing.returncode == 2
+    assert "there is no sbatch here" in missing.stderr
+
+    sbatch.chmod(0o755)
+    here = {**environment, "PATH": f"{tmp_path}:{environment['PATH']}"}
+    subprocess.run(["irec", *words, "--submit"], cwd=tmp_path, env=here, check=True)
+    assert (tmp_path / "submitted").read_text().split() == [path]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["configs/none.py", "--on", "local"], "there is no such experiment file"),
+        ([*MOVIES, "--on", "moon"], "moon"),
+        ([*MOVIES, "--on", "local", "--topology", "v5e:4x4"], "--topology: local does not read it"),
+        ([*MOVIES, "--on", "local", "--submit"], "nothing to submit"),
+        ([*MOVIES, "--on", "gke", *CLOUD], "--image: gke needs it"),
+        ([*MOVIES, "--on", "tpu-vm", *CLOUD, "--train.batch_size", "20"], "--train.batch_size 16"),
+        ([*MOVIES, "--on", "processes", "--devices", "3"], "train.batch_size"),
+        ([*MOVIES, "--on", "local", "--train.stepz", "3"], "stepz"),
+        (["status", "runs/none"], "nothing was launched there"),
+        (["stop", "runs/none"], "nothing was launched there"),
+    ],
+)
+def test_bad_input_is_told_in_one_message(words, message, irec):
+    done = irec("launch", *words, cwd=ROOT)
+    assert done.returncode == 2
+    assert message in done.stderr + done.stdout
+    assert "Traceback" not in done.stderr
