@@ -47,7 +47,8 @@ class PlanCommand:
         items: Size of the catalog; 0 takes the log's manifest, or assumes one.
         fill: Share of the slots of packed rows that hold real tokens.
         price_per_chip_hour: Dollars for an hour of one chip.
-        quick: Compile with less effort: in half the time, memory within a few percent.
+        full_effort: Compile as a run does, in two to four times the time; otherwise only what is
+            close to the limit is compiled so.
         search: Try meshes, batch sizes and remat policies, and print the best ten.
         tries: How many of them to compile.
         json: A file for all figures.
@@ -61,7 +62,7 @@ class PlanCommand:
     items: int = 0
     fill: float = FILL
     price_per_chip_hour: float = 0.0
-    quick: bool = False
+    full_effort: bool = False
     search: bool = False
     tries: int = 16
     json: Path | None = None
@@ -98,7 +99,7 @@ class PlanCommand:
                 programs=self.programs,
                 fill=self.fill,
                 price=self.price_per_chip_hour,
-                effort=FAST if self.quick else FULL,
+                effort=FULL if self.full_effort else FAST,
                 tell=say,
             )
             print_plan(console, plan)

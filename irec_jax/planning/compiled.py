@@ -18,6 +18,9 @@ from irec_jax.settings import to_json
 FAST, FULL = -1.0, 0.0
 """How much work the compiler takes: what a run compiles with, or a quarter to a half of it."""
 
+CLOSE = 0.07
+"""With little effort a program's memory came out within so much of the device's (measured: 2 %)."""
+
 
 class Memory(NamedTuple):
     """Bytes on one device.
@@ -111,6 +114,11 @@ class Compiled(NamedTuple):
         """Whether it was compiled and fits."""
         return not self.refused and self.memory.fits
 
+    @property
+    def is_close(self) -> bool:
+        """Whether another effort of the compiler could decide otherwise."""
+        return abs(self.memory.total / self.memory.usable - 1) < CLOSE
+
 
 @dataclasses.dataclass(frozen=True)
 class Job:
@@ -128,7 +136,7 @@ class Job:
     topology: Topology
     items: int
     programs: tuple[str, ...] = ("train", "score", "decode")
-    effort: float = FULL
+    effort: float = FAST
 
     def to_json(self) -> dict[str, Any]:
         """What the worker reads."""
@@ -191,6 +199,24 @@ def compile_job(job: Job, tell: Callable[[str], None] | None = None) -> Answer:
             errors.seek(0)
             raise InputError(_crash(errors.read()), where="topology", mend=_CRASHED)
         return answer
+
+
+def compile_closely(job: Job, tell: Callable[[str], None] | None = None) -> Answer:
+    """As `compile_job`; what is close to the limit is compiled again as a run compiles it.
+
+    Raises:
+        InputError: See `compile_job`.
+    """
+    answer = compile_job(job, tell)
+    close = tuple(program.program for program in answer.programs if program.is_close)
+    if not close or job.effort == FULL or job.topology.chip is None:
+        return answer
+    if tell:
+        tell(f"{', '.join(close)}: close to the limit, so compiled again with full effort")
+    again = compile_job(dataclasses.replace(job, programs=close, effort=FULL), tell)
+    newer = {program.program: program for program in again.programs}
+    programs = tuple(newer.get(program.program, program) for program in answer.programs)
+    return answer._replace(programs=programs)
 
 
 def _read(worker: "subprocess.Popen[str]", tell: Callable[[str], None] | None) -> Answer | None:

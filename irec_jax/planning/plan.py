@@ -11,7 +11,7 @@ from irec_jax.errors import InputError
 from irec_jax.experiment import Experiment
 from irec_jax.log.dataset import SIMULATED
 from irec_jax.log.events import MANIFEST_FILE
-from irec_jax.planning.compiled import FAST, FULL, Answer, Compiled, Job, compile_job
+from irec_jax.planning.compiled import FAST, Answer, Compiled, Job, compile_closely
 from irec_jax.planning.cost import FILL, Cost, train_cost
 from irec_jax.planning.estimate import held
 from irec_jax.planning.topology import Topology
@@ -174,7 +174,7 @@ def make_plan(
     programs: tuple[str, ...] = ("train", "score", "decode"),
     fill: float = FILL,
     price: float = 0.0,
-    effort: float = FULL,
+    effort: float = FAST,
     tell: Tell | None = None,
 ) -> Plan:
     """Compiles a run; where it does not fit, looks for the smallest change that makes it fit.
@@ -184,14 +184,14 @@ def make_plan(
         programs: Which of its programs.
         fill: Share of the slots of packed rows that hold real tokens.
         price: Dollars for an hour of one chip.
-        effort: How much work the compiler takes; changes are always compiled with little.
+        effort: How much work the compiler takes.
         tell: Is told what is going on.
 
     Raises:
         InputError: See `compile_job`.
     """
     job = Job(subject.experiment, subject.topology, subject.items, programs, effort)
-    answer = compile_job(job, tell)
+    answer = compile_closely(job, tell)
     train = next((program for program in answer.programs if program.program == "train"), None)
     cost = None
     if train is not None:
@@ -224,7 +224,7 @@ def smallest_change(
         if tell:
             tell(f"tries {change.words}")
         job = Job(change.experiment, change.topology, subject.items, names, FAST)
-        if all(program.fits for program in compile_job(job).programs):
+        if all(program.fits for program in compile_closely(job).programs):
             return change
     return None
 

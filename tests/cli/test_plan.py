@@ -43,7 +43,8 @@ def test_a_run_is_planned_for_this_machine(config, tmp_path, capsys):
     assert plan["mesh"] == {"replica": 1, "data": 4, "fsdp": 2, "tensor": 1}
     assert [program["program"] for program in plan["programs"]] == ["train", "score", "decode"]
     train = plan["programs"][0]["memory"]
-    assert train["parameters"] > train["optimizer"] > 0
+    assert train["parameters"] > 0
+    assert train["optimizer"] > 0
     parts = [value for key, value in train.items() if key not in ("total", "usable")]
     assert sum(parts) == train["total"]
     # Gradients cross `data`; weights and their gradients cross `fsdp`, in the loops over layers.

@@ -8,8 +8,9 @@ from irec_jax.errors import InputError
 from irec_jax.experiment import Experiment
 from irec_jax.log.dataset import DataConfig
 from irec_jax.model.config import BASE, XL, T5Config
+from irec_jax.planning import compiled as compiling
 from irec_jax.planning import plan as planning
-from irec_jax.planning.compiled import Answer, Compiled, Memory
+from irec_jax.planning.compiled import FAST, FULL, Answer, Compiled, Job, Memory
 from irec_jax.planning.cost import train_cost
 from irec_jax.planning.estimate import held
 from irec_jax.planning.plan import changes, make_plan, make_subject, mesh_sizes
@@ -133,18 +134,18 @@ def test_the_first_change_that_fits_is_told(monkeypatch):
         experiment, model=dataclasses.replace(experiment.model, remat="full")
     )
     limit = held(full, sizes).total
-    monkeypatch.setattr(planning, "compile_job", compiler_with(limit, seen))
+    monkeypatch.setattr(planning, "compile_closely", compiler_with(limit, seen))
     plan = make_plan(make_subject(experiment, V5E4), programs=("train",))
     assert not plan.fits
     assert plan.change is not None
     assert plan.change.words == "--model.remat full"
-    monkeypatch.setattr(planning, "compile_job", compiler_with(10**15, seen))
+    monkeypatch.setattr(planning, "compile_closely", compiler_with(10**15, seen))
     assert make_plan(make_subject(experiment, V5E4)).change is None
 
 
 def test_what_is_hopeless_is_not_compiled(monkeypatch):
     seen = []
-    monkeypatch.setattr(planning, "compile_job", compiler_with(V5E4.chip.usable, seen))
+    monkeypatch.setattr(planning, "compile_closely", compiler_with(V5E4.chip.usable, seen))
     plan = make_plan(make_subject(experiment_of(XL, batch=64), V5E4), programs=("train",))
     assert plan.change is not None
     assert all(total <= planning.DOUBT * V5E4.chip.usable for total in seen[1:])
@@ -181,3 +182,21 @@ def test_ways_are_ranked_by_speed_then_memory():
     assert order[-1] is slow
     speeds = [found.tokens_per_s for found in order]
     assert speeds == sorted(speeds, reverse=True)
+
+
+def test_what_is_close_to_the_limit_is_compiled_as_a_run_compiles_it(monkeypatch):
+    asked = []
+
+    def compile_job(job, tell=None):
+        asked.append((job.programs, job.effort))
+        need = {"train": 96 if job.effort == FAST else 102, "score": 50, "decode": 150}
+        programs = tuple(
+            Compiled(name, Memory(0, 0, 0, 0, need[name], 0, need[name], 100))
+            for name in job.programs
+        )
+        return Answer(4, {}, 0.0, programs)
+
+    monkeypatch.setattr(compiling, "compile_job", compile_job)
+    answer = compiling.compile_closely(Job(experiment_of(), V5E4, 10))
+    assert asked == [(("train", "score", "decode"), FAST), (("train",), FULL)]
+    assert [program.fits for program in answer.programs] == [False, True, False]

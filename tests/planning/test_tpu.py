@@ -93,7 +93,7 @@ def test_what_does_not_fit_is_refused_with_what_would(tmp_path, capsys):
         "    train=TrainConfig(batch_size=128),\n"
         ")\n"
     )
-    words = ["plan", str(path), "--topology", "v5e:2x2", "--quick", "--programs", "train"]
+    words = ["plan", str(path), "--topology", "v5e:2x2", "--programs", "train"]
     with pytest.raises(SystemExit) as ended:
         main(words)
     assert ended.value.code == 1
