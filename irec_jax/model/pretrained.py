@@ -245,13 +245,13 @@ def _write_json(path: Path, content: dict) -> None:
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
-def _read_json(path: Path, mend: str = "") -> dict:
+def _read_json(path: Path, mend: str) -> dict:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError("is missing", where=str(path), mend=mend) from None
     except ValueError as error:
-        raise InputError(f"is not JSON: {error}", where=str(path)) from None
+        raise InputError(f"is not JSON: {error}", where=str(path), mend=mend) from None
     if not isinstance(content, dict):
         raise InputError("is no JSON object", where=str(path), mend=mend)
     return content
@@ -261,7 +261,7 @@ def _open(folder: Path, stack: contextlib.ExitStack) -> dict[str, Any]:
     """The open file that holds each array, from one file or from the parts of an index."""
     parts = [WEIGHTS]
     if (folder / INDEX).exists():
-        places = _read_json(folder / INDEX).get("weight_map")
+        places = _read_json(folder / INDEX, _AGAIN).get("weight_map")
         if not isinstance(places, dict) or not all(isinstance(x, str) for x in places.values()):
             raise InputError("has no weight_map", where=str(folder / INDEX), mend=_AGAIN)
         parts = sorted(set(places.values()))
