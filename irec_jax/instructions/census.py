@@ -5,14 +5,19 @@ import dataclasses
 from collections.abc import Sequence
 from typing import get_args
 
+import numpy as np
+
 from irec_jax.errors import InputError
 from irec_jax.instructions.config import BUILT_IN_PACKS, Domain
 from irec_jax.instructions.examples import Asked
 from irec_jax.instructions.render import Renderer
 from irec_jax.instructions.tasks import TASKS
 from irec_jax.instructions.templates import TemplatePack, load_pack
+from irec_jax.progress import track
 
 DOMAINS: tuple[str, ...] = get_args(Domain)
+
+_PROGRESS_EVERY = 10_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,9 +101,19 @@ def all_wordings(rows: Sequence[CensusRow], domain: str) -> Wordings:
 
 
 def _instructions(renderer: Renderer) -> collections.Counter[tuple[Asked, str]]:
+    """Counts one pass by task and language; the languages are those that are drawn."""
     made: collections.Counter[tuple[Asked, str]] = collections.Counter()
-    for number in range(len(renderer)):
-        made[renderer.source(number).asked, renderer.drawn(number)[0]] += 1
+    packs = renderer.wording.packs
+    if len(packs) == 1:
+        counts = np.bincount(renderer.example_asked, minlength=len(renderer.asked)).tolist()
+        for asked, count in zip(renderer.asked, counts, strict=True):
+            made[asked, packs[0].language] = count
+        return made
+    with track("describe", len(renderer), unit="records") as advance:
+        for number in range(len(renderer)):
+            made[renderer.source(number).asked, renderer.drawn(number)[0]] += 1
+            if number % _PROGRESS_EVERY == _PROGRESS_EVERY - 1:
+                advance(_PROGRESS_EVERY, "")
     return made
 
 

@@ -135,10 +135,12 @@ def test_audit_writes_nothing_and_says_what_it_finds(
     assert not (tmp_path / "set").exists()
 
 
+@pytest.mark.parametrize("packs", [("en", "zh"), ("en",)])
 def test_describe_counts_templates_and_instructions(
-    experiment: Path, capsys: pytest.CaptureFixture[str]
+    experiment: Path, packs: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ):
-    assert instruct(experiment, "--describe", "--instructions.packs", "en", "zh") == 0
+    languages = ["--instructions.packs", *packs]
+    assert instruct(experiment, "--describe", *languages) == 0
     table = [
         [cell.strip() for cell in re.split("[│┃]", line)[1:-1]]
         for line in capsys.readouterr().out.splitlines()
@@ -146,7 +148,6 @@ def test_describe_counts_templates_and_instructions(
     rows = [row for row in table if len(row) == 9]
     assert rows[0][4:8] == ["shop", "content", "social", "finance"]
     assert rows[0][8] == "one pass (shop)"
-    languages = ["--instructions.packs", "en", "zh"]
     renderer = prepare(load_experiment(experiment, languages)).renderer
     asked = sum(len(task.intentions) for task in TASKS)
     assert len(rows) == 1 + 2 * asked + 1

@@ -337,9 +337,9 @@ def test_an_end_between_the_two_renames_loses_nothing(
 BUILD = """
 import pathlib, pickle, sys
 from irec_jax.instructions import store
-store.SHARD_RECORDS = 2_000
+store.SHARD_RECORDS = 1_000
 renderer = pickle.loads(pathlib.Path(sys.argv[1]).read_bytes())
-store.write_instruction_set(renderer, pathlib.Path(sys.argv[2]), 60_000, workers=2)
+store.write_instruction_set(renderer, pathlib.Path(sys.argv[2]), 30_000, workers=2)
 """
 
 
@@ -386,10 +386,10 @@ def test_a_killed_build_goes_on_to_the_same_bytes(renderer: Renderer, tmp_path: 
     there = re.search(r"(\d+) of 30 shards are there already", told)
     assert there is not None, told
     assert 4 <= int(there[1]) < 30
-    assert f"{(30 - int(there[1])) * 2_000}/" in told, "no more is rendered than is missing"
+    assert f"{(30 - int(there[1])) * 1_000}/" in told, "no more is rendered than is missing"
     build(tmp_path / "renderer", tmp_path / "fresh").communicate(timeout=60)
     assert contents(tmp_path / "set") == contents(tmp_path / "fresh")
-    assert len(InstructionSet(tmp_path / "set")) == 60_000
+    assert len(InstructionSet(tmp_path / "set")) == 30_000
 
 
 def test_ctrl_c_and_a_killed_worker_end_everything(renderer: Renderer, tmp_path: Path):
