@@ -143,11 +143,11 @@ class LongerTable:
         """The part at `index`, float32."""
         start, stop, _ = index[self._axis].indices(self.shape[self._axis])
         columns = index[1 - self._axis]
-        parts = [self._rows[self._at(slice(min(start, self._old), min(stop, self._old)), columns)]]
-        if stop > self._old:
-            drawn = self._drawn(max(start, self._old), stop)[:, columns]
-            parts.append(drawn if self._axis == 0 else drawn.T)
-        return np.concatenate(parts, axis=self._axis)
+        there = self._rows[self._at(slice(min(start, self._old), min(stop, self._old)), columns)]
+        if stop <= self._old:
+            return there
+        drawn = self._drawn(max(start, self._old), stop)[:, columns]
+        return np.concatenate([there, drawn if self._axis == 0 else drawn.T], axis=self._axis)
 
     def _at(self, rows: slice, columns: slice) -> Index:
         return (rows, columns) if self._axis == 0 else (columns, rows)
@@ -189,16 +189,17 @@ def start_items_from_titles(params: Params, titles: ItemTitles) -> Params:
     Returns:
         The weights with new arrays, in the same places, for those two.
     """
-    changed = {**params}
-    for name, axis in _tables(params):
-        array = params[name]
-        item_rows = _ItemRows(_text_rows(array, titles.first, axis), titles)
-        if isinstance(array, jax.Array):
-            changed[name] = _rewritten(array, axis, item_rows)
-        else:
-            changed[name] = np.array(array)
-            item_rows.write(changed[name] if axis == 0 else changed[name].T, 0, 0)
-    return changed
+    changed = {name: _told(params[name], axis, titles) for name, axis in _tables(params)}
+    return {**params, **changed}
+
+
+def _told(array: jax.Array | np.ndarray, axis: int, titles: ItemTitles) -> jax.Array | np.ndarray:
+    item_rows = _ItemRows(_text_rows(array, titles.first, axis), titles)
+    if isinstance(array, jax.Array):
+        return _rewritten(array, axis, item_rows)
+    values = np.array(array)
+    item_rows.write(values if axis == 0 else values.T, 0, 0)
+    return values
 
 
 def _tables(params: Params) -> list[tuple[str, int]]:
@@ -246,13 +247,15 @@ class _ItemRows:
     """What the rows of items become, a block of rows and columns at a time."""
 
     def __init__(self, text: Float[np.ndarray, "text width"], titles: ItemTitles) -> None:
-        self._text, self._titles = text, titles
+        self._titles = titles
         lengths = np.diff(titles.offsets)
         self._named = lengths > 0
         self._count = len(lengths)
         share = np.repeat(1.0 / np.maximum(lengths, 1), lengths)
-        shape = (self._count, len(text))
-        self._mean_of = scipy.sparse.csr_array((share, titles.tokens, titles.offsets), shape)
+        used, number = np.unique(titles.tokens, return_inverse=True)
+        self._text = text[used]
+        shape = (self._count, len(used))
+        self._mean_of = scipy.sparse.csr_array((share, number, titles.offsets), shape)
         pieces = self._mean_of.T @ self._named.astype(np.float64)
         self._pieces = pieces / max(np.count_nonzero(self._named), 1)
         self._center = text.mean(axis=0, dtype=np.float64)
@@ -264,7 +267,7 @@ class _ItemRows:
             / len(text)
         )
         squares = np.zeros(self._count)
-        for items, _, apart in self._apart(0, self._count, 0, text.shape[1]):
+        for items, _, apart in self._apart(0, self._count, 0, self._text.shape[1]):
             squares[items] += np.sum(np.square(apart), axis=1)
         self._norms = np.sqrt(squares)
 
