@@ -138,9 +138,9 @@ def _refused(message: str, lowered: Lowered, usable: int) -> Memory:
     ]
     needed = int(max([*sizes, usable + 1.0]))
     known = lowered.parameters + lowered.optimizer
-    return Memory(
-        lowered.parameters, lowered.optimizer, 0, 0, max(needed - known, 0), 0, needed, usable
-    )
+    # Two messages: of temporaries alone, before they are placed, or of all that was placed.
+    total = needed + known if "temporaries" in message else needed
+    return Memory(lowered.parameters, lowered.optimizer, 0, 0, total - known, 0, total, usable)
 
 
 def _sentence(message: str) -> str:
