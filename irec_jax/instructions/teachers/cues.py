@@ -15,7 +15,7 @@ from jaxtyping import Int
 from irec_jax.errors import InputError, nearest
 from irec_jax.instructions.config import Domain
 from irec_jax.instructions.teachers.phrases import LANGUAGES
-from irec_jax.instructions.teachers.words import is_spaceless, telling, tokens
+from irec_jax.instructions.teachers.words import is_ideograph, telling, tokens
 
 _FILE = "phrases/cues.toml"
 _LONGEST = 2  # words of a cue of an item
@@ -136,7 +136,7 @@ def cues_said(reviews: Sequence[str], cues: Sequence[Cue]) -> Int[np.ndarray, " 
     padded = " " + plain.str.replace_all(r"[^\p{L}\p{N}]+", " ") + " "
     for number in reversed(range(len(cues))):
         spoken = [
-            "".join(run) if is_spaceless(run[0]) else f" {' '.join(run)} "
+            "".join(run) if is_ideograph(run[0]) else f" {' '.join(run)} "
             for run in cues[number].words
         ]
         found[padded.str.contains_any(spoken).to_numpy()] = number

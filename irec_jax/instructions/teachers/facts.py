@@ -2,12 +2,11 @@
 
 import collections
 import dataclasses
-import re
 from collections.abc import Sequence
 
 import numpy as np
 import polars as pl
-from jaxtyping import Int, UInt64
+from jaxtyping import Bool, Int, UInt64
 
 from irec_jax.instructions.cleaning import clean
 from irec_jax.instructions.teachers.cues import NONE, Cues, cues_in, index_cues
@@ -15,6 +14,9 @@ from irec_jax.instructions.teachers.words import Titles, telling, tokens
 
 SHARED = 0.95
 """A category of so large a share of the items says nothing of any of them."""
+
+ASKED = 0.05
+"""A category of a larger share is asked for only where it is the rarest one of the item."""
 
 RARE = 3
 """Fewer items than this make no category that is worth a word, in a catalog of `MANY`."""
@@ -26,7 +28,6 @@ _PRICED = 8  # prices of a category that make quantiles of its own
 _LONGEST = 6  # words of a category or brand
 _DESCRIBED = 80  # words of a description that are searched for cues
 _BITS = 64
-_PARTS = re.compile(r"\s*(?:[&,/+;|]|\band\b)\s*")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -34,18 +35,22 @@ class ItemFacts:
     """Everything that is said of items; numbers of `texts` and of cues, -1 for none.
 
     `special` and `broad` are for comparing items with each other. The others are for queries:
-    of what stands in an item's own title they hold nothing.
+    of what stands in an item's own title they hold nothing. Stems tell that two words are one.
 
     Attributes:
-        texts: Categories, parts of them and brands, each once; none holds a title.
+        texts: Categories and brands, each once; none holds a title.
         special: `[items]` the rarest category.
         broad: `[items]` the commonest category, which may be the same.
         brand: `[items]`.
         level: `[items]` int8 place in `LEVELS`: the price among those of `special`, or of all.
-        kind: `[items]` the rarest category that shares no word with the title.
-        area: `[items]` the next of them.
+        kind: `[items]` the rarest category that shares no word with the title; none where
+            that one is too common.
+        area: `[items]` the rarest of the others of them.
         field: `[items]` the commonest of them.
-        named: `[items]` bool, whether the brand shares a word with the title.
+        named: `[items]` whether the brand shares a word with the title, or there is none.
+        bare: `[items]` whether the title is the name of a category or brand and no more, as
+            where a reader had to invent one; such a title does not keep the name from being
+            said of other items.
         trait: `[items]` the first trait that the words of the item tell.
         more: `[items]` the second.
         need: `[items]` the first need.
@@ -62,7 +67,8 @@ class ItemFacts:
     kind: Int[np.ndarray, " items"]
     area: Int[np.ndarray, " items"]
     field: Int[np.ndarray, " items"]
-    named: np.ndarray
+    named: Bool[np.ndarray, " items"]
+    bare: Bool[np.ndarray, " items"]
     trait: Int[np.ndarray, " items"]
     more: Int[np.ndarray, " items"]
     need: Int[np.ndarray, " items"]
@@ -78,7 +84,9 @@ class ItemFacts:
             cues: Which words tell something.
         """
         words = [tokens(clean(title)) for title in catalog["title"].to_list()]
-        titles = Titles.of(words)
+        names = _names(catalog)
+        bare = [run in names for run in words]
+        titles = Titles.of(run for run, is_name in zip(words, bare, strict=True) if not is_name)
         texts = _Texts(titles)
         labels = _labels(catalog, texts)
         brands = [texts.number(brand) for brand in _column(catalog, "brand")]
@@ -88,6 +96,9 @@ class ItemFacts:
         queried = [_unsaid(row, stems, texts) for row, stems in zip(rows, title_stems, strict=True)]
         special = [row[0] if row else NONE for row in rows]
         broad = [max(row, key=lambda label: counts[label], default=NONE) for row in rows]
+        most = ASKED * len(labels)
+        kind = [_kind(r, s, most, counts) for r, s in zip(queried, special, strict=True)]
+        area = [_other(row, k) for row, k in zip(queried, kind, strict=True)]
         bit, crossed = _crossed(broad, title_stems, texts)
         told = [
             stems.isdisjoint(texts.stems[brand]) if brand != NONE else False
@@ -100,10 +111,11 @@ class ItemFacts:
             broad=np.array(broad, np.int32),
             brand=np.array(brands, np.int32),
             level=_levels(catalog, special),
-            kind=_nth(queried, 0),
-            area=_nth(queried, 1),
+            kind=np.array(kind, np.int32),
+            area=np.array(area, np.int32),
             field=np.array([row[-1] if row else NONE for row in queried], np.int32),
             named=~np.array(told, bool),
+            bare=np.array(bare, bool),
             trait=_nth(traits, 0),
             more=_nth(traits, 1),
             need=_nth(needs, 0),
@@ -121,7 +133,6 @@ class _Texts:
         self.texts: list[str] = []
         self.stems: list[frozenset[str]] = []
         self._numbers: dict[str, int] = {}
-        self._parts: dict[int, tuple[int, ...]] = {}
 
     def number(self, raw: str | None) -> int:
         """Gives the number of a text, -1 for one that says nothing or holds a title."""
@@ -130,7 +141,8 @@ class _Texts:
         if raw not in self._numbers:
             text = clean(raw)
             words = tokens(text)
-            stems = telling(words)
+            # A name of single letters, such as M.A.C, is one word.
+            stems = telling(words) or frozenset(["".join(words)] if len(words) > 1 else [])
             said = bool(stems) and len(text.split()) <= _LONGEST and not self.titles.found(words)
             if not said:
                 self._numbers[raw] = NONE
@@ -142,13 +154,12 @@ class _Texts:
                 self.stems.append(stems)
         return self._numbers[raw]
 
-    def parts(self, number: int) -> tuple[int, ...]:
-        """Gives the numbers of a category and of the parts that it lists."""
-        if number not in self._parts:
-            pieces = _PARTS.split(self.texts[number])
-            numbers = [self.number(piece) for piece in pieces] if len(pieces) > 1 else []
-            self._parts[number] = (number, *(n for n in numbers if n not in (NONE, number)))
-        return self._parts[number]
+
+def _names(catalog: pl.DataFrame) -> set[tuple[str, ...]]:
+    """Gives the categories and brands as they would stand in a title."""
+    raw = {name for names in catalog["categories"].to_list() for name in names or []}
+    raw.update(brand for brand in _column(catalog, "brand") if brand)
+    return {tokens(clean(name)) for name in raw}
 
 
 def _column(catalog: pl.DataFrame, name: str) -> list[str | None]:
@@ -176,14 +187,22 @@ def _by_rarity(row: list[int], counts: collections.Counter, items: int) -> list[
 
 
 def _unsaid(row: list[int], title: frozenset[str], texts: _Texts) -> list[int]:
-    """Gives the categories, or parts of them, that share no word with a title."""
-    found: list[int] = []
-    for label in row:
-        for part in texts.parts(label):
-            if title.isdisjoint(texts.stems[part]):
-                found.append(part)
-                break
-    return list(dict.fromkeys(found))
+    """Gives the categories that share no word with a title.
+
+    Never a part of one: of "Treatments & Masks" for a treatment, "Masks" would be what is left.
+    """
+    return [label for label in row if title.isdisjoint(texts.stems[label])]
+
+
+def _kind(queried: list[int], special: int, most: float, counts: collections.Counter) -> int:
+    """Gives the rarest category to ask for, -1 where only such as ask for nothing are left."""
+    if queried and (queried[0] == special or counts[queried[0]] <= most):
+        return queried[0]
+    return NONE
+
+
+def _other(queried: list[int], kind: int) -> int:
+    return next((label for label in queried if label != kind), NONE)
 
 
 def _crossed(

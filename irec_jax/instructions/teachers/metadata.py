@@ -28,7 +28,7 @@ _PREFERENCE, _SPECIFIC, _VAGUE, _REASON = 31, 32, 33, 34  # streams of draws
 _ENOUGH = 4  # events that show a habit
 _FOCUSED, _VARIED = 0.6, 0.34  # shares of the favorite kind
 _LOYAL = 0.25  # share of a brand that is worth a word
-_ECHOED_BRANDS, _ECHOED_KINDS = 16, 6  # one query of so many says what the title says
+_ECHOED_BRANDS, _ECHOED_KINDS = 16, 2  # one query of so many says what the title says
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -97,11 +97,13 @@ class MetadataTeacher:
         if speech is None:
             return has
         facts = self.facts
+        echo = (facts.special >= 0) & ~facts.bare
         if intention is Intention.SPECIFIC:
-            told = (facts.special >= 0) | (facts.brand >= 0) | _spoken(speech, "trait", facts.trait)
+            made = (facts.brand >= 0) & ~(facts.bare & facts.named)
+            told = echo | (facts.kind >= 0) | made | _spoken(speech, "trait", facts.trait)
             return has | told[self.items]
         if intention is Intention.VAGUE:
-            told = (facts.special >= 0) | _spoken(speech, "need", facts.need)
+            told = echo | (facts.field >= 0) | _spoken(speech, "need", facts.need)
             return has | told[self.items] | _spoken(speech, "said", self.said)
         return has
 
@@ -260,33 +262,29 @@ class MetadataTeacher:
         return values
 
     def _specific(self, position: int, speech: Speech) -> str:
+        """A kind, what it has, and who makes it; echoes of the title where nothing else is left."""
         facts, item = self.facts, self.items.item(position)
         draw = self._draw(_SPECIFIC, position)
-        values: dict[str, str] = {}
-        special, kind, brand = (
-            facts.special.item(item),
-            facts.kind.item(item),
-            facts.brand.item(item),
-        )
-        if special >= 0 and (draw >> 8) % _ECHOED_KINDS == 0:
+        special, kind = facts.special.item(item), facts.kind.item(item)
+        trait = speech.cue("trait", facts.trait.item(item), draw >> 16)
+        brand, bare = facts.brand.item(item), facts.bare.item(item)
+        if facts.named.item(item) and (bare or (draw >> 32) % _ECHOED_BRANDS):
+            brand = NONE if bare or special >= 0 or trait else brand
+        if special >= 0 and not bare and not ((draw >> 8) % _ECHOED_KINDS and (kind >= 0 or trait)):
             kind = special
+        values: dict[str, str] = {}
         if kind >= 0:
             values["kind"] = facts.texts[kind]
-            area = facts.area.item(item)
-            if area >= 0 and area != kind:
-                values["area"] = facts.texts[area]
-        trait = speech.cue("trait", facts.trait.item(item), draw >> 16)
-        more = speech.cue("trait", facts.more.item(item), draw >> 24)
         if trait:
             values["trait"] = trait
+            more = speech.cue("trait", facts.more.item(item), draw >> 24)
             if more:
                 values["more"] = more
-        if brand >= 0 and (not facts.named.item(item) or (draw >> 32) % _ECHOED_BRANDS == 0):
+        area = facts.area.item(item)
+        if values and area >= 0 and area != kind:
+            values["area"] = facts.texts[area]
+        if brand >= 0:
             values["brand"] = facts.texts[brand]
-        if not values and max(special, brand) >= 0:
-            values = (
-                {"kind": facts.texts[special]} if special >= 0 else {"brand": facts.texts[brand]}
-            )
         level = facts.level.item(item)
         if values and level >= 0:
             price = speech.word("price", LEVELS[level], draw >> 40)
@@ -301,7 +299,7 @@ class MetadataTeacher:
         field = facts.field.item(item)
         need = speech.cue("said", self.said.item(position), draw >> 24)
         need = need or speech.cue("need", facts.need.item(item), draw >> 24)
-        if field < 0 and not need:
+        if field < 0 and not need and not facts.bare.item(item):
             field = facts.broad.item(item)
         if field >= 0:
             values["area"] = facts.texts[field]

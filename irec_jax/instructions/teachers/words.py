@@ -2,114 +2,18 @@
 
 import dataclasses
 import itertools
-import re
 from collections.abc import Iterable, Sequence
 
-# A letter of a script without spaces is a word of its own, so that runs of words are also what is
-# searched for in Chinese.
-_SPACELESS = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff"
-_TOKEN = re.compile(rf"[{_SPACELESS}]|[^\W_{_SPACELESS}]+")
-
-STOP_WORDS = frozenset(
-    [
-        "a",
-        "about",
-        "all",
-        "also",
-        "am",
-        "an",
-        "and",
-        "any",
-        "are",
-        "as",
-        "at",
-        "be",
-        "before",
-        "but",
-        "by",
-        "can",
-        "do",
-        "does",
-        "for",
-        "from",
-        "had",
-        "has",
-        "have",
-        "he",
-        "her",
-        "here",
-        "him",
-        "his",
-        "how",
-        "i",
-        "if",
-        "in",
-        "is",
-        "it",
-        "its",
-        "just",
-        "like",
-        "may",
-        "me",
-        "more",
-        "most",
-        "my",
-        "new",
-        "no",
-        "not",
-        "now",
-        "of",
-        "off",
-        "on",
-        "one",
-        "only",
-        "or",
-        "other",
-        "our",
-        "out",
-        "over",
-        "she",
-        "so",
-        "some",
-        "than",
-        "that",
-        "the",
-        "their",
-        "them",
-        "then",
-        "there",
-        "these",
-        "they",
-        "this",
-        "to",
-        "too",
-        "two",
-        "up",
-        "us",
-        "very",
-        "was",
-        "we",
-        "what",
-        "when",
-        "where",
-        "which",
-        "who",
-        "will",
-        "with",
-        "you",
-        "your",
-    ]
-)
-"""Words that tell nothing; a title of nothing else cannot be told from ordinary speech."""
+from irec_jax.instructions.overlap import STOP_WORDS, words_of
 
 
 def tokens(text: str) -> tuple[str, ...]:
-    """Splits text into words in lower case, without what stands between them.
+    """Splits text into words, case folded; an ideograph is a word, as the audit counts.
 
     >>> tokens("Men's {Care} 洗发")
     ('men', 's', 'care', '洗', '发')
     """
-    return tuple(_TOKEN.findall(text.casefold()))
+    return words_of(text).run
 
 
 def stem(word: str) -> str:
@@ -128,14 +32,14 @@ def stem(word: str) -> str:
 
 
 def telling(words: Sequence[str]) -> frozenset[str]:
-    """Gives the stems that tell something; letters of a spaceless script count in pairs.
+    """Gives the stems that tell something; ideographs count in pairs.
 
     >>> sorted(telling(tokens("Oils for 洗发水")))
     ['oil', '发水', '洗发']
     """
     stems, before = set(), ""
     for word in words:
-        if is_spaceless(word):
+        if is_ideograph(word):
             if before:
                 stems.add(before + word)
             before = word
@@ -146,9 +50,9 @@ def telling(words: Sequence[str]) -> frozenset[str]:
     return frozenset(stems)
 
 
-def is_spaceless(word: str) -> bool:
-    """Says whether a token is a letter of a script that has no spaces."""
-    return len(word) == 1 and _TOKEN.fullmatch(word) is not None and word > "\u303f"
+def is_ideograph(word: str) -> bool:
+    """Says whether a token is a letter of a script that has no spaces between words."""
+    return len(word) == 1 and ("\u3040" <= word <= "\u9fff" or "\uf900" <= word <= "\ufaff")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
