@@ -1,5 +1,6 @@
 """The compiling process: `python -m irec_jax.planning.worker JOB`; answers in lines of JSON."""
 
+import functools
 import json
 import os
 import re
@@ -8,6 +9,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -22,6 +24,9 @@ from irec_jax.planning.topology import Topology, compiler_devices
 from irec_jax.settings import from_json
 from irec_jax.training.sharding import make_mesh
 from irec_jax.training.work import measure_peak
+
+AT_ONCE = 2
+"""Programs that are compiled together: XXL's take 1.5 GiB each, beside what all share."""
 
 UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
@@ -44,15 +49,23 @@ def _answer(job: dict[str, Any]) -> None:
     if topology.chip is None:
         peak = measure_peak(mesh, experiment.model.compute) / mesh.devices.size
     _say({"devices": len(devices), "mesh": dict(mesh.shape), "peak": peak})
-    for name in job["programs"]:
-        start = time.perf_counter()
-        lowered = PROGRAMS[name](experiment, mesh, job["items"])
-        compiled = compile_one(name, lowered, mesh, topology, job["effort"])
-        compiled = compiled._replace(
-            compile_s=time.perf_counter() - start,
-            compiler_bytes=1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
-        )
-        _say(to_plain(compiled))
+    lowered = {name: PROGRAMS[name](experiment, mesh, job["items"]) for name in job["programs"]}
+    compile_ = functools.partial(_compile_timed, mesh=mesh, topology=topology, effort=job["effort"])
+    # A compilation keeps one core busy.
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for compiled in pool.map(compile_, lowered, lowered.values()):
+            _say(to_plain(compiled))
+
+
+def _compile_timed(
+    name: str, lowered: Lowered, *, mesh: Mesh, topology: Topology, effort: float
+) -> Compiled:
+    start = time.perf_counter()
+    compiled = compile_one(name, lowered, mesh, topology, effort)
+    return compiled._replace(
+        compile_s=time.perf_counter() - start,
+        compiler_bytes=1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
+    )
 
 
 def compile_one(
