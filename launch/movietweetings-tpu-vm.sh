@@ -50,7 +50,7 @@ curl -LsSf https://astral.sh/uv/install.sh | sh
     fi
 
     # 5. Wait for the end of the run, or of the slice. To read along, in another terminal:
-    #    gcloud compute tpus queued-resources ssh movietweetings-tiny --project=my-project --zone=us-west4-a --node=0 --worker=0 '--command=journalctl --unit=irec --follow --output=cat'
+    #    gcloud compute tpus queued-resources ssh movietweetings-tiny --project=my-project --zone=us-west4-a --node=0 --worker=0 '--command=sudo journalctl --unit=irec --follow --output=cat'
     if [ "$code" = 0 ]; then
       while [ "$(state)" = ACTIVE ] && ! gcloud compute tpus queued-resources ssh movietweetings-tiny --project=my-project --zone=us-west4-a --node=0 --worker=0 '--command=[ "$(systemctl show irec --property=SubState --value)" != running ]'; do
         sleep 60

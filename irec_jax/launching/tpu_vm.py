@@ -151,7 +151,7 @@ def _commands(plan: LaunchPlan) -> _Commands:
         mount=_everywhere(plan, _mount(plan)),
         install_python=_everywhere(plan, _PYTHON.format(mount=MOUNT, wheel=WHEEL)),
         start=_everywhere(plan, _start(plan)),
-        follow=_on_first(plan, f"journalctl --unit={UNIT} --follow --output=cat"),
+        follow=_on_first(plan, f"sudo journalctl --unit={UNIT} --follow --output=cat"),
         # ssh that fails says nothing about the run; only a "no" that came back does.
         has_ended=_on_first(plan, f'[ "{_property("SubState")}" != running ]'),
         # A host that was started anew knows of no unit, and of no exit code.

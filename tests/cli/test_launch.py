@@ -125,8 +125,8 @@ def is_training(run: Path) -> bool:
     return steps.exists() and bool(steps.read_text())
 
 
-def phase(irec, run: Path) -> str:
-    return irec("launch", "status", run).stdout.split(": ")[1].splitlines()[0]
+def phase(run: Path) -> str:
+    return json.loads((run / "launch" / "state.json").read_text())["phase"]
 
 
 def test_a_run_in_the_background_is_seen_stopped_and_goes_on(small, irec, losses, folder):
@@ -157,8 +157,8 @@ def test_a_run_in_the_background_is_seen_stopped_and_goes_on(small, irec, losses
 
     words = (*words[:-1], done + 2)
     assert irec(*words).returncode == 0
-    wait_for(lambda: phase(irec, run) != "running")
-    assert phase(irec, run) == "finished"
+    wait_for(lambda: phase(run) != "running")
+    assert phase(run) == "finished"
     assert f"resumed at step {done}" in (run / "log.txt").read_text()
     assert len(losses_of(run)) == done + 2
     assert losses_of(run)[0] == losses[0]
@@ -168,7 +168,7 @@ def test_a_run_that_fails_in_the_background_says_why(small, irec, folder, tmp_pa
     run = folder
     words = ("launch", small, "--on", "local", "--out", run, "--data.log", tmp_path / "nowhere")
     assert irec(*words).returncode == 0
-    wait_for(lambda: phase(irec, run) != "running")
+    wait_for(lambda: phase(run) != "running")
     status = irec("launch", "status", run)
     assert status.returncode == 1
     assert "failed: process 0 of 1 failed with 2" in status.stdout
@@ -186,6 +186,7 @@ def test_two_processes_train_as_one(small, irec, losses, folder):
     assert "tune: 6/6 steps" not in (run / "launch" / "process-1.log").read_text()
 
 
+@pytest.mark.slow  # tests/launching/test_local.py has the same with small programs
 def test_one_process_that_is_killed_ends_the_launch(small, environment, folder):
     run = folder
     words = ["launch", small, "--on", "processes", "--out", run, "--train.steps", "100000"]
@@ -279,16 +280,27 @@ def test_a_slurm_job_saves_before_the_limit_and_goes_on(small, irec, environment
     assert last.returncode == 0, printed
     assert len(losses_of(tmp_path / "a run")) == done + 2
 
-    # What has to be mended is not tried again, and what was tried too often neither.
-    (tmp_path / "job").write_text(script.stdout.replace("100000", "0"))
-    bad = run()
-    bad.communicate(timeout=120)
-    assert bad.returncode == 2
-    (tmp_path / "job").write_text(script.stdout.replace("irec tune", "false"))
-    spent = run(SLURM_RESTART_COUNT="100")
-    spent.communicate(timeout=120)
-    assert spent.returncode == 1
-    assert len((tmp_path / "requeued").read_text().split()) == 1
+
+@pytest.mark.parametrize(
+    ("code", "restarts", "requeued"),
+    [(0, 0, False), (2, 0, False), (75, 0, True), (137, 99, True), (1, 100, False)],
+)
+def test_a_slurm_job_is_tried_again_unless_it_would_end_the_same(
+    code, restarts, requeued, environment, tmp_path
+):
+    for name, text in (("srun", SRUN), ("scontrol", SCONTROL)):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    script = (GOLDEN / "movietweetings.sbatch").read_text()
+    (tmp_path / "job").write_text(script.replace("irec tune", f"sh -c 'exit {code}'"))
+    job = {
+        **environment,
+        "PATH": f"{tmp_path}:{environment['PATH']}",
+        **{"SLURM_JOB_ID": "7", "SLURM_NTASKS": "2", "SLURM_RESTART_COUNT": str(restarts)},
+    }
+    done = subprocess.run(["bash", "job"], cwd=tmp_path, env=job, check=False)
+    assert done.returncode == code
+    assert (tmp_path / "requeued").exists() == requeued
 
 
 @pytest.mark.parametrize("name", RENDERED)
