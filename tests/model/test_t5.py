@@ -18,9 +18,13 @@ LENGTHS = [(9, 3), (4, 5), (6, 1), (11, 4)]  # source and target tokens of four 
 
 
 @pytest.fixture
-def config():
-    """One form is enough here: test_parity.py compares all of them with transformers."""
-    return FORMS["v1.1"]
+def config(request):
+    """One form is enough for most: test_parity.py compares all of them with transformers."""
+    return FORMS[getattr(request, "param", "v1.1")]
+
+
+# Where it matters whether layers share their positions.
+each_form = pytest.mark.parametrize("config", ["v1.1", "umt5"], indirect=True)
 
 
 @pytest.fixture
@@ -118,6 +122,7 @@ def test_rows_that_share_a_source_equal_rows_with_their_own(examples):
     np.testing.assert_allclose(shared[real], own[real], rtol=1e-5, atol=1e-5)
 
 
+@each_form
 def test_steps_with_beams_equal_teacher_forcing(config, params):
     """Three beams of two requests, changing places midway, against whole rows."""
     rng = np.random.default_rng(2)
@@ -147,12 +152,30 @@ def test_steps_with_beams_equal_teacher_forcing(config, params):
     assert position == 4
 
 
+@each_form
 def test_unrolled_layers_give_the_same(config, params, examples):
     batch = packed([examples[:2], examples[2:]], 18, 9)
     key = jax.random.key(1)
     rolled = losses_of(config, params, batch, key)
     unrolled = losses_of(dataclasses.replace(config, unroll_layers=True), params, batch, key)
     np.testing.assert_allclose(rolled, unrolled, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("config", ["umt5"], indirect=True)
+def test_remembering_less_gives_the_same_gradients(config, params, examples):
+    batch = packed([examples[:2]], 18, 9)
+
+    def gradients(config):
+        return jax.jit(jax.grad(lambda params: token_losses(config, params, batch).sum()))(params)
+
+    less = gradients(dataclasses.replace(config, remat="full"))
+    jax.tree.map(
+        lambda left, right: np.testing.assert_allclose(
+            left, right, rtol=1e-4, atol=1e-5 * float(jnp.abs(left).max())
+        ),
+        gradients(config),
+        less,
+    )
 
 
 def test_dropout_depends_on_the_key_alone_and_changes_every_layer(config, params, examples):
@@ -229,6 +252,7 @@ def test_a_structure_is_hashable_and_the_same_for_equal_configs():
         ("relative_max_distance", 16),
         ("norm_epsilon", 0.0),
         ("activation", "gelo"),
+        ("family", "mt6"),
         ("compute", "float16"),
     ],
 )
