@@ -165,6 +165,10 @@ class Answer(NamedTuple):
     programs: tuple[Compiled, ...]
 
 
+class CompilerCrash(InputError):
+    """The compiling process ended without an answer."""
+
+
 def compile_job(job: Job, tell: Callable[[str], None] | None = None) -> Answer:
     """Compiles the programs of a run in another process.
 
@@ -176,8 +180,8 @@ def compile_job(job: Job, tell: Callable[[str], None] | None = None) -> Answer:
         tell: Is told of each program when it is done.
 
     Raises:
-        InputError: The devices do not exist here, the mesh does not fit them, or the compiler
-            crashed.
+        CompilerCrash: The compiler did.
+        InputError: The devices do not exist here, or the mesh does not fit them.
     """
     # The compiler writes much to its standard error, more than a pipe holds.
     with (
@@ -197,17 +201,26 @@ def compile_job(job: Job, tell: Callable[[str], None] | None = None) -> Answer:
             worker.kill()
         if answer is None or len(answer.programs) < len(job.programs):
             errors.seek(0)
-            raise InputError(_crash(errors.read()), where="topology", mend=_CRASHED)
+            raise CompilerCrash(_crash(errors.read()), where="topology", mend=_CRASHED)
         return answer
 
 
 def compile_closely(job: Job, tell: Callable[[str], None] | None = None) -> Answer:
     """As `compile_job`; what is close to the limit is compiled again as a run compiles it.
 
+    So is what the compiler crashed on with less effort: with libtpu 0.0.42.1 that happens.
+
     Raises:
         InputError: See `compile_job`.
     """
-    answer = compile_job(job, tell)
+    try:
+        answer = compile_job(job, tell)
+    except CompilerCrash:
+        if job.effort == FULL:
+            raise
+        if tell:
+            tell("the compiler crashed, so it is asked again with full effort")
+        return compile_job(dataclasses.replace(job, effort=FULL), tell)
     close = tuple(program.program for program in answer.programs if program.is_close)
     if not close or job.effort == FULL or job.topology.chip is None:
         return answer

@@ -11,7 +11,7 @@ from irec_jax.errors import InputError
 from irec_jax.experiment import Experiment
 from irec_jax.log.dataset import SIMULATED
 from irec_jax.log.events import MANIFEST_FILE
-from irec_jax.planning.compiled import FAST, Answer, Compiled, Job, compile_closely
+from irec_jax.planning.compiled import FAST, Answer, Compiled, CompilerCrash, Job, compile_closely
 from irec_jax.planning.cost import FILL, Cost, train_cost
 from irec_jax.planning.estimate import held
 from irec_jax.planning.topology import Topology
@@ -224,7 +224,13 @@ def smallest_change(
         if tell:
             tell(f"tries {change.words}")
         job = Job(change.experiment, change.topology, subject.items, names, FAST)
-        if all(program.fits for program in compile_closely(job).programs):
+        try:
+            answer = compile_closely(job, tell)
+        except CompilerCrash as crash:
+            if tell:
+                tell(crash.what)
+            continue
+        if all(program.fits for program in answer.programs):
             return change
     return None
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from irec_jax.errors import InputError
 from irec_jax.experiment import Experiment
-from irec_jax.planning.compiled import FAST, Compiled, Job, compile_job
+from irec_jax.planning.compiled import FAST, Compiled, CompilerCrash, Job, compile_closely
 from irec_jax.planning.cost import FILL, Cost, train_cost
 from irec_jax.planning.estimate import held, row_flops, seconds
 from irec_jax.planning.plan import Subject, mesh_sizes
@@ -117,7 +117,12 @@ def search(
     for number, way in enumerate(ways[:tries], 1):
         if tell:
             tell(f"{number} of {min(tries, len(ways))}: {describe(way)}")
-        answer = compile_job(Job(way, topology, subject.items, ("train",), FAST))
+        try:
+            answer = compile_closely(Job(way, topology, subject.items, ("train",), FAST))
+        except CompilerCrash as crash:
+            if tell:
+                tell(crash.what)
+            continue
         step = answer.programs[0]
         if step.fits:
             cost = train_cost(way, topology, answer, step, fill=fill, price=price)

@@ -10,7 +10,7 @@ from irec_jax.log.dataset import DataConfig
 from irec_jax.model.config import BASE, XL, T5Config
 from irec_jax.planning import compiled as compiling
 from irec_jax.planning import plan as planning
-from irec_jax.planning.compiled import FAST, FULL, Answer, Compiled, Job, Memory
+from irec_jax.planning.compiled import FAST, FULL, Answer, Compiled, CompilerCrash, Job, Memory
 from irec_jax.planning.cost import train_cost
 from irec_jax.planning.estimate import held
 from irec_jax.planning.plan import changes, make_plan, make_subject, mesh_sizes
@@ -200,3 +200,25 @@ def test_what_is_close_to_the_limit_is_compiled_as_a_run_compiles_it(monkeypatch
     answer = compiling.compile_closely(Job(experiment_of(), V5E4, 10))
     assert asked == [(("train", "score", "decode"), FAST), (("train",), FULL)]
     assert [program.fits for program in answer.programs] == [False, True, False]
+
+
+def test_a_crash_at_little_effort_is_asked_again_and_one_at_full_is_passed_over(monkeypatch):
+    asked = []
+
+    def compile_job(job, tell=None):
+        asked.append((job.experiment.model.remat, job.effort))
+        if job.effort == FAST or job.experiment.model.remat == "dots":
+            raise CompilerCrash("it crashed", where="topology")
+        total = 10 if job.experiment.model.remat == "full" else 1_000
+        return Answer(4, {}, 0.0, (Compiled("train", Memory(0, 0, 0, 0, 0, 0, total, 100)),))
+
+    monkeypatch.setattr(compiling, "compile_job", compile_job)
+    subject = make_subject(experiment_of(), V5E4)
+    told = []
+    plan = planning.smallest_change(
+        subject, [Compiled("train", Memory(0, 0, 0, 0, 0, 0, 1_000, 100))], told.append
+    )
+    assert plan is not None
+    assert plan.words == "--model.remat full"
+    assert asked == [("dots", FAST), ("dots", FULL), ("full", FAST), ("full", FULL)]
+    assert "it crashed" in told
