@@ -38,9 +38,9 @@ class Row(NamedTuple):
 
 def table(config: T5Config) -> list[Row]:
     """Every array of a model, with its name there."""
-    rows = [Row("embedding", "shared.weight", False)]
+    rows = [Row("embedding", EMBEDDINGS[0], False)]
     if not config.tied_head:
-        rows.append(Row("head", "lm_head.weight", True))
+        rows.append(Row("head", HEAD, True))
     block = 0 if config.shared_positions else "{}"
     for side, feed_forward in (("encoder", 1), ("decoder", 2)):
         rows += _attention_rows(side, "attention", 0, "SelfAttention")
@@ -75,10 +75,14 @@ def _feed_forward_rows(config: T5Config, side: str, place: int) -> list[Row]:
     return [*rows, norm]
 
 
-# The same array again, or (the last) one that no T5 uses: left by older versions of transformers.
+EMBEDDINGS = ("shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
+"""The same array; some versions of transformers store all, some only one."""
+
+HEAD = "lm_head.weight"
+
+# Left by older versions of transformers: the same array again, and one that no T5 uses.
 REPEATED = {
-    "encoder.embed_tokens.weight",
-    "decoder.embed_tokens.weight",
+    *EMBEDDINGS,
     "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight",
 }
 

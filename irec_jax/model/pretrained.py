@@ -17,7 +17,16 @@ from safetensors.numpy import save_file
 from irec_jax.errors import InputError
 from irec_jax.files import replaced_folder
 from irec_jax.model.config import T5Config
-from irec_jax.model.naming import CONFIG, REPEATED, Row, from_hf_config, table, to_hf_config
+from irec_jax.model.naming import (
+    CONFIG,
+    EMBEDDINGS,
+    HEAD,
+    REPEATED,
+    Row,
+    from_hf_config,
+    table,
+    to_hf_config,
+)
 from irec_jax.model.params import Params, abstract
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -88,10 +97,7 @@ def open_hf(folder: Path) -> Iterator[tuple[T5Config, Params]]:
         files = _open(folder, stack)
         expected = set()
         for row in table(config):
-            if row.path == "head" and row.name not in files:
-                # Saved by transformers 5 with one array for both: the head is the embedding.
-                row = Row("head", "shared.weight", True)
-            names = row.names(config)
+            names = [_stored_as(name, config, files) for name in row.names(config)]
             expected.update(names)
             shape = _leaf(shapes, row.path).shape
             body = shape[1:] if row.stacked else shape
@@ -99,7 +105,9 @@ def open_hf(folder: Path) -> Iterator[tuple[T5Config, Params]]:
                 _check(files, name, body[::-1] if row.transposed else body, folder)
             _put(stored, row.path, StoredArray([files[name] for name in names], names, row, shape))
         strangers = sorted(set(files) - expected - REPEATED)
-        if strangers:
+        if strangers == [HEAD] and config.tied_head:
+            _check_tied(files, stored["embedding"], folder)
+        elif strangers:
             raise InputError(f"holds arrays this T5 has not: {strangers[:5]}", where=str(folder))
         yield config, stored
 
@@ -284,6 +292,31 @@ _CONVERT = (
     "write it once with transformers and torch (docs/pretrained.md): "
     "AutoModelForSeq2SeqLM.from_pretrained(...).save_pretrained(...)"
 )
+
+
+def _stored_as(name: str, config: T5Config, files: Mapping[str, Any]) -> str:
+    """The name that a file has for an array of which there may be one for several names."""
+    others: tuple[str, ...] = ()
+    if name == EMBEDDINGS[0]:
+        others = (*EMBEDDINGS, HEAD) if config.tied_head else EMBEDDINGS
+    elif name == HEAD:
+        # Saved by transformers 5 with one array for both: the head is the embedding.
+        others = EMBEDDINGS
+    return name if name in files else next((other for other in others if other in files), name)
+
+
+def _check_tied(files: Mapping[str, Any], embedding: StoredArray, folder: Path) -> None:
+    """Refuses a head of its own where the config says that the embedding is the head."""
+    _check(files, HEAD, embedding.shape, folder)
+    head = StoredArray([files[HEAD]], [HEAD], Row("embedding", HEAD, False), embedding.shape)
+    for start in range(0, head.shape[0], 4_096):
+        rows = (slice(start, start + 4_096), slice(None))
+        if not np.array_equal(head[rows], embedding[rows]):
+            raise InputError(
+                f"has a head of its own ({HEAD}), and a {CONFIG} that scales it as if it had not",
+                where=str(folder),
+                mend=f"for a v1.1 set tie_word_embeddings to false in {CONFIG}",
+            )
 
 
 def _check(files: Mapping[str, Any], name: str, shape: tuple[int, ...], folder: Path) -> None:

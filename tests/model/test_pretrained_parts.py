@@ -201,6 +201,44 @@ def test_an_mt5_with_a_tied_head_is_refused():
         dataclasses.replace(EVEN, family="mt5", tied_head=True)
 
 
+def restored(folder, change):
+    arrays = load_file(folder / WEIGHTS)
+    change(arrays)
+    save_file(arrays, folder / WEIGHTS)
+    return load_hf(folder)[1]
+
+
+@pytest.mark.parametrize("form", ["v1.0", "v1.1"])
+@pytest.mark.parametrize("name", ["encoder.embed_tokens.weight", "decoder.embed_tokens.weight"])
+def test_an_embedding_under_another_of_its_names_is_found(form, name, tmp_path):
+    config, params = FORMS[form], random_params(FORMS[form])
+    save_hf(tmp_path / "t5", config, params)
+
+    def rename(arrays):
+        arrays[name] = arrays.pop("shared.weight")
+
+    jax.tree.map(np.testing.assert_array_equal, restored(tmp_path / "t5", rename), params)
+
+
+def test_a_tied_head_that_is_stored_again_must_be_the_embedding(tmp_path):
+    config, params = FORMS["v1.0"], random_params(FORMS["v1.0"])
+    save_hf(tmp_path / "t5", config, params)
+
+    def repeat(arrays):
+        arrays["lm_head.weight"] = arrays["shared.weight"].copy()
+
+    def move(arrays):
+        arrays.pop("shared.weight")
+
+    def part(arrays):
+        arrays["shared.weight"] = arrays["lm_head.weight"] * 2
+
+    for change in (repeat, move):
+        jax.tree.map(np.testing.assert_array_equal, restored(tmp_path / "t5", change), params)
+    with pytest.raises(InputError, match="head of its own"):
+        restored(tmp_path / "t5", part)
+
+
 @pytest.fixture
 def parts(tmp_path):
     save_hf(tmp_path / "t5", EVEN, random_params(EVEN), file_bytes=100_000)
