@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -17,6 +18,9 @@ from irec_jax.settings import to_json
 
 FAST, FULL = -1.0, 0.0
 """How much work the compiler takes: what a run compiles with, or a quarter to a half of it."""
+
+ROOM = f"--fibers_default_thread_stack_size={8 * 2**20}"
+"""libtpu 0.0.42.1 recurses deeper than the stacks of its own threads for some fused products."""
 
 CLOSE = 0.07
 """With little effort a program's memory came out within so much of the device's (measured: 2 %)."""
@@ -197,18 +201,19 @@ def compile_job(job: Job, tell: Callable[[str], None] | None = None) -> Answer:
     ):
         try:
             answer = _read(worker, tell)
+            code = worker.wait()
         finally:
             worker.kill()
         if answer is None or len(answer.programs) < len(job.programs):
             errors.seek(0)
-            raise CompilerCrash(_crash(errors.read()), where="topology", mend=_CRASHED)
+            raise CompilerCrash(_crash(code, errors.read()), where="topology", mend=_CRASHED)
         return answer
 
 
 def compile_closely(job: Job, tell: Callable[[str], None] | None = None) -> Answer:
     """As `compile_job`; what is close to the limit is compiled again as a run compiles it.
 
-    So is what the compiler crashed on with less effort: with libtpu 0.0.42.1 that happens.
+    So is what the compiler crashed on with less effort.
 
     Raises:
         InputError: See `compile_job`.
@@ -254,9 +259,11 @@ def _read(worker: "subprocess.Popen[str]", tell: Callable[[str], None] | None) -
 _CRASHED = "Try another mesh; a compiler that crashes here crashes in the run as well."
 
 
-def _crash(errors: str) -> str:
-    lines = [line for line in errors.splitlines() if line.strip()]
-    return f"the compiler crashed ({lines[-1].strip() if lines else 'it said nothing'})"
+def _crash(code: int, errors: str) -> str:
+    if code < 0:
+        return f"the compiler crashed with {signal.Signals(-code).name}"
+    lines = [line.strip() for line in errors.splitlines() if line.strip()]
+    return f"the compiler crashed ({lines[-1][:200] if lines else 'it said nothing'})"
 
 
 def _environment(topology: Topology) -> dict[str, str]:
@@ -273,6 +280,7 @@ def _environment(topology: Topology) -> dict[str, str]:
             "TPU_LOG_DIR": "disabled",
             "TPU_STDERR_LOG_LEVEL": "3",
             "TPU_MIN_LOG_LEVEL": "3",
+            "LIBTPU_INIT_ARGS": f"{environment.get('LIBTPU_INIT_ARGS', '')} {ROOM}".strip(),
         }
     return environment
 

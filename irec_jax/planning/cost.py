@@ -1,5 +1,6 @@
 """Operations, bytes and dollars of a run, as bounds from the datasheet."""
 
+import math
 from typing import NamedTuple
 
 from irec_jax.experiment import Experiment
@@ -101,12 +102,12 @@ def train_cost(
     hbm_s = ici_s = dcn_s = 0.0
     if chip is not None:
         hbm_s = least_traffic(experiment, answer, train) / (chip.hbm_bandwidth / chip.devices)
-        ici_s = sum(
+        ici_s = math.fsum(
             crossing.within / (crossing.links * chip.ici_link / chip.devices)
             for crossing in train.traffic
             if crossing.links
         )
-        across = sum(crossing.across for crossing in train.traffic if crossing.slices > 1)
+        across = math.fsum(crossing.across for crossing in train.traffic if crossing.slices > 1)
         dcn_s = across / (chip.dcn / chip.devices)
     slots = experiment.tokens.source_length + experiment.tokens.target_length
     return Cost(

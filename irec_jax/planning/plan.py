@@ -66,7 +66,7 @@ class Plan(NamedTuple):
     Attributes:
         subject: What was planned.
         answer: What the compiler said.
-        cost: Of the training step; None where it was not compiled.
+        cost: Of the training step; None where it was not compiled or was refused.
         change: The smallest change that makes it fit; None where it fits or none was found.
     """
 
@@ -194,7 +194,7 @@ def make_plan(
     answer = compile_closely(job, tell)
     train = next((program for program in answer.programs if program.program == "train"), None)
     cost = None
-    if train is not None:
+    if train is not None and not train.refused:
         cost = train_cost(
             subject.experiment, subject.topology, answer, train, fill=fill, price=price
         )

@@ -6,6 +6,7 @@ import os
 import re
 import resource
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -34,10 +35,18 @@ UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 def main() -> None:
     """Reads one job and answers it."""
     job = json.loads(sys.argv[1])
+    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
     try:
         _answer(job)
     except InputError as error:
         _say({"error": {"what": error.what, "where": error.where, "mend": error.mend}})
+
+
+def _end_with_parent(parent: int) -> None:
+    """Ends this process when the one that asked is gone; a compilation cannot be interrupted."""
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os._exit(1)
 
 
 def _answer(job: dict[str, Any]) -> None:
