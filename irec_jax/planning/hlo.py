@@ -25,6 +25,14 @@ _LOOP = re.compile(r" while\(.*condition=%?([\w.\-]+), body=%?([\w.\-]+)")
 _KNOWN_TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
 _BOUND = re.compile(r"%?([\w.\-]+) = s32\[\]\S* constant\((\d+)\)")
 _LESS = re.compile(r" compare\((.*?)\), direction=LT")
+_SENT = re.compile(r"= (.*?) send\(.*_xla_megascale_transfer_type=\"(\w+)\"")
+_BETWEEN_SLICES = {
+    "ALL_REDUCE": "all-reduce",
+    "ALL_GATHER": "all-gather",
+    "REDUCE_SCATTER": "reduce-scatter",
+    "ALL_TO_ALL": "all-to-all",
+}
+_CHAIN = re.compile(r"\bchain_id=")
 _CHANNEL = re.compile(r"\bchannel_id=(\d+)")
 _MESH_GROUPS = re.compile(
     r"replica_groups=mesh\[([^\]]*)\](?:, ?device_ids=\(([^ ]*)\))? \{([^}]*)\}"
@@ -77,15 +85,16 @@ class Traffic(NamedTuple):
     unknown_loops: int
 
 
-def read_traffic(text: str, mesh: Mapping[str, int], turns: int = 1) -> Traffic:
+def read_traffic(text: str, mesh: Mapping[str, int], turns: int = 1, slices: int = 1) -> Traffic:
     """Reads the collectives of a compiled program.
 
     Args:
         text: `compiled.as_text()`, of any backend.
         mesh: Devices along each axis, in the order of the mesh that the program was compiled for.
         turns: How often a loop runs whose number of turns depends on data.
+        slices: TPU slices, each of which runs the program for itself; they come first in the mesh.
     """
-    module = _Module(text, turns)
+    module = _Module(text, turns, slices)
     collectives: list[Collective] = []
     unknown = 0
     for name, times, known in module.executed():
@@ -98,8 +107,8 @@ def read_traffic(text: str, mesh: Mapping[str, int], turns: int = 1) -> Traffic:
 class _Module:
     """The computations of a program, by name."""
 
-    def __init__(self, text: str, turns: int) -> None:
-        self.turns = turns
+    def __init__(self, text: str, turns: int, slices: int) -> None:
+        self.turns, self.slices = turns, slices
         self.lines: dict[str, list[str]] = {}
         self.entry = ""
         current: list[str] = []
@@ -165,30 +174,47 @@ class _Module:
     def collectives(self, name: str, mesh: Mapping[str, int], times: int) -> Iterator[Collective]:
         """The collectives that run whenever `name` runs, each once.
 
-        A TPU's compiler cuts one collective into parts that it hides in several fusions; all
-        carry the same channel.
+        A TPU's compiler cuts one collective into a chain of parts that it hides in fusions; all
+        carry the same channel. Elsewhere a channel's number says nothing: many share one.
         """
-        channels = set()
+        parts = set()
         for inner in self.within(name):
             for line in self.lines[inner]:
+                sent = self.slices > 1 and _SENT.search(line)
+                if sent:
+                    yield _between_slices(sent, mesh, self.slices)._replace(times=times)
                 # Lines are long, and most hold none.
                 match = any(kind in line for kind in KINDS) and _COLLECTIVE.search(line)
                 if not match:
                     continue
-                channel = _CHANNEL.search(line)
-                if channel and channel.group(1) in channels:
+                made = _collective(line, match, inner, mesh, self.slices)
+                chain = _CHAIN.search(line) and _CHANNEL.search(line)
+                part = (made.kind, made.payload, chain and chain.group(1))
+                if made.chips == 1 or (chain and part in parts):
                     continue
-                channels.add(channel.group(1) if channel else None)
-                made = _collective(line, match, inner, mesh)
-                if made.chips > 1:
-                    yield made._replace(times=times)
+                parts.add(part)
+                yield made._replace(times=times)
+
+
+def _between_slices(sent: re.Match[str], mesh: Mapping[str, int], slices: int) -> Collective:
+    """What a device sends to the same device of the other slices, through its host."""
+    shape, transfer = sent.groups()
+    kind = _BETWEEN_SLICES.get(transfer, "collective-permute")
+    payload = max(_array_bytes(shape)) * (slices if kind == "all-gather" else 1)
+    each = math.prod(mesh.values()) // slices
+    members = np.arange(slices)[None] * each
+    return Collective(kind, _crossed(members, mesh), slices, payload, 1, tuple(members[0].tolist()))
 
 
 def _collective(
-    line: str, match: re.Match[str], computation: str, mesh: Mapping[str, int]
+    line: str,
+    match: re.Match[str],
+    computation: str,
+    mesh: Mapping[str, int],
+    slices: int,
 ) -> Collective:
     shape, kind, start = match.groups()
-    groups = _groups(line, math.prod(mesh.values()))
+    groups = _groups(line, math.prod(mesh.values()) // slices)
     chips = groups.shape[1]
     sizes = _array_bytes(shape)
     if start and kind in ("all-gather", "collective-permute"):

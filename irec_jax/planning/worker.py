@@ -97,7 +97,8 @@ def compile_one(
         said.temp_size_in_bytes,
         said.generated_code_size_in_bytes,
     )
-    traffic = read_traffic(compiled.as_text(), dict(mesh.shape), lowered.turns)
+    text, sizes = compiled.as_text(), dict(mesh.shape)
+    traffic = read_traffic(text, sizes, lowered.turns, topology.slices)
     return Compiled(
         name,
         Memory(*parts, total=sum(parts), usable=usable),

@@ -93,32 +93,31 @@ def test_what_does_not_fit_is_refused_with_what_would(tmp_path, capsys):
         "    train=TrainConfig(batch_size=128),\n"
         ")\n"
     )
+    out = tmp_path / "plan.json"
     words = ["plan", str(path), "--topology", "v5e:2x2", "--programs", "train"]
+    words += ["--json", str(out)]
     with pytest.raises(SystemExit) as ended:
         main(words)
     assert ended.value.code == 1
     told = capsys.readouterr().out
     assert "It does not fit v5e:2x2: train." in told
+    # What the compiler grants is what the datasheet's `usable` says.
+    assert json.loads(out.read_text())["programs"][0]["refused"].endswith("(15.75G).")
     assert "The smallest change that makes it fit: --model.remat" in told
 
 
 @pytest.mark.parametrize("family", datasheet())
-def test_every_family_compiles_and_has_the_memory_that_the_datasheet_says(family):
+def test_every_family_compiles(family):
     topology = Topology.parse(f"{family}:{datasheet()[family].shapes[0]}")
-    plan = make_plan(make_subject(experiment_of(TINY), topology), programs=("train",), effort=FAST)
+    plan = make_plan(make_subject(experiment_of(TINY), topology), programs=("train",))
     assert plan.fits
     assert plan.answer.devices == topology.devices
-    # A batch that no chip can hold: the refusal names the capacity.
-    large = make_subject(experiment_of(TINY, batch=2**20), topology)
-    answer = compile_job(Job(large.experiment, topology, 1_000, ("train",), FAST))
-    (refused,) = answer.programs
-    assert not refused.fits
-    assert f"{topology.chip.usable / 2**30:.2f}G" in refused.refused
+    assert 0 < plan.answer.programs[0].memory.total < topology.chip.usable
 
 
 def test_two_slices_exchange_over_the_data_center_network():
     topology = Topology.parse("v5e:2x2*2")
-    plan = make_plan(make_subject(experiment_of(TINY), topology), programs=("train",), effort=FAST)
+    plan = make_plan(make_subject(experiment_of(TINY), topology), programs=("train",))
     (train,) = plan.answer.programs
     assert plan.answer.mesh["replica"] == 2
     assert any(crossing.slices == 2 for crossing in train.traffic)
