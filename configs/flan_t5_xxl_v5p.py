@@ -1,4 +1,4 @@
-"""Flan-T5-XXL tuned for recommendation on one v5p slice of 64 chips, fully sharded.
+"""Flan-T5-XXL tuned for recommendation on one v5p slice of 64 chips, weights cut 16 ways.
 
 "pretrained/flan-t5-xxl" stands for a folder with the published weights: config.json, the
 safetensors files and tokenizer.json of google/flan-t5-xxl on the Hugging Face Hub.
@@ -7,8 +7,9 @@ Prepare: irec data prepare amazon PATH --out data/amazon
 Command: irec tune configs/flan_t5_xxl_v5p.py, planned with
          irec plan configs/flan_t5_xxl_v5p.py --topology v5p:4x4x4 --vocabulary 32128
 Device:  v5p:4x4x4 (64 chips), planned only
-Time:    planned
-Result:  planned
+Time:    2.1 to 3.3 hours of steps for 20,000 of them (bounds: 375 to 592 ms a step)
+Result:  planned: 22.3 of 95.74 GiB a chip in training, 8.6 in scoring, 8.0 in the beam search;
+         MFU at most 94 % (docs/planning.md says how far to trust these)
 """
 
 import dataclasses
@@ -34,7 +35,7 @@ experiment = Experiment(
         target_length=128,
     ),
     model=dataclasses.replace(XXL, compute="bfloat16", remat="dots"),
-    mesh=MeshConfig(data=1, fsdp=64),
+    mesh=MeshConfig(data=4, fsdp=16),
     optimizer=OptimizerConfig(kind="adafactor", peak=1e-3, schedule="constant", warmup=1_000),
     train=TrainConfig(
         steps=20_000,

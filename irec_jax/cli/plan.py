@@ -18,7 +18,7 @@ from irec_jax.planning.compiled import FAST, FULL, Memory, to_plain
 from irec_jax.planning.cost import FILL
 from irec_jax.planning.plan import Plan, make_plan, make_subject, mesh_sizes
 from irec_jax.planning.programs import PROGRAMS
-from irec_jax.planning.search import Found, describe, search
+from irec_jax.planning.search import Found, search
 from irec_jax.planning.topology import Topology
 from irec_jax.progress import say
 from irec_jax.settings import to_json
@@ -230,7 +230,7 @@ def cost_table(plan: Plan) -> Table:
     peak = f"{cost.peak / cost.devices:.3g} FLOP/s a device"
     table.add_row("arithmetic", _ms(cost.compute_s), f"{peak}{'' if chip else ', measured'}")
     if chip is not None:
-        links = f"{chip.ici_links} links of {chip.ici_link:.3g} B/s each way"
+        links = f"up to {chip.ici_links} links of {chip.ici_link:.3g} B/s"
         table.add_row("HBM", _ms(cost.hbm_s), f"{chip.hbm_bandwidth:.4g} B/s a chip")
         table.add_row("ICI", _ms(cost.ici_s), links)
         table.add_row("DCN", _ms(cost.dcn_s), f"{chip.dcn:.4g} B/s a chip")
@@ -255,20 +255,22 @@ def cost_table(plan: Plan) -> Table:
 def search_table(found: Sequence[Found], topology: str) -> Table:
     """The best ways to lay a run out."""
     table = Table(title=f"{topology}: ways that fit, best first")
-    for name in ("mesh, batch, remat", "GiB", "step, ms", "bound", "real tokens/s", "MFU <="):
-        table.add_column(
-            name, justify="left" if name in ("mesh, batch, remat", "bound") else "right"
-        )
+    names = ("mesh", "rows", "remat", "GiB", "step, ms", "bound", "real tokens/s", "MFU <=")
+    for name in names:
+        table.add_column(name, justify="left" if name in ("mesh", "remat", "bound") else "right")
     for way in found:
-        cost = way.cost
+        cost, mesh = way.cost, way.experiment.mesh
         table.add_row(
-            describe(way.experiment),
-            f"{_gib(way.compiled.memory.total)} of {_gib(way.compiled.memory.usable)}",
+            f"{mesh.replica}x{mesh.data}x{mesh.fsdp}x{mesh.tensor}",
+            f"{way.experiment.train.batch_size:,}",
+            way.experiment.model.remat,
+            _gib(way.compiled.memory.total),
             f"{cost.bound_s * 1e3:,.0f} to {cost.serial_s * 1e3:,.0f}",
             cost.limit,
             f"{way.tokens_per_s:,.0f}",
             f"{cost.mfu_bound:.1%}",
         )
+    table.caption = "mesh: replica x data x fsdp x tensor; tokens/s if nothing overlaps"
     return table
 
 
