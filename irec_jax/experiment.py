@@ -10,6 +10,7 @@ from pathlib import Path
 
 import tyro
 
+from irec_jax.batches.packed import PackedRows, Packing
 from irec_jax.decoding.beam import DecodeConfig
 from irec_jax.errors import InputError
 from irec_jax.evaluation.protocol import EvaluationConfig
@@ -17,6 +18,7 @@ from irec_jax.files import replaced_file, write_text
 from irec_jax.instructions.config import InstructionsConfig
 from irec_jax.instructions.forms import ANSWER_MARK, Part, Slot
 from irec_jax.instructions.render import Renderer
+from irec_jax.instructions.store import made_from
 from irec_jax.instructions.tasks import INTENTION_CODES, task_named
 from irec_jax.instructions.teachers.choose import make_teacher
 from irec_jax.instructions.templates import (
@@ -173,6 +175,39 @@ def prepare(experiment: Experiment, run: Path | None = None) -> Materials:
     model = dataclasses.replace(experiment.model, vocabulary=writer.index.vocabulary)
     resolved = dataclasses.replace(experiment, model=model)
     return Materials(resolved, log, split, writer, renderer)
+
+
+def packing_of(materials: Materials) -> Packing:
+    """How the experiment's training instructions become packed rows."""
+    tokens = materials.experiment.tokens
+    return Packing(
+        source=materials.renderer,
+        made_from=made_from(materials.renderer),
+        writer=materials.writer,
+        source_length=tokens.source_length,
+        target_length=tokens.target_length,
+    )
+
+
+def open_rows(materials: Materials, folder: Path) -> PackedRows:
+    """Opens packed rows that are to be trained on.
+
+    Raises:
+        InputError: There are none, or they were made from something else; it is named.
+    """
+    rows, packing = PackedRows(folder), packing_of(materials)
+    lengths = {"source_length": packing.source_length, "target_length": packing.target_length}
+    ours = _leaves({**packing.all_made_from(), **lengths})
+    there = {key: getattr(rows.manifest, key) for key in lengths}
+    theirs = _leaves({**rows.manifest.made_from, **there})
+    for key in sorted(ours.keys() | theirs.keys()):
+        if ours.get(key) != theirs.get(key):
+            raise InputError(
+                f"its rows were made with {key} = {theirs.get(key)!r}, not {ours.get(key)!r}",
+                where=f"train.packed: {folder}",
+                mend="Write them again with `irec instruct EXPERIMENT --packed DIR`.",
+            )
+    return rows
 
 
 def training_texts(split: Split, config: InstructionsConfig, seed: int) -> list[str]:

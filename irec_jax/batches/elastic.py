@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import grain
@@ -54,7 +53,12 @@ class Reader:
 
 
 def packed_batches(
-    folder: Path, *, batch_size: int, seed: int, reader: Reader | None = None, read_threads: int = 0
+    stored: PackedRows,
+    *,
+    batch_size: int,
+    seed: int,
+    reader: Reader | None = None,
+    read_threads: int = 0,
 ) -> grain.IterDataset[Batch]:
     """Endless batches of stored rows; every pass is in another order, and has every row once.
 
@@ -64,16 +68,16 @@ def packed_batches(
     number of hosts, and with any batch size.
 
     Args:
-        folder: What `write_packed` wrote.
+        stored: The rows.
         batch_size: Rows of a global batch.
         seed: Of the order, 0 to 2**32 - 1.
         reader: Which host this is; left out, there is one.
         read_threads: How many threads read ahead; worth it where the disk is far away.
 
     Raises:
-        InputError: The folder holds no packed rows, or the hosts cannot share a batch.
+        InputError: The hosts cannot share a batch.
     """
-    rows = grain.MapDataset.source(PackedRows(folder)).seed(seed).shuffle().repeat()
+    rows = grain.MapDataset.source(stored).seed(seed).shuffle().repeat()
     own = _OwnRows(rows, batch_size, reader or Reader())
     return Ahead(_Elastic(own, read_threads).map(_to_batch))
 

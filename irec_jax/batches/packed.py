@@ -62,6 +62,10 @@ class Packing:
     source_length: int
     target_length: int
 
+    def all_made_from(self) -> dict[str, Any]:
+        """All that the rows depend on besides their lengths, the tokens included."""
+        return {**self.made_from, "tokens": writer_sha256(self.writer)}
+
 
 @dataclasses.dataclass(frozen=True)
 class PackedManifest:
@@ -130,7 +134,7 @@ def write_packed(
     refuse_foreign_folder(folder, _read_manifest, WHAT)
     shards = plan_shards(NAME, records, SHARD_WINDOWS * WINDOW)
     lengths = [packing.source_length, packing.target_length]
-    made_from = {**packing.made_from, "tokens": writer_sha256(packing.writer)}
+    made_from = packing.all_made_from()
     build_of = {
         "set": [NAME, VERSION, __version__],
         "made_from": made_from,

@@ -11,10 +11,10 @@ from rich.console import Console
 
 from irec_jax.batches.lengths import TokenCount
 from irec_jax.batches.packed import MANIFEST_FILE as PACKED_FILE
-from irec_jax.batches.packed import Packing, write_packed
+from irec_jax.batches.packed import write_packed
 from irec_jax.cli.instruction_tables import audit_table, census_table, stored_table
 from irec_jax.errors import InputError
-from irec_jax.experiment import Materials, load_experiment, prepare
+from irec_jax.experiment import Materials, load_experiment, packing_of, prepare
 from irec_jax.instructions.audit import Auditor
 from irec_jax.instructions.census import take_census
 from irec_jax.instructions.contents import audit_records
@@ -22,7 +22,6 @@ from irec_jax.instructions.shards import Runner
 from irec_jax.instructions.store import (
     MANIFEST_FILE,
     SAMPLE_FILE,
-    made_from,
     read_audit,
     write_instruction_set,
 )
@@ -163,16 +162,13 @@ class Instruct:
         self, materials: Materials, auditor: Auditor, records: int, runner: Runner | None
     ) -> None:
         assert self.packed is not None
-        renderer, tokens = materials.renderer, materials.experiment.tokens
-        packing = Packing(
-            source=renderer,
-            made_from=made_from(renderer),
-            writer=materials.writer,
-            source_length=tokens.source_length,
-            target_length=tokens.target_length,
-        )
         manifest = write_packed(
-            packing, self.packed, records, workers=self.workers, auditor=auditor, runner=runner
+            packing_of(materials),
+            self.packed,
+            records,
+            workers=self.workers,
+            auditor=auditor,
+            runner=runner,
         )
         _console().print(
             f"{manifest.records} instructions in {manifest.rows} rows of {manifest.source_length} "

@@ -9,9 +9,12 @@ from typing import Annotated
 
 import grain
 import tyro
+from jax.sharding import Mesh
 from rich.console import Console
 
 from irec_jax.batches.batch import Batch
+from irec_jax.batches.elastic import packed_batches
+from irec_jax.batches.packed import PackedRows
 from irec_jax.batches.pipeline import Cuts, training_batches
 from irec_jax.errors import InputError
 from irec_jax.experiment import (
@@ -19,6 +22,7 @@ from irec_jax.experiment import (
     Materials,
     fingerprint,
     load_experiment,
+    open_rows,
     prepare,
     save_run,
 )
@@ -28,10 +32,11 @@ from irec_jax.model.params import abstract, count
 from irec_jax.settings import to_json
 from irec_jax.tokens.text import IndexKind
 from irec_jax.training.checkpoint import TrainState
+from irec_jax.training.feed import reader_of
 from irec_jax.training.ledger import tell
 from irec_jax.training.loop import Start, Training, train
 from irec_jax.training.processes import connect, gather, is_first, on_first
-from irec_jax.training.sharding import make_mesh
+from irec_jax.training.sharding import batch_sharding, make_mesh
 from irec_jax.training.start import ItemTitles, from_pretrained, from_scratch
 from irec_jax.training.watch import ending_together
 
@@ -80,22 +85,30 @@ def tune(materials: Materials, run: Path) -> TrainState:
     experiment = materials.experiment
     _refuse_differing(experiment)
     on_first(lambda: save_run(run, materials))
-    cuts = Cuts()
-    batches = _batches(materials, materials.renderer, cuts)
+    mesh, cuts = make_mesh(experiment.mesh), Cuts()
     if is_first():
         _say_what_is_trained(materials, run)
+    # What the model is, the checkpoint knows itself.
+    decisive = {key: value for key, value in fingerprint(experiment).items() if key != "model"}
+    if experiment.train.packed:
+        rows = open_rows(materials, Path(experiment.train.packed))
+        decisive["packed"] = rows.manifest.sha256
+        batches = _stored_batches(experiment, rows, mesh)
+        if is_first():
+            _say_what_is_read(rows, run)
+    else:
+        batches = _batches(materials, materials.renderer, cuts)
     state = train(
         Training(
             run=run,
             model=experiment.model,
             start=_start(materials),
             batches=iter(batches),
-            mesh=make_mesh(experiment.mesh),
+            mesh=mesh,
             optimizer=experiment.optimizer,
             train=experiment.train,
             seed=experiment.seed,
-            # What the model is, the checkpoint knows itself.
-            fingerprint={k: v for k, v in fingerprint(experiment).items() if k != "model"},
+            fingerprint=decisive,
             validation=_validation(materials),
         )
     )
@@ -119,6 +132,19 @@ def _batches(
         source_length=experiment.tokens.source_length,
         target_length=experiment.tokens.target_length,
         cuts=cuts,
+    )
+
+
+def _stored_batches(
+    experiment: Experiment, rows: PackedRows, mesh: Mesh
+) -> grain.IterDataset[Batch]:
+    batch_size = experiment.train.batch_size
+    return packed_batches(
+        rows,
+        batch_size=batch_size,
+        seed=experiment.seed % 2**32,
+        reader=reader_of(batch_sharding(mesh), batch_size),
+        read_threads=experiment.train.read_threads,
     )
 
 
@@ -172,3 +198,13 @@ def _say_what_is_trained(materials: Materials, run: Path) -> None:
     if index.cut_titles:
         tell(run, f"{index.cut_titles:,} titles cut to {experiment.tokens.max_item_tokens} tokens")
     tell(run, f"{count(abstract(experiment.model)):,} parameters, vocabulary {index.vocabulary:,}")
+
+
+def _say_what_is_read(rows: PackedRows, run: Path) -> None:
+    told = rows.manifest
+    tell(
+        run,
+        f"reading {told.rows:,} rows of {told.records:,} instructions from {rows.folder}, "
+        f"{told.source_fill:.1%} and {told.target_fill:.1%} full; cut to fit: "
+        f"{told.cut_inputs} prompts and {told.cut_targets} answers",
+    )

@@ -174,7 +174,8 @@ class Renderer:
         for array in (*numbers, self.items, np.array(self.negatives.pool), *self._moment_arrays()):
             digest.update(np.ascontiguousarray(array, dtype="<i8").tobytes())
         kinds = [f"{asked.task.name.value} {asked.intention.value}" for asked in self.asked]
-        packs = [repr(pack) for pack in self.wording.packs]
+        # What they say, wherever they were read.
+        packs = [repr(dataclasses.replace(pack, file="")) for pack in self.wording.packs]
         for texts in (self.wording.names, self.moments.places, kinds, packs):
             digest.update("\n".join(texts).encode("utf-8") + b"\0")
         digest.update(self.teacher.fingerprint().encode("ascii"))

@@ -181,8 +181,9 @@ def made_from(renderer: Renderer) -> dict[str, Any]:
     """Returns all that a renderer's records depend on, in JSON's types."""
     return {
         "renderer": renderer.fingerprint(),
-        # The limit decides what is published, not what is written.
-        "config": to_json(renderer.wording.config) | {"max_overlap": None},
+        # The limit decides what is published, not what is written; what packs say, wherever they
+        # are, is in the renderer's sum.
+        "config": to_json(renderer.wording.config) | {"max_overlap": None, "packs": None},
         "seed": renderer.seed,
         "split": renderer.role.name.lower(),
     }

@@ -35,6 +35,10 @@ class TrainConfig:
         validate_batches: Batches that it is measured on, always the same.
         hang_seconds: A run of several processes ends if one of them does nothing for so long,
             compiling included.
+        packed: A folder of packed rows (`irec instruct --packed`) that is read instead of making
+            rows while training; each process then reads its own rows alone. "" makes them.
+        read_threads: Threads that read packed rows ahead, worth it where the disk is far away; 0
+            reads them in the one that makes batches.
         pretrained: A Hugging Face folder of T5 weights to start from; "" starts at random.
         title_share: Part of the variance of an atomic item's first embedding that comes from its
             title, 0 to 1.
@@ -56,6 +60,8 @@ class TrainConfig:
     validate_every: int = 0
     validate_batches: int = 8
     hang_seconds: float = 900.0
+    packed: str = ""
+    read_threads: int = 0
     pretrained: str = ""
     title_share: float = 1.0
     z_loss: float = 0.0
@@ -68,7 +74,7 @@ class TrainConfig:
             if value < 1:
                 mend = "Give a whole number from 1 on."
                 raise InputError(f"{value} is below 1", where=f"train.{key}", mend=mend)
-        for key in ("keep_best", "validate_every", "checkpoint_minutes"):
+        for key in ("keep_best", "validate_every", "checkpoint_minutes", "read_threads"):
             value = getattr(self, key)
             if not 0 <= value < float("inf"):
                 what = f"{value} is below 0 or endless"

@@ -1,6 +1,7 @@
 """Where the rows of a batch go: each process puts its own on its devices."""
 
 import functools
+from typing import Any
 
 import jax
 import numpy as np
@@ -71,7 +72,7 @@ def _place_rows(
     places: tuple[int, ...],
     rows: Int[np.ndarray, "rows length"],
 ) -> jax.Array:
-    def part(index: tuple[slice, ...]) -> np.ndarray:
+    def part(index: Any) -> np.ndarray:
         start, stop, _ = index[0].indices(batch_size)
         # A device's rows follow each other, so they do among those of its process.
         first = places.index(start)

@@ -28,7 +28,7 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def order_of(folder: Path, rows: int) -> list[list[int]]:
     """The first rows of the global order."""
-    one = iter(packed_batches(folder, batch_size=1, seed=3))
+    one = iter(packed_batches(PackedRows(folder), batch_size=1, seed=3))
     return [np.asarray(next(one).inputs)[0].tolist() for _ in range(rows)]
 
 
@@ -36,7 +36,9 @@ def opened(folder: Path, hosts: int, batch_size: int, position: int = 0) -> list
     readers = []
     for host in range(hosts):
         reader = Reader(host, hosts)
-        readers.append(iter(packed_batches(folder, batch_size=batch_size, seed=3, reader=reader)))
+        readers.append(
+            iter(packed_batches(PackedRows(folder), batch_size=batch_size, seed=3, reader=reader))
+        )
         if position:
             readers[-1].set_state({"global_next_index": position})
     return readers
@@ -76,7 +78,7 @@ def test_an_epoch_has_every_row_once_and_another_order_each_time(stored: Path):
 def test_a_position_serves_any_number_of_hosts_and_any_batch(
     stored: Path, steps: int, before: int, after: int, batch_size: int
 ):
-    old = iter(packed_batches(stored, batch_size=8, seed=3, reader=Reader(0, before)))
+    old = iter(packed_batches(PackedRows(stored), batch_size=8, seed=3, reader=Reader(0, before)))
     for _ in range(steps):
         next(old)
     (position,) = json.loads(json.dumps(old.get_state())).values()
@@ -90,13 +92,13 @@ def test_a_host_may_have_rows_from_anywhere_in_a_batch(stored: Path):
     order = order_of(stored, 16)
     for host, places in enumerate([(0, 1, 6, 7), (2, 3, 4, 5)]):
         reader = Reader(host, 2, places)
-        batches = iter(packed_batches(stored, batch_size=8, seed=3, reader=reader))
+        batches = iter(packed_batches(PackedRows(stored), batch_size=8, seed=3, reader=reader))
         for start in (0, 8):
             assert next(batches).inputs.tolist() == [order[start + place] for place in places]
 
 
 def test_iterators_of_one_data_set_do_not_share_a_position(stored: Path):
-    batches = packed_batches(stored, batch_size=4, seed=0, read_threads=2)
+    batches = packed_batches(PackedRows(stored), batch_size=4, seed=0, read_threads=2)
     first, second = iter(batches), iter(batches)
     ahead = [np.asarray(next(first).targets).tolist() for _ in range(3)]
     assert [np.asarray(next(second).targets).tolist() for _ in range(3)] == ahead
@@ -104,8 +106,8 @@ def test_iterators_of_one_data_set_do_not_share_a_position(stored: Path):
 
 def test_hosts_that_cannot_share_are_refused(stored: Path):
     with pytest.raises(InputError, match="3 hosts cannot share batches of 8"):
-        packed_batches(stored, batch_size=8, seed=0, reader=Reader(0, 3))
+        packed_batches(PackedRows(stored), batch_size=8, seed=0, reader=Reader(0, 3))
     with pytest.raises(InputError, match="2 hosts cannot share batches of 8"):
-        packed_batches(stored, batch_size=8, seed=0, reader=Reader(0, 2, (1, 2, 3)))
+        packed_batches(PackedRows(stored), batch_size=8, seed=0, reader=Reader(0, 2, (1, 2, 3)))
     with pytest.raises(InputError, match="host 2 of 2"):
         Reader(2, 2)

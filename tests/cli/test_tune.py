@@ -105,6 +105,37 @@ def test_ctrl_c_saves_and_exits_with_130_and_the_same_command_goes_on(
     assert len(after) == len(before) + 3
 
 
+def test_stored_rows_are_read_and_those_of_another_config_refused(config, environment, tmp_path):
+    rows, run = tmp_path / "rows", tmp_path / "run"
+    done = irec(environment, "instruct", config, "--packed", rows, "--records", 300)
+    assert done.returncode == 0, done.stderr
+    words = ["tune", config, "--out", run, "--train.packed", rows, "--train.read-threads", "2"]
+    done = irec(environment, *words)
+    assert done.returncode == 0, done.stderr
+    assert "rows of 300 instructions" in done.stderr
+    before = losses(run)
+    assert len(before) == 6
+
+    done = irec(environment, *words, "--train.steps", "8")
+    assert done.returncode == 0, done.stderr
+    whole = irec(environment, *[*words[:3], tmp_path / "whole", *words[4:], "--train.steps", "8"])
+    assert whole.returncode == 0, whole.stderr
+    assert losses(run)[:6] == before
+    assert losses(run)[6:] == losses(tmp_path / "whole")[6:], "it read on where it had stopped"
+
+    other = irec(environment, *words, "--instructions.max-history", "5")
+    assert other.returncode == 2
+    assert "this run was started with instructions.max_history" in other.stderr
+    words[3] = tmp_path / "other"
+    other = irec(environment, *words, "--instructions.max-history", "5")
+    assert other.returncode == 2
+    assert "its rows were made with config.max_history = 6, not 5" in " ".join(other.stderr.split())
+    # What would be read from now on is part of what a run is.
+    other = irec(environment, "tune", config, "--out", run, "--train.steps", "9")
+    assert other.returncode == 2
+    assert "packed is" in other.stderr
+
+
 def test_a_run_of_another_config_is_refused_and_kept(run, config, environment):
     before = losses(run)
     done = irec(environment, "tune", config, "--out", run, "--model.width", "32")

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from irec_jax.batches.elastic import packed_batches
-from irec_jax.batches.packed import Packing, write_packed
+from irec_jax.batches.packed import PackedRows, Packing, write_packed
 from irec_jax.batches.pipeline import training_batches
 from irec_jax.model.config import T5Config
 from irec_jax.training.config import TrainConfig
@@ -132,7 +132,7 @@ def write_rows(folder: Path) -> None:
 def stored_batches(folder: Path, mesh: jax.sharding.Mesh) -> typing.Any:
     """The own rows of this process."""
     reader = reader_of(batch_sharding(mesh), 8)
-    return iter(packed_batches(folder, batch_size=8, seed=1, reader=reader))
+    return iter(packed_batches(PackedRows(folder), batch_size=8, seed=1, reader=reader))
 
 
 def main(given: argparse.Namespace) -> None:
