@@ -155,6 +155,22 @@ def frozen_part(params: Params, config: LoraConfig) -> Params:
     return frozen
 
 
+def reached_part(params: Params, config: LoraConfig) -> Params:
+    """The nested dict of weights that change: those with an adapter, those that are trained whole.
+
+    A step computes the gradients of these alone; without adapters, of all.
+    """
+    if not config.rank:
+        return params
+    chosen = f"{config.targets}|{config.whole}" if config.whole else config.targets
+    reached: Params = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        names = [str(part.key) for part in path]
+        if re.search(chosen, "/".join(names)):
+            _put(reached, names, leaf)
+    return reached
+
+
 def trained_share(params: Params, config: LoraConfig) -> float:
     """The share of numbers that are trained, 0 to 1."""
     adapters = abstract_adapters(params, config)

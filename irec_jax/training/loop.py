@@ -142,7 +142,7 @@ def train(job: Training) -> TrainState:
                 with jax.set_mesh(job.mesh), jax.transfer_guard("disallow"):
                     state, scalars = step.run(state, rows, key, *frozen)
                 done += 1
-                reading.take_in(done, scalars, batch_work(job.model, batch))
+                reading.take_in(done, scalars, batch_work(job.model, batch, job.lora))
                 wanted = agreement.exchange(interruption.wishes(save=timer.is_due()))
                 saving.after(done, state, wanted)
                 if wanted.signal is not None:
