@@ -15,6 +15,7 @@ import numpy as np
 
 from irec_jax.batches.pipeline import training_batches
 from irec_jax.model.config import T5Config
+from irec_jax.model.lora import LoraConfig
 from irec_jax.training.config import TrainConfig
 from irec_jax.training.loop import Training, train
 from irec_jax.training.optimizer import OptimizerConfig
@@ -92,6 +93,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--every", type=int, default=4, help="steps between checkpoints")
     parser.add_argument("--minutes", type=float, default=0.0, help="minutes between checkpoints")
     parser.add_argument("--validate", type=int, default=0, help="steps between validations")
+    parser.add_argument("--rank", type=int, default=0, help="of adapters")
     parser.add_argument("--hang-s", type=float, default=600.0)
     parser.add_argument("--hang-at", type=int, default=0, help="of process 1: never comes")
     return parser.parse_args()
@@ -116,6 +118,7 @@ def main(given: argparse.Namespace) -> None:
         batches=Slow(batches(7), given.pause, sums, hang_at),
         mesh=make_mesh(MeshConfig(1, data, fsdp, tensor), jax.devices()[: data * fsdp * tensor]),
         optimizer=OptimizerConfig(peak=1e-2),
+        lora=LoraConfig(rank=given.rank, whole="^head$"),
         train=TrainConfig(
             steps=given.steps,
             batch_size=8,
