@@ -34,7 +34,7 @@ def load_trees(path: Path, wanted: dict[str, Any]) -> dict[str, Any]:
         settings.multiprocessing.active_processes = {which()}
         settings.multiprocessing.primary_host = which()
     with settings:
-        return ocp.load_checkpointables(str(path), wanted)
+        return ocp.load_checkpointables(str(path.resolve()), wanted)
 
 
 def load_about(path: Path) -> dict[str, Any]:
