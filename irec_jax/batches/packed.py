@@ -18,7 +18,6 @@ import numpy as np
 from jaxtyping import Int
 
 from irec_jax import __version__
-from irec_jax.batches.batch import Batch
 from irec_jax.batches.pipeline import WINDOW, Cuts, Example, PackedWindow, RecordSource
 from irec_jax.errors import InputError
 from irec_jax.files import write_text
@@ -234,71 +233,6 @@ class PackedRows:
 
 
 @dataclasses.dataclass(frozen=True)
-class Reader:
-    """Which of the hosts that read together somebody is.
-
-    Attributes:
-        host: Its number, from 0.
-        hosts: How many there are.
-    """
-
-    host: int = 0
-    hosts: int = 1
-
-    def __post_init__(self) -> None:
-        """Refuses a number that no host has."""
-        if not 0 <= self.host < self.hosts:
-            raise InputError(f"host {self.host} of {self.hosts}", where="reader.host")
-
-
-def packed_batches(
-    folder: Path, *, batch_size: int, seed: int, reader: Reader | None = None, read_threads: int = 0
-) -> grain.IterDataset[Batch]:
-    """Endless batches of stored rows; every pass is in another order, and has every row once.
-
-    The global batch number n holds the same rows for any number of hosts, a host's part of it
-    being every `hosts`-th row. The iterator's `get_state()` is one number that is the same on all
-    hosts; `set_state` goes on from it on any number of hosts, and with any batch size.
-
-    Args:
-        folder: What `write_packed` wrote.
-        batch_size: Rows of a global batch.
-        seed: Of the order, 0 to 2**32 - 1.
-        reader: Which host this is; left out, there is one.
-        read_threads: How many threads read ahead; worth it where the disk is far away.
-
-    Raises:
-        InputError: The folder holds no packed rows, or the hosts cannot share a batch.
-    """
-    reader = reader or Reader()
-    if batch_size < 1 or batch_size % reader.hosts:
-        raise InputError(
-            f"{reader.hosts} hosts cannot share batches of {batch_size} rows",
-            where="train.batch_size",
-            mend="use a multiple of the number of hosts.",
-        )
-    rows = grain.MapDataset.source(PackedRows(folder)).seed(seed).shuffle().repeat()
-    return _Elastic(rows, batch_size, reader, read_threads).map(_to_batch)
-
-
-class _Elastic(grain.IterDataset):
-    """Grain's elastic reading; grain 0.2.18 itself gives one and the same iterator to all."""
-
-    def __init__(
-        self, rows: grain.MapDataset, batch_size: int, reader: Reader, read_threads: int
-    ) -> None:
-        super().__init__()
-        self._rows, self._batch_size, self._reader = rows, batch_size, reader
-        self._options = grain.ReadOptions(num_threads=read_threads)
-
-    def __iter__(self) -> grain.DatasetIterator:
-        share = grain.sharding.ShardOptions(self._reader.host, self._reader.hosts)
-        return grain.experimental.ElasticIterator(
-            self._rows, self._batch_size, share, read_options=self._options
-        ).__iter__()
-
-
-@dataclasses.dataclass(frozen=True)
 class _Watched:
     """Remembers the records that are asked for.
 
@@ -367,10 +301,6 @@ def _read_manifest(folder: Path) -> PackedManifest:
 
 def _row_bytes(row: Mapping[str, Int[np.ndarray, " _"]]) -> bytes:
     return np.concatenate([row[name] for name in _ARRAYS]).astype("<i4").tobytes()
-
-
-def _to_batch(row: Mapping[str, Any]) -> Batch:
-    return Batch(**row)
 
 
 _SIDES = ("input", "target")

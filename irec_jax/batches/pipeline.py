@@ -183,15 +183,18 @@ def training_batches(
     numbers = grain.MapDataset.range(ENDLESS).to_iter_dataset(grain.ReadOptions(num_threads=0))
     rows = grain.experimental.FlatMapIterDataset(numbers, window)
     batches = rows.batch(batch_size).map(_to_batch)
-    return _Ahead(batches, prefetch_buffer_size=BATCHES_AHEAD)
+    return Ahead(batches)
 
 
-class _Ahead(grain.experimental.ThreadPrefetchIterDataset):
-    """Grain's prefetching thread, ended before the interpreter is.
+class Ahead(grain.experimental.ThreadPrefetchIterDataset):
+    """Grain's prefetching thread, a few batches ahead, ended before the interpreter is.
 
     At exit Python aborts the process if a daemon thread is inside a library's native code, and
     grain 0.2.18 closes a living iterator only when its own modules are gone.
     """
+
+    def __init__(self, batches: grain.IterDataset) -> None:
+        super().__init__(batches, prefetch_buffer_size=BATCHES_AHEAD)
 
     def __iter__(self) -> grain.DatasetIterator:
         iterator = super().__iter__()

@@ -15,7 +15,9 @@ from rich.table import Table
 
 from irec_jax.errors import InputError
 from irec_jax.model.memory import keep_freed_memory
+from irec_jax.planning.topology import libtpu_arguments
 
+LIBTPU = "LIBTPU_INIT_ARGS"
 EXIT_OK, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 2, 130
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -49,11 +51,14 @@ COMMANDS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command line and returns its exit code.
 
-    0: done; 2: the input, the settings or the command line are wrong, or nothing more can be
-    written; 130: interrupted by Ctrl-C.
+    0: done; 1: a plan does not fit, an export does not agree, or a launch failed; 2: the input,
+    the settings or the command line are wrong, or nothing more can be written; 130: interrupted
+    by Ctrl-C. A process that SIGTERM ended exits with 143, one that lost the others of its run
+    with 75, which a scheduler may start again.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ[LIBTPU] = libtpu_arguments(os.environ.get(LIBTPU, ""))
     keep_freed_memory()
     logging.getLogger("absl").setLevel(logging.ERROR)
     errors = Console(stderr=True, highlight=False, soft_wrap=True)

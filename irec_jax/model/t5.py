@@ -207,9 +207,11 @@ class T5(nnx.Module):
             across = nnx.merge(split, arrays).across
             return None, across.project(encoded, across.key, across.value)
 
-        _, (source_keys, source_values) = jax.lax.scan(keys_and_values, None, arrays)
+        _, told = jax.lax.scan(keys_and_values, None, arrays)
+        source_keys, source_values = map(_requests_apart, told)
         layers, requests, heads, _, size = source_keys.shape
         empty = jnp.zeros((layers, requests, beams, heads, length, size), encoded.dtype)
+        empty = _requests_apart(empty)
         position = jnp.zeros((), jnp.int32)
         return Cache(empty, empty, source_keys, source_values, source_segments, position)
 
@@ -262,9 +264,16 @@ def gather_cache(cache: Cache, parents: Int[Array, "requests beams"]) -> Cache:
             from; there may be more or fewer new beams than old ones.
     """
     index = parents[None, :, :, None, None, None]
-    keys = jnp.take_along_axis(cache.keys, index, axis=2)
-    values = jnp.take_along_axis(cache.values, index, axis=2)
+    keys, values = (
+        _requests_apart(jnp.take_along_axis(array, index, axis=2))
+        for array in (cache.keys, cache.values)
+    )
     return dataclasses.replace(cache, keys=keys, values=values)
+
+
+def _requests_apart(array: Float[Array, "layers requests *rest"]) -> Float[Array, "..."]:
+    """Says that each device remembers its own requests; see `rows_apart`."""
+    return rows_apart(array.swapaxes(0, 1)).swapaxes(0, 1)
 
 
 def shift_right(

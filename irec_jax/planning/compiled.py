@@ -13,14 +13,11 @@ from typing import Any, NamedTuple
 from irec_jax.errors import InputError
 from irec_jax.experiment import Experiment
 from irec_jax.planning.hlo import sent_share
-from irec_jax.planning.topology import Topology
+from irec_jax.planning.topology import Topology, libtpu_arguments
 from irec_jax.settings import to_json
 
 FAST, FULL = -1.0, 0.0
 """How much work the compiler takes: what a run compiles with, or a quarter to a half of it."""
-
-ROOM = f"--fibers_default_thread_stack_size={8 * 2**20}"
-"""libtpu 0.0.42.1 recurses deeper than the stacks of its own threads for some fused products."""
 
 CLOSE = 0.07
 """With little effort a program's memory came out within so much of the device's (measured: 2 %)."""
@@ -280,7 +277,7 @@ def _environment(topology: Topology) -> dict[str, str]:
             "TPU_LOG_DIR": "disabled",
             "TPU_STDERR_LOG_LEVEL": "3",
             "TPU_MIN_LOG_LEVEL": "3",
-            "LIBTPU_INIT_ARGS": f"{environment.get('LIBTPU_INIT_ARGS', '')} {ROOM}".strip(),
+            "LIBTPU_INIT_ARGS": libtpu_arguments(environment.get("LIBTPU_INIT_ARGS", "")),
         }
     return environment
 

@@ -13,6 +13,8 @@ from typing import Any
 from irec_jax.errors import InputError, nearest
 
 LOCAL = "local"
+STACKS = "--fibers_default_thread_stack_size"
+"""libtpu 0.0.42.1 recurses deeper than the stacks of its own threads for some fused products."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,3 +175,12 @@ def compiler_devices(topology: Topology) -> list[Any]:
         what = f"libtpu knows no {topology} ({str(error).splitlines()[0]})"
         raise InputError(what, where="topology", mend=mend) from error
     return list(found.devices)
+
+
+def libtpu_arguments(given: str) -> str:
+    """What `LIBTPU_INIT_ARGS` shall be for the compiler to outlive every program of ours.
+
+    Args:
+        given: What it is; a size of stacks that it names stays.
+    """
+    return given if STACKS in given else f"{given} {STACKS}={8 * 2**20}".strip()

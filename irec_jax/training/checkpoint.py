@@ -322,8 +322,14 @@ def with_shardings(shapes: Any, shardings: Any) -> Any:
 
 
 def _compare(now: Mapping[str, Any], then: Mapping[str, Any], path: Path) -> None:
-    """Raises an `InputError` that names each setting that differs."""
+    """Raises an `InputError` that names each setting that differs.
+
+    A checkpoint may be older than a setting of the model; it was made with that one's default.
+    """
     ours, theirs = dict(_flatten(now)), dict(_flatten(then))
+    for key, value in _flatten(model_fingerprint(T5Config()), "model"):
+        if key in ours:
+            theirs.setdefault(key, value)
     absent = "nothing"
     differing = [
         f"{key} is {theirs.get(key, absent)!r} in the checkpoint and {ours.get(key, absent)!r} now"

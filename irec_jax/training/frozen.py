@@ -117,7 +117,9 @@ def with_frozen(run: Path, trained: Params, lora: LoraConfig, target: Params) ->
     """
     frozen = load_frozen(run, frozen_part(target, lora))
     shardings = jax.tree.map(lambda leaf: leaf.sharding, target)
-    return jax.jit(functools.partial(merged, config=lora), out_shardings=shardings)(frozen, trained)
+    join = functools.partial(merged, config=lora)
+    # Donated, so that the model is there once.
+    return jax.jit(join, out_shardings=shardings, donate_argnums=0)(frozen, trained)
 
 
 def adapter_shardings(target: Params, adapters: Params) -> Any:

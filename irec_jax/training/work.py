@@ -120,7 +120,7 @@ def measure_peak(mesh: Mesh, compute: str) -> float:
         mesh: The devices.
         compute: The dtype of the operands.
     """
-    device = mesh.devices.flat[0]
+    device = mesh.local_devices[0]  # of several processes each sees its own devices alone
     cpu = device.platform == "cpu"
     side = 1_024 if cpu else 8_192
     one = jax.device_put(np.ones((side, side), np.float32), device)

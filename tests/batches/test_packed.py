@@ -1,4 +1,4 @@
-"""Packed rows on disk: those that are packed on the fly, in one order for any number of hosts."""
+"""Packed rows on disk: those that are packed on the fly, all of them or nothing."""
 
 import dataclasses
 import hashlib
@@ -8,15 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from irec_jax.batches import packed
 from irec_jax.batches.packed import (
     PackedRows,
     Packing,
-    Reader,
-    packed_batches,
     write_packed,
     writer_sha256,
 )
@@ -198,65 +194,6 @@ def test_rows_with_a_leak_are_not_published(
     assert not (tmp_path / "rows").exists()
 
 
-def host_batches(folder: Path, hosts: int, steps: int, batch_size: int = 8) -> list[list]:
-    """Returns the global batches of some steps, put together from those of all hosts."""
-    readers = [
-        iter(packed_batches(folder, batch_size=batch_size, seed=3, reader=Reader(host, hosts)))
-        for host in range(hosts)
-    ]
-    batches = []
-    for _ in range(steps):
-        parts = [np.asarray(next(reader).inputs) for reader in readers]
-        assert all(part.shape == (batch_size // hosts, LENGTHS[0]) for part in parts)
-        batches.append(np.stack(parts, axis=1).reshape(batch_size, -1).tolist())
-    return batches
-
-
-def test_the_order_is_one_for_any_number_of_hosts(stored: Path):
-    steps = 2 * len(PackedRows(stored)) // 8
-    one = host_batches(stored, 1, steps)
-    assert host_batches(stored, 2, steps) == one
-    assert host_batches(stored, 4, steps) == one
-
-
-def test_an_epoch_has_every_row_once_and_another_order_each_time(stored: Path):
-    rows = PackedRows(stored)
-    count = len(rows)
-    passes = host_batches(stored, 2, 1 + 2 * count // 8)
-    flat = [tuple(row) for batch in passes for row in batch]
-    expected = sorted(tuple(rows[number]["inputs"].tolist()) for number in range(count))
-    assert count % 8, "batches must go over the end of a pass for this to say anything"
-    assert sorted(flat[:count]) == sorted(flat[count : 2 * count]) == expected
-    assert flat[:count] != flat[count : 2 * count]
-
-
-@settings(deadline=None, max_examples=8, suppress_health_check=[HealthCheck.too_slow])
-@given(st.integers(0, 30), st.sampled_from([1, 2, 4]), st.sampled_from([1, 2, 4]))
-def test_a_position_serves_on_any_number_of_hosts(
-    stored: Path, steps: int, before: int, after: int
-):
-    whole = host_batches(stored, 1, steps + 3)
-    old = iter(packed_batches(stored, batch_size=8, seed=3, reader=Reader(0, before)))
-    for _ in range(steps):
-        next(old)
-    state = json.loads(json.dumps(old.get_state()))
-    readers = []
-    for host in range(after):
-        reader = iter(packed_batches(stored, batch_size=8, seed=3, reader=Reader(host, after)))
-        reader.set_state(state)
-        readers.append(reader)
-    for step in range(steps, steps + 3):
-        parts = [np.asarray(next(reader).inputs) for reader in readers]
-        assert np.stack(parts, axis=1).reshape(8, -1).tolist() == whole[step]
-
-
-def test_iterators_of_one_data_set_do_not_share_a_position(stored: Path):
-    batches = packed_batches(stored, batch_size=4, seed=0, read_threads=2)
-    first, second = iter(batches), iter(batches)
-    ahead = [np.asarray(next(first).targets).tolist() for _ in range(3)]
-    assert [np.asarray(next(second).targets).tolist() for _ in range(3)] == ahead
-
-
 def test_rows_can_be_pickled(stored: Path):
     rows = PackedRows(stored)
     assert as_lists(pickle.loads(pickle.dumps(rows))[5]) == as_lists(rows[5])
@@ -273,10 +210,6 @@ def test_mistakes_are_told(packing: Packing, stored: Path, tmp_path: Path):
         PackedRows(tmp_path)
     with pytest.raises(InputError, match="0 is less than 1"):
         write_packed(packing, tmp_path / "rows", 0)
-    with pytest.raises(InputError, match="3 hosts cannot share batches of 8"):
-        packed_batches(stored, batch_size=8, seed=0, reader=Reader(0, 3))
-    with pytest.raises(InputError, match="host 2 of 2"):
-        Reader(2, 2)
     (tmp_path / "mine").write_text("precious")
     with pytest.raises(InputError, match="it stays as it is"):
         write_packed(packing, tmp_path, 10)

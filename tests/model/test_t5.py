@@ -11,6 +11,7 @@ from irec_jax.errors import InputError
 from irec_jax.model.config import BASE, LARGE, SMALL, TINY, XL, XXL, T5Config
 from irec_jax.model.params import abstract, count, initialize, merge, structure
 from irec_jax.model.t5 import START, gather_cache, shift_right
+from irec_jax.training.sharding import MeshConfig, make_mesh
 
 from .conftest import FORMS, random_params
 
@@ -150,6 +151,25 @@ def test_steps_with_beams_equal_teacher_forcing(config, params):
     stepped, forced, position = jax.jit(run)(params)
     np.testing.assert_allclose(stepped, forced, rtol=1e-4, atol=1e-4)
     assert position == 4
+
+
+def test_each_device_remembers_its_own_requests_alone(config, params):
+    mesh = make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
+    sources = jnp.ones((8, 5), jnp.int32)
+    parents = jnp.zeros((8, 3), jnp.int32)
+
+    @jax.jit
+    def begin(params):
+        model = merge(structure(config), params)
+        cache = model.start_cache(model.encode(sources, sources), sources, 4, beams=2)
+        return cache, gather_cache(cache, parents)
+
+    with jax.set_mesh(mesh):
+        before, after = begin(params)
+    for cache in (before, after):
+        for array in (cache.keys, cache.values, cache.source_keys, cache.source_values):
+            own = array.sharding.shard_shape(array.shape)
+            assert (own[1], array.shape[1]) == (2, 8)
 
 
 @each_form

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from irec_jax.errors import InputError
-from irec_jax.planning.topology import Topology, datasheet
+from irec_jax.planning.topology import Topology, datasheet, libtpu_arguments
 
 
 @pytest.mark.parametrize(
@@ -72,3 +72,10 @@ def places(*extents):
 )
 def test_rings_have_two_links_and_lines_one(text, extents, links):
     assert Topology.parse(text).links(places(*extents)) == links
+
+
+def test_the_compiler_gets_room_unless_told_how_much():
+    room = libtpu_arguments("")
+    assert libtpu_arguments("--a=1") == f"--a=1 {room}"
+    assert libtpu_arguments(f"{room.split('=')[0]}=99 --a=1").endswith("=99 --a=1")
+    assert libtpu_arguments(room) == room

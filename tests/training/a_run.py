@@ -7,20 +7,24 @@ import itertools
 import json
 import sys
 import time
+import types
 import typing
 from pathlib import Path
 
 import jax
 import numpy as np
 
+from irec_jax.batches.elastic import packed_batches
+from irec_jax.batches.packed import Packing, write_packed
 from irec_jax.batches.pipeline import training_batches
 from irec_jax.model.config import T5Config
 from irec_jax.model.lora import LoraConfig
 from irec_jax.training.config import TrainConfig
+from irec_jax.training.feed import reader_of
 from irec_jax.training.loop import Training, train
 from irec_jax.training.optimizer import OptimizerConfig
 from irec_jax.training.processes import connect, which
-from irec_jax.training.sharding import MeshConfig, make_mesh
+from irec_jax.training.sharding import MeshConfig, batch_sharding, make_mesh
 from irec_jax.training.start import from_scratch
 from irec_jax.training.watch import ending_together
 
@@ -55,8 +59,20 @@ class Records:
         return Record(" ".join(words[2:]), " ".join(words[:2]))
 
 
+class Digits:
+    """The codec of `Numbers`, which has nothing to be saved."""
+
+    def save(self, folder: Path) -> None:
+        (folder / "digits").write_text("as they are")
+
+
 class Numbers:
     """Writes a number as itself."""
+
+    codec = Digits()
+    index = types.SimpleNamespace(
+        offsets=np.zeros(1), tokens=np.zeros(0), names=[], vocabulary=MODEL.vocabulary
+    )
 
     def encode(self, text: str) -> list[int]:
         return [int(word) for word in text.split()]
@@ -96,13 +112,29 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rank", type=int, default=0, help="of adapters")
     parser.add_argument("--hang-s", type=float, default=600.0)
     parser.add_argument("--hang-at", type=int, default=0, help="of process 1: never comes")
+    parser.add_argument("--packed", type=Path, help="rows to read instead of making them")
+    parser.add_argument("--pack", action="store_true", help="only write these rows")
     return parser.parse_args()
+
+
+LENGTHS = {"source_length": 12, "target_length": 6}
 
 
 def batches(seed: int) -> typing.Any:
     records, writer = typing.cast(typing.Any, (Records(seed), Numbers()))
-    sizes = {"batch_size": 8, "source_length": 12, "target_length": 6}
-    return iter(training_batches(records, writer, **sizes))
+    return iter(training_batches(records, writer, batch_size=8, **LENGTHS))
+
+
+def write_rows(folder: Path) -> None:
+    """Stores what `batches` makes."""
+    source, writer = typing.cast(typing.Any, (Records(), Numbers()))
+    write_packed(Packing(source, {}, writer, **LENGTHS), folder, 300)
+
+
+def stored_batches(folder: Path, mesh: jax.sharding.Mesh) -> typing.Any:
+    """The own rows of this process."""
+    reader = reader_of(batch_sharding(mesh), 8)
+    return iter(packed_batches(folder, batch_size=8, seed=1, reader=reader))
 
 
 def main(given: argparse.Namespace) -> None:
@@ -111,12 +143,14 @@ def main(given: argparse.Namespace) -> None:
     given.run.mkdir(parents=True, exist_ok=True)
     sums = given.run / f"batches.{which()}.jsonl"
     hang_at = given.hang_at if which() == 1 else 0
+    mesh = make_mesh(MeshConfig(1, data, fsdp, tensor), jax.devices()[: data * fsdp * tensor])
+    made = stored_batches(given.packed, mesh) if given.packed else batches(7)
     job = Training(
         run=given.run,
         model=MODEL,
         start=from_scratch(MODEL, 0),
-        batches=Slow(batches(7), given.pause, sums, hang_at),
-        mesh=make_mesh(MeshConfig(1, data, fsdp, tensor), jax.devices()[: data * fsdp * tensor]),
+        batches=Slow(made, given.pause, sums, hang_at),
+        mesh=mesh,
         optimizer=OptimizerConfig(peak=1e-2),
         lora=LoraConfig(rank=given.rank, whole="^head$"),
         train=TrainConfig(
@@ -135,9 +169,10 @@ def main(given: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
+    words = arguments()
     connect()
     try:
         with ending_together():
-            main(arguments())
+            write_rows(words.packed) if words.pack else main(words)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -5,6 +5,7 @@ import signal
 import numpy as np
 import pytest
 
+from irec_jax.batches.packed import PackedRows
 from irec_jax.errors import InputError
 from irec_jax.training.checkpoint import saved_steps
 from irec_jax.training.ledger import read_losses
@@ -92,6 +93,20 @@ def test_adapters_of_two_processes_are_taken_up_by_one(tmp_path, compiled):
         found, expected = read(run), read(tmp_path / "alone")
         assert found.keys() == expected.keys()
         np.testing.assert_allclose(list(found.values()), list(expected.values()), rtol=1e-5)
+
+
+def test_each_process_reads_its_own_stored_rows(tmp_path, compiled):
+    words = ("--packed", tmp_path / "rows")
+    assert Team(tmp_path / "rows", compiled).start(0, *words, "--pack").ended() == [0]
+    assert len(PackedRows(tmp_path / "rows")) % 8, "batches go over the end of a pass"
+    alone = Team(tmp_path / "alone", compiled).start(STEPS, *words)
+    two = Team(tmp_path / "run", compiled, count=2).start(8, *words, "--mesh", 2, 1, 1)
+    assert [*alone.ended(), *two.ended()] == [0] * 3, alone.said() + two.said()
+    same_rows = Team(tmp_path / "run", compiled, count=2).start(STEPS, *words, "--mesh", 1, 1, 2)
+    assert same_rows.ended() == [0] * 2, same_rows.said()
+    losses, expected = read_losses(tmp_path / "run"), read_losses(tmp_path / "alone")
+    assert list(losses) == list(expected) == list(range(1, STEPS + 1))
+    np.testing.assert_allclose(list(losses.values()), list(expected.values()), rtol=1e-5)
 
 
 @pytest.mark.parametrize("killed", [pytest.param(0, marks=pytest.mark.slow), 1])
