@@ -32,6 +32,7 @@ from irec_jax.log.dataset import DataConfig, load_log
 from irec_jax.log.events import BehaviorLog
 from irec_jax.log.split import Role, Split, split_log
 from irec_jax.model.config import T5Config
+from irec_jax.model.lora import LoraConfig
 from irec_jax.settings import from_json, to_json
 from irec_jax.tokens.items import TokenWriter, make_writer
 from irec_jax.tokens.text import UNKNOWN, TokensConfig
@@ -57,6 +58,7 @@ class Experiment:
         instructions: Which tasks are asked, in which language and domain.
         tokens: The tokenizer, the item index and the lengths of packed rows.
         model: The T5 model; its `vocabulary` is set to what the tokens need.
+        lora: Which weights are trained through adapters; all are trained unless told.
         mesh: How the devices are laid out.
         optimizer: The optimizer and its schedule.
         train: Steps, batch size, checkpoints.
@@ -69,6 +71,7 @@ class Experiment:
     instructions: InstructionsConfig = dataclasses.field(default_factory=InstructionsConfig)
     tokens: TokensConfig = dataclasses.field(default_factory=TokensConfig)
     model: T5Config = dataclasses.field(default_factory=T5Config)
+    lora: LoraConfig = dataclasses.field(default_factory=LoraConfig)
     mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
     train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
@@ -318,9 +321,10 @@ def load_run(run: Path) -> Experiment:
 def fingerprint(experiment: Experiment) -> dict:
     """The part of the config that a checkpoint depends on; the rest may change on resume."""
     config = to_json(experiment)
-    return {
-        key: config[key] for key in ("data", "instructions", "tokens", "model", "optimizer", "seed")
-    } | {"batch_size": config["train"]["batch_size"]}
+    if not experiment.lora.rank:
+        config["lora"] = to_json(LoraConfig())  # without a rank the rest says nothing
+    names = ("data", "instructions", "tokens", "model", "lora", "optimizer", "seed")
+    return {key: config[key] for key in names} | {"batch_size": config["train"]["batch_size"]}
 
 
 def _refuse_other(run: Path, old: dict, new: dict) -> None:

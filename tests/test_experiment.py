@@ -16,6 +16,7 @@ from irec_jax.experiment import (
 )
 from irec_jax.instructions.tasks import TaskName
 from irec_jax.log.split import SplitProtocol
+from irec_jax.model.lora import LoraConfig
 from irec_jax.settings import to_json
 from irec_jax.tokens.items import TokenWriter
 
@@ -148,3 +149,24 @@ def test_what_may_change_on_resume_is_not_in_the_fingerprint():
     assert json.dumps(told)
     assert not {"mesh", "decode", "evaluation"} & told.keys()
     assert told["batch_size"] == to_json(Experiment())["train"]["batch_size"]
+
+
+def test_other_adapters_are_another_run_and_a_run_from_before_there_were_any_goes_on(
+    config, tmp_path
+):
+    run = tmp_path / "run"
+    save_run(run, prepare(load_experiment(config)))
+    path = run / "config.json"
+    old = json.loads(path.read_text())
+    del old["lora"]
+    path.write_text(json.dumps(old))
+    assert load_run(run).lora == LoraConfig()
+    with pytest.raises(InputError, match=r"lora\.rank = 0, not 4"):
+        save_run(run, prepare(load_experiment(config, ["--lora.rank", "4"])))
+    # Without a rank the rest of the section says nothing.
+    save_run(run, prepare(load_experiment(config, ["--lora.alpha", "4"])))
+    with_adapters = load_experiment(config, ["--lora.rank", "4", "--lora.alpha", "8"])
+    assert fingerprint(with_adapters)["lora"]["alpha"] == 8.0
+    save_run(tmp_path / "other", prepare(with_adapters))
+    with pytest.raises(InputError, match=r"lora\.rank = 4, not 0"):
+        save_run(tmp_path / "other", prepare(load_experiment(config)))

@@ -28,6 +28,7 @@ from irec_jax.experiment import (
 )
 from irec_jax.instructions.render import Renderer
 from irec_jax.log.split import Role
+from irec_jax.model.lora import LoraConfig, abstract_adapters, trained_share
 from irec_jax.model.params import abstract, count
 from irec_jax.settings import to_json
 from irec_jax.tokens.text import IndexKind
@@ -88,8 +89,9 @@ def tune(materials: Materials, run: Path) -> TrainState:
     mesh, cuts = make_mesh(experiment.mesh), Cuts()
     if is_first():
         _say_what_is_trained(materials, run)
-    # What the model is, the checkpoint knows itself.
-    decisive = {key: value for key, value in fingerprint(experiment).items() if key != "model"}
+    decisive = fingerprint(experiment)
+    for known in ("model", "lora"):  # the checkpoint knows them itself
+        del decisive[known]
     if experiment.train.packed:
         rows = open_rows(materials, Path(experiment.train.packed))
         decisive["packed"] = rows.manifest.sha256
@@ -107,6 +109,7 @@ def tune(materials: Materials, run: Path) -> TrainState:
             mesh=mesh,
             optimizer=experiment.optimizer,
             train=experiment.train,
+            lora=experiment.lora,
             seed=experiment.seed,
             fingerprint=decisive,
             validation=_validation(materials),
@@ -197,7 +200,17 @@ def _say_what_is_trained(materials: Materials, run: Path) -> None:
     index = materials.writer.index
     if index.cut_titles:
         tell(run, f"{index.cut_titles:,} titles cut to {experiment.tokens.max_item_tokens} tokens")
-    tell(run, f"{count(abstract(experiment.model)):,} parameters, vocabulary {index.vocabulary:,}")
+    weights = abstract(experiment.model)
+    tell(run, f"{count(weights):,} parameters, vocabulary {index.vocabulary:,}")
+    if experiment.lora.rank:
+        trained = count(abstract_adapters(weights, experiment.lora))
+        share = trained_share(weights, experiment.lora)
+        tell(run, f"{trained:,} of them are trained ({share:.2%}): {_told(experiment.lora)}")
+
+
+def _told(lora: LoraConfig) -> str:
+    whole = f", and all of '{lora.whole}'" if lora.whole else ""
+    return f"adapters of rank {lora.rank} for '{lora.targets}'{whole}"
 
 
 def _say_what_is_read(rows: PackedRows, run: Path) -> None:

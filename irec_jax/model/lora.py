@@ -105,22 +105,24 @@ def first_adapters(params: Params, config: LoraConfig, key: Key[Array, ""]) -> P
 
     def begin(path: tuple, leaf: jax.ShapeDtypeStruct) -> jax.Array:
         names = [str(part.key) for part in path]
+        found: Any = params
+        for name in names[:-1]:
+            found = found[name]
+        if isinstance(found, dict):  # a weight, which may itself be called "up" or "down"
+            return jnp.asarray(found[names[-1]])
         if names[-1] == "up":
             return jnp.zeros(leaf.shape, leaf.dtype)
-        if names[-1] == "down":
-            place = jax.random.fold_in(key, _number("/".join(names)))
-            drawn = jax.random.normal(place, leaf.shape, jnp.float32)
-            return (leaf.shape[-2] ** -0.5 * drawn).astype(leaf.dtype)
-        found = params
-        for name in names:
-            found = found[name]
-        return jnp.asarray(found)
+        place = jax.random.fold_in(key, _number("/".join(names)))
+        drawn = jax.random.normal(place, leaf.shape, jnp.float32)
+        return (leaf.shape[-2] ** -0.5 * drawn).astype(leaf.dtype)
 
     return jax.tree_util.tree_map_with_path(begin, shapes)
 
 
 def merged(params: Params, adapters: Params, config: LoraConfig) -> Params:
     """The weights with the adapters in them: `W + alpha / rank * down @ up`.
+
+    Weights that were trained whole may be missing from `params` (`frozen_part`).
 
     Computed anew in every step: that costs as much as `rank` more tokens, and gives the very
     weights that an export holds.
@@ -132,13 +134,41 @@ def merged(params: Params, adapters: Params, config: LoraConfig) -> Params:
             return adapter
         if isinstance(weight, dict):
             return {
-                name: joined(part, adapter[name]) if name in adapter else part
-                for name, part in weight.items()
+                name: joined(weight.get(name, {}), adapter[name])
+                if name in adapter
+                else weight[name]
+                for name in sorted(weight.keys() | adapter.keys())
             }
         down, up = jnp.asarray(adapter["down"]), jnp.asarray(adapter["up"])
         return _changed(jnp.asarray(weight), down, up, scale)
 
     return joined(params, adapters)
+
+
+def frozen_part(params: Params, config: LoraConfig) -> Params:
+    """The nested dict of weights, or of their shapes, without those that are trained whole."""
+    frozen: Params = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        names = [str(part.key) for part in path]
+        if not (config.whole and re.search(config.whole, "/".join(names))):
+            _put(frozen, names, leaf)
+    return frozen
+
+
+def reached_part(params: Params, config: LoraConfig) -> Params:
+    """The nested dict of weights that change: those with an adapter, those that are trained whole.
+
+    A step computes the gradients of these alone; without adapters, of all.
+    """
+    if not config.rank:
+        return params
+    chosen = f"{config.targets}|{config.whole}" if config.whole else config.targets
+    reached: Params = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        names = [str(part.key) for part in path]
+        if re.search(chosen, "/".join(names)):
+            _put(reached, names, leaf)
+    return reached
 
 
 def trained_share(params: Params, config: LoraConfig) -> float:

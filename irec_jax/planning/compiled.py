@@ -27,7 +27,7 @@ class Memory(NamedTuple):
     """Bytes on one device.
 
     Attributes:
-        parameters: Weights, float32.
+        parameters: Weights, float32; frozen ones and adapters as well.
         optimizer: What the optimizer remembers.
         inputs: Whatever else goes in: the batch, keys, a catalog, and the padding of tiles.
         outputs: What comes out and takes no input's place.

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from irec_jax.experiment import Experiment
 from irec_jax.planning.compiled import Answer, Compiled
-from irec_jax.planning.estimate import hardware_flops, row_flops
+from irec_jax.planning.estimate import hardware_flops, row_flops, weight_bytes
 from irec_jax.planning.topology import Topology
 
 FILL = 0.95
@@ -129,13 +129,18 @@ def train_cost(
 def least_traffic(experiment: Experiment, answer: Answer, train: Compiled) -> float:
     """Bytes that a step cannot but move through one device's memory.
 
-    The state is read and written, its gradients are too; what the backward pass finds is written
-    and read; and the weights of every layer, in the compute dtype and gathered over `fsdp`, are
-    read by each pass over each part of the batch.
+    The state is read and written, its gradients are too; frozen weights are read; what the
+    backward pass finds is written and read; and the weights of every layer, in the compute dtype
+    and gathered over `fsdp`, are read by each pass over each part of the batch.
     """
     model, memory = experiment.model, train.memory
     size = 2 if model.compute == "bfloat16" else 4
-    whole = memory.parameters * answer.mesh["fsdp"] / 4 * size
+    all_weights = trained = memory.parameters
+    if experiment.lora.rank:
+        weights = weight_bytes(experiment, answer.mesh)
+        all_weights, trained = weights.model, weights.trained
+    frozen = memory.parameters - trained
+    whole = all_weights * answer.mesh["fsdp"] / 4 * size
     passes = experiment.train.accumulate * (3 if model.remat == "full" else 2)
-    state = 2 * (memory.parameters + memory.optimizer) + 2 * memory.parameters
+    state = 2 * (trained + memory.optimizer) + 2 * trained + frozen
     return state + 2 * memory.temporary + passes * whole

@@ -1,5 +1,6 @@
 """Rough figures of a step without a compiler, to choose what is worth compiling."""
 
+import dataclasses
 import functools
 import math
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ import numpy as np
 
 from irec_jax.experiment import Experiment
 from irec_jax.model.config import T5Config
+from irec_jax.model.lora import LoraConfig, abstract_adapters, frozen_part, reached_part
 from irec_jax.model.params import abstract
 from irec_jax.planning.topology import Chip
 from irec_jax.training.optimizer import OptimizerConfig, make_optimizer
@@ -24,7 +26,8 @@ class Held(NamedTuple):
         parameters: Weights, float32.
         optimizer: What the optimizer remembers.
         gradients: Float32, once, or twice where they are summed over parts; and the weights in
-            the compute dtype.
+            the compute dtype. With adapters: of the weights that these change, and those once
+            more, merged.
         activations: What the backward pass finds, and one layer's work space.
         logits: Of the device's rows and their gradient.
     """
@@ -52,8 +55,11 @@ def held(experiment: Experiment, mesh: Mapping[str, int]) -> Held:
     """
     model, train = experiment.model, experiment.train
     parameters, optimizer = state_bytes(experiment, mesh)
+    weights = weight_bytes(experiment, mesh)
     width = 2 if model.compute == "bfloat16" else 4
-    gradients = parameters * (2 if train.accumulate > 1 else 1) + parameters * width // 4
+    gradients = weights.reached + weights.model * width // 4
+    gradients += weights.trained if train.accumulate > 1 else 0
+    gradients += weights.reached if experiment.lora.rank else 0  # as they are merged
     rows = train.batch_size / (mesh["replica"] * mesh["data"] * mesh["fsdp"]) / train.accumulate
     source, target = experiment.tokens.source_length, experiment.tokens.target_length
     sides = (
@@ -87,27 +93,66 @@ def _layer_bytes(
 
 
 def state_bytes(experiment: Experiment, mesh: Mapping[str, int]) -> tuple[int, int]:
-    """Weights and optimizer state of one device, by the rules that place them."""
-    shapes = _shapes(experiment.model, experiment.optimizer, experiment.train.steps)
+    """Weights and optimizer state of one device, by the rules that place them.
 
-    def part(tree: Any) -> int:
-        flat, _ = jax.tree_util.tree_flatten_with_path(tree)
-        return sum(
-            leaf.dtype.itemsize
-            * math.prod(leaf.shape)
-            // math.prod(
-                mesh[axis] for axis in partition(path, tuple(leaf.shape), mesh) if axis is not None
-            )
-            for path, leaf in flat
+    Frozen weights count among the weights; the optimizer remembers what is trained.
+    """
+    weights = weight_bytes(experiment, mesh)
+    settings = (experiment.model, experiment.lora, experiment.optimizer, experiment.train.steps)
+    return weights.frozen + weights.trained, _part(_remembered(*settings), mesh)
+
+
+class WeightBytes(NamedTuple):
+    """Bytes of weights on one device, float32.
+
+    Attributes:
+        model: All that the model has.
+        trained: What the optimizer changes: adapters, and weights that are trained whole.
+        frozen: What it does not.
+        reached: Weights of the model whose gradient is computed.
+    """
+
+    model: int
+    trained: int
+    frozen: int
+    reached: int
+
+
+def weight_bytes(experiment: Experiment, mesh: Mapping[str, int]) -> WeightBytes:
+    """Weights of one device, by the rules that place them."""
+    trees = _weights(experiment.model, experiment.lora)
+    return WeightBytes(*(_part(tree, mesh) for tree in trees))
+
+
+def _part(tree: Any, mesh: Mapping[str, int]) -> int:
+    flat, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return sum(
+        leaf.dtype.itemsize
+        * math.prod(leaf.shape)
+        // math.prod(
+            mesh[axis] for axis in partition(path, tuple(leaf.shape), mesh) if axis is not None
         )
-
-    return part(shapes[0]), part(shapes[1])
+        for path, leaf in flat
+    )
 
 
 @functools.lru_cache(maxsize=16)
-def _shapes(model: T5Config, optimizer: OptimizerConfig, steps: int) -> tuple[Any, Any]:
-    params = abstract(model)
-    return params, jax.eval_shape(make_optimizer(optimizer, steps).init, params)
+def _weights(model: T5Config, lora: LoraConfig) -> tuple[Any, Any, Any, Any]:
+    """In the order of `WeightBytes`, as shapes."""
+    whole = abstract(model)
+    if not lora.rank:
+        return whole, whole, {}, whole
+    return (
+        whole,
+        abstract_adapters(whole, lora),
+        frozen_part(whole, lora),
+        reached_part(whole, lora),
+    )
+
+
+@functools.lru_cache(maxsize=16)
+def _remembered(model: T5Config, lora: LoraConfig, optimizer: OptimizerConfig, steps: int) -> Any:
+    return jax.eval_shape(make_optimizer(optimizer, steps).init, _weights(model, lora)[1])
 
 
 def seconds(experiment: Experiment, mesh: Mapping[str, int], chip: Chip) -> float:
@@ -119,12 +164,15 @@ def seconds(experiment: Experiment, mesh: Mapping[str, int], chip: Chip) -> floa
         chip: The datasheet.
     """
     model, train = experiment.model, experiment.train
-    parameters, _ = state_bytes(experiment, dict.fromkeys(mesh, 1))
-    computed = parameters / 4 * (2 if model.compute == "bfloat16" else 4)
+    weights = weight_bytes(experiment, dict.fromkeys(mesh, 1))
+    computed, reached = (
+        size / 4 * (2 if model.compute == "bfloat16" else 4)
+        for size in (weights.model, weights.reached)
+    )
     passes = train.accumulate * (3 if model.remat == "full" else 2)
     fsdp = (mesh["fsdp"] - 1) / mesh["fsdp"] * computed / mesh["tensor"]
-    exchanged = fsdp * (passes + train.accumulate)
-    near = computed / mesh["fsdp"] / mesh["tensor"]
+    exchanged = fsdp * (passes + train.accumulate * reached / computed)
+    near = reached / mesh["fsdp"] / mesh["tensor"]
     exchanged += 2 * (mesh["data"] - 1) / mesh["data"] * near * train.accumulate
     rows = train.batch_size / (mesh["replica"] * mesh["data"] * mesh["fsdp"])
     tokens = experiment.tokens.source_length * model.encoder_layers
@@ -144,17 +192,18 @@ def row_flops(experiment: Experiment, fill: float = 1.0) -> float:
         np.full(rows, round(fill * length), np.int64)
         for length in (tokens.source_length, tokens.target_length)
     )
-    return training_flops(experiment.model, source, target)
+    return training_flops(experiment.model, source, target, experiment.lora)
 
 
 def hardware_flops(experiment: Experiment) -> float:
     """What the devices compute in a step: padding is computed too, and some of it twice."""
     model, tokens, rows = experiment.model, experiment.tokens, experiment.train.batch_size
     whole = row_flops(experiment)
+    forward = row_flops(dataclasses.replace(experiment, lora=LoraConfig())) / 3
     source, target = tokens.source_length, tokens.target_length
     if model.remat == "full":
-        head = 6.0 * rows * target * model.width * model.vocabulary
-        return whole + (whole - head) / 3
+        head = 2.0 * rows * target * model.width * model.vocabulary
+        return whole + forward - head
     if model.remat == "dots":
         pairs = model.encoder_layers * source**2
         pairs += model.decoder_layers * (target**2 + source * target)

@@ -40,7 +40,7 @@ class Lowered:
 
     Attributes:
         lowered: What `.compile()` is called on.
-        parameters: Bytes of the weights on one device.
+        parameters: Bytes of the weights on one device, with adapters and those they change.
         optimizer: Bytes of what the optimizer remembers on one device.
         turns: The most that a loop can run whose end depends on data.
     """
@@ -64,15 +64,15 @@ def lower_train(experiment: Experiment, mesh: Mesh, items: int) -> Lowered:
     """
     train, tokens = experiment.train, experiment.tokens
     check_batch(mesh, train.batch_size, train.accumulate)
-    step = compile_step(experiment.model, experiment.optimizer, train, mesh)
+    step = compile_step(experiment.model, experiment.optimizer, train, mesh, experiment.lora)
+    frozen = () if step.frozen is None else (step.frozen,)
     batch = abstract_batch(mesh, train.batch_size, tokens.source_length, tokens.target_length)
     key = jax.eval_shape(lambda: jax.random.key(0))
     key = jax.ShapeDtypeStruct(key.shape, key.dtype, sharding=_everywhere(mesh))
     with jax.set_mesh(mesh):
-        lowered = step.run.lower(step.target, batch, key)
-    return Lowered(
-        lowered, bytes_on_device(step.target.params), bytes_on_device(step.target.optimizer_state)
-    )
+        lowered = step.run.lower(step.target, batch, key, *frozen)
+    weights = bytes_on_device((step.target.params, frozen))
+    return Lowered(lowered, weights, bytes_on_device(step.target.optimizer_state))
 
 
 def lower_score(experiment: Experiment, mesh: Mesh, items: int) -> Lowered:

@@ -3,10 +3,9 @@
 import contextlib
 import functools
 import json
-import logging
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -16,19 +15,26 @@ from orbax.checkpoint import v1 as ocp
 
 from irec_jax.errors import InputError
 from irec_jax.model.config import T5Config
+from irec_jax.model.lora import LoraConfig, abstract_adapters
 from irec_jax.model.params import Params, abstract
 from irec_jax.progress import say
-from irec_jax.settings import to_json
+from irec_jax.settings import from_json, to_json
 from irec_jax.training.checksums import checksums, sums_of
+from irec_jax.training.frozen import adapter_shardings, with_frozen
 from irec_jax.training.optimizer import averaged
-from irec_jax.training.processes import first_line, gather, how_many, on_first, which
+from irec_jax.training.processes import first_line, gather, on_first
+from irec_jax.training.stored import (
+    load_about,
+    load_checked,
+    load_trees,
+    orbax_context,
+    quiet_orbax,
+)
 from irec_jax.training.watch import is_loss
 
 FOLDER = "checkpoints"
 AVERAGE = "average"
 LOSS = "validation_loss"
-READ_AT_ONCE = 64 * 2**20
-"""Bytes of each tree that are read at the same time, at least."""
 
 
 class TrainState(NamedTuple):
@@ -139,10 +145,14 @@ class Checkpoints:
 
     def _read(self, step: int, target: TrainState) -> tuple[dict[str, Any], Any, dict[str, Any]]:
         path = self.folder / str(step)
-        about = _read_about(path)
+        about = load_about(path)
         _compare(self._fingerprint, about["fingerprint"], path)
         wanted = {"params": target.params, "optimizer": target.optimizer_state}
-        return _load(path, wanted), _load(path, {"data": None})["data"], about["checksums"]
+        return (
+            load_trees(path, wanted),
+            load_trees(path, {"data": None})["data"],
+            about["checksums"],
+        )
 
     def _give_up(self, step: int, trouble: str) -> None:
         path, aside = self.folder / str(step), self.folder / f"{step}.damaged"
@@ -218,7 +228,7 @@ class Checkpoints:
 
     def _open(self) -> ocp.training.Checkpointer:
         if self._writer is None:
-            _quiet()
+            quiet_orbax()
             policies = ocp.training.preservation_policies
             kept: list[Any] = [policies.LatestN(self._keep)]
             if self._keep_best:
@@ -231,7 +241,7 @@ class Checkpoints:
                 kept.append(best)
             self._writer = ocp.training.Checkpointer(
                 str(self.folder),
-                context=_context(),
+                context=orbax_context(),
                 preservation_policy=cast(Any, policies.AnyPreservationPolicy(kept)),
                 cleanup_tmp_directories=True,
             )
@@ -257,6 +267,9 @@ def load_params(
 ) -> Params:
     """Reads the weights that a run answers with: their running average, where it keeps one.
 
+    Those of a run that trained adapters are the frozen weights with the adapters in them. Of
+    several processes all call this.
+
     Args:
         run: The run folder.
         config: The model's shape, which must be the checkpoint's.
@@ -281,11 +294,17 @@ def load_params(
     for number in steps:
         path = folder / str(number)
         try:
-            about = _read_about(path)
+            about = load_about(path)
             model = about["fingerprint"].get("model", {})
             _compare({"model": model_fingerprint(config)}, {"model": model}, path)
+            lora = from_json(LoraConfig, about["fingerprint"].get("lora", {}), where=str(path))
             name = AVERAGE if AVERAGE in about["checksums"] else "params"
-            return _read_arrays(path, {name: target}, about["checksums"])[name]
+            wanted = target
+            if lora.rank:
+                adapters = abstract_adapters(shapes, lora)
+                wanted = with_shardings(adapters, adapter_shardings(target, adapters))
+            trained = load_checked(path, {name: wanted}, about["checksums"])[name]
+            return with_frozen(run, trained, lora, target) if lora.rank else trained
         except InputError:
             raise
         except Exception as error:
@@ -300,51 +319,6 @@ def with_shardings(shapes: Any, shardings: Any) -> Any:
         shapes,
         shardings,
     )
-
-
-def _read_about(path: Path) -> dict[str, Any]:
-    return _load(path, {"about": None})["about"]
-
-
-def _read_arrays(
-    path: Path, wanted: dict[str, Any], expected: Mapping[str, Sequence[int]]
-) -> dict[str, Any]:
-    """Reads trees of arrays and checks their sums."""
-    arrays = _load(path, wanted)
-    for name, sums in sums_of(arrays).items():
-        if sums != list(expected[name]):
-            raise ValueError(f"the bits of {name} are not those that were saved")
-    return arrays
-
-
-def _load(path: Path, wanted: dict[str, Any]) -> dict[str, Any]:
-    _quiet()
-    # Each process reads for itself and waits for nobody, so that one that cannot is not waited for.
-    context = _context()
-    # An array that is read is there twice for a moment; all of them at once would be the state
-    # twice. Less than the largest array Orbax refuses to read.
-    sizes = [math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(wanted)]
-    context.memory.read_concurrent_bytes = max([READ_AT_ONCE, *(2 * size for size in sizes)])
-    if how_many() > 1:
-        context.multiprocessing.active_processes = {which()}
-        context.multiprocessing.primary_host = which()
-    with context:
-        return ocp.load_checkpointables(str(path), wanted)
-
-
-def _context() -> ocp.Context:
-    """An Orbax context that writes `about` and `data` as JSON that people can read."""
-    registry = ocp.handlers.local_registry()
-    for name in ("about", "data"):
-        registry.add(ocp.handlers.JsonHandler, checkpointable_name=name)
-    context = ocp.Context()
-    context.checkpointables.registry = registry
-    return context
-
-
-def _quiet() -> None:
-    """Orbax logs each array at the level of warnings and information; errors are raised anyway."""
-    logging.getLogger("absl").setLevel(logging.ERROR)
 
 
 def _compare(now: Mapping[str, Any], then: Mapping[str, Any], path: Path) -> None:

@@ -15,7 +15,9 @@ from jaxtyping import Array, Key
 from irec_jax.batches.batch import Batch
 from irec_jax.errors import InputError
 from irec_jax.model.config import T5Config
-from irec_jax.model.params import Params
+from irec_jax.model.lora import LoraConfig
+from irec_jax.model.params import Params, abstract
+from irec_jax.settings import to_json
 from irec_jax.training.checkpoint import (
     FOLDER,
     Checkpoints,
@@ -25,12 +27,13 @@ from irec_jax.training.checkpoint import (
 )
 from irec_jax.training.config import TrainConfig
 from irec_jax.training.feed import place_batch
+from irec_jax.training.frozen import begin_adapters, load_frozen, save_frozen
 from irec_jax.training.interrupt import Interruption, stopped
 from irec_jax.training.ledger import Ledger, OnLog, Span, open_ledger
 from irec_jax.training.optimizer import OptimizerConfig, make_optimizer
 from irec_jax.training.processes import is_first, on_host
-from irec_jax.training.sharding import batch_sharding, check_batch
-from irec_jax.training.step import Scalars, compile_step
+from irec_jax.training.sharding import batch_sharding, check_batch, state_shardings
+from irec_jax.training.step import NO_LORA, Scalars, Step, compile_step
 from irec_jax.training.validation import Validation
 from irec_jax.training.watch import Watch
 from irec_jax.training.wishes import Agreement, Timer, Wishes
@@ -73,7 +76,9 @@ class Training:
         mesh: The devices, from `irec_jax.training.sharding.make_mesh`.
         optimizer: How gradients become updates.
         train: How long, how large and how often.
-        seed: Decides dropout; with the data's own seed it decides every loss.
+        lora: Which weights are trained through adapters; rank 0 trains all. The others are
+            written into the run once, before the first step.
+        seed: Decides dropout and adapters; with the data's own seed it decides every loss.
         fingerprint: Other settings that a checkpoint must share to be resumed from, such as the
             item index; nested names to plain values.
         validation: Batches whose loss is measured, as `TrainConfig.validate_every` says.
@@ -90,6 +95,7 @@ class Training:
     mesh: Mesh
     optimizer: OptimizerConfig
     train: TrainConfig
+    lora: LoraConfig = NO_LORA
     seed: int = 0
     fingerprint: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     validation: Sequence[Batch] = ()
@@ -106,7 +112,7 @@ def train(job: Training) -> TrainState:
         job: What to train, on what, from what.
 
     Returns:
-        The state after the last step, on the devices.
+        The state after the last step, on the devices; of adapters, where those are trained.
 
     Raises:
         InputError: When the settings do not fit each other or the run's checkpoints, or when the
@@ -115,18 +121,11 @@ def train(job: Training) -> TrainState:
         Terminated: After SIGTERM, when the state is saved.
     """
     check_batch(job.mesh, job.train.batch_size, job.train.accumulate)
-    step = compile_step(job.model, job.optimizer, job.train, job.mesh)
+    step = compile_step(job.model, job.optimizer, job.train, job.mesh, job.lora)
     keep, keep_best = job.train.keep, job.train.keep_best
     checkpoints = Checkpoints(job.run, fingerprint_of(job), keep=keep, keep_best=keep_best)
     with Interruption() as interruption, Watch(job.train.hang_seconds) as watch:
-        # In this order: the newest good checkpoint of this run; else what `start` gives, which is
-        # a folder of pretrained weights or random ones.
-        restored = checkpoints.restore(step.target)
-        if restored is None:
-            done, state = 0, first_state(job, step.target)
-        else:
-            done, state = restored.step, restored.state
-            job.batches.set_state(restored.data)
+        done, state, frozen = _begin(job, step, checkpoints)
         checkpoints.warm_up(state)
         place = functools.partial(place_batch, batch_sharding(job.mesh), job.train.batch_size)
         key = dropout_key(job)
@@ -134,16 +133,16 @@ def train(job: Training) -> TrainState:
         with _books(job, done) as ledger, checkpoints.closed_in_the_end():
             ledger.note(f"{'resumed' if done else 'started'} at step {done}")
             reading = _Reading(ledger, job, checkpoints)
-            saving = _Saving(job, reading, checkpoints, watch, done)
+            saving = _Saving(job, reading, checkpoints, watch, done, frozen=frozen)
             while done < job.train.steps:
                 watch.moved(done, "reading data")
                 batch = next(job.batches)
                 rows = place(batch)
                 watch.moved(done, "computing")
                 with jax.set_mesh(job.mesh), jax.transfer_guard("disallow"):
-                    state, scalars = step.run(state, rows, key)
+                    state, scalars = step.run(state, rows, key, *frozen)
                 done += 1
-                reading.take_in(done, scalars, batch_work(job.model, batch))
+                reading.take_in(done, scalars, batch_work(job.model, batch, job.lora))
                 wanted = agreement.exchange(interruption.wishes(save=timer.is_due()))
                 saving.after(done, state, wanted)
                 if wanted.signal is not None:
@@ -151,8 +150,35 @@ def train(job: Training) -> TrainState:
     return state
 
 
+def _begin(
+    job: Training, step: Step, checkpoints: Checkpoints
+) -> tuple[int, TrainState, tuple[Params, ...]]:
+    """Where a run starts or goes on: steps done, the state, and the frozen weights if it has some.
+
+    In this order: the newest good checkpoint of this run; else what `start` gives, which is a
+    folder of pretrained weights or random ones.
+    """
+    restored = checkpoints.restore(step.target)
+    if restored is not None:
+        job.batches.set_state(restored.data)
+        frozen = () if step.frozen is None else (load_frozen(job.run, step.frozen),)
+        return restored.step, restored.state, frozen
+    if step.frozen is None:
+        return 0, first_state(job, step.target), ()
+    whole = abstract(job.model)
+    base = job.start(state_shardings(job.mesh, whole))
+    _check_shapes(base, whole)
+    frozen = (save_frozen(job.run, base, job.lora),)
+    adapters = functools.partial(begin_adapters, base, job.lora, job.seed)
+    return 0, first_state(dataclasses.replace(job, start=adapters), step.target), frozen
+
+
 def first_state(job: Training, target: TrainState) -> TrainState:
     """The state before the first step.
+
+    Args:
+        job: Whose `start` makes what is trained.
+        target: The abstract state.
 
     Raises:
         InputError: When the weights that `start` gives do not fit the model.
@@ -180,19 +206,21 @@ def dropout_key(job: Training) -> Key[Array, ""]:
 
 
 def params_on_host(state: TrainState) -> Params:
-    """The weights as numpy arrays, in every process."""
+    """What was trained, as numpy arrays, in every process."""
     return jax.tree.map(on_host, state.params)
 
 
 def fingerprint_of(job: Training) -> dict[str, Any]:
     """What a checkpoint must agree on with a run to be resumed from."""
-    return {
+    told = {
         "model": model_fingerprint(job.model),
         "optimizer": {"kind": job.optimizer.kind},
         "train": {"batch_size": job.train.batch_size},
         "seed": job.seed,
         **job.fingerprint,
     }
+    # Without adapters nothing is said of them, as in checkpoints from before there were any.
+    return told | ({"lora": to_json(job.lora)} if job.lora.rank else {})
 
 
 def _books(job: Training, done: int) -> contextlib.AbstractContextManager[Ledger]:
@@ -260,12 +288,15 @@ class _Saving:
         checkpoints: Checkpoints,
         watch: Watch,
         done: int,
+        *,
+        frozen: tuple[Params, ...],
     ) -> None:
+        self._frozen = frozen
         self._job, self._reading, self._checkpoints, self._watch = job, reading, checkpoints, watch
         self._validation: Validation | None = None
         if job.validation and job.train.validate_every:
             self._validation = Validation(
-                job.run, job.model, job.validation, job.mesh, job.train.batch_size
+                job.run, job.model, job.validation, job.mesh, job.train.batch_size, lora=job.lora
             )
             self._validation.resume(done)
 
@@ -284,7 +315,7 @@ class _Saving:
         if self._validation and not stop and (due or done % train.validate_every == 0):
             self._reading.finish()
             self._watch.moved(done, "validating")
-            loss = self._validation.loss(done, state.params)
+            loss = self._validation.loss(done, state.params, *self._frozen)
             self._reading.ledger.note(f"step {done}: validation loss {loss:.6g}")
         if due or stop:
             self._reading.finish()

@@ -81,8 +81,20 @@ def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
 BATCH_AXES = ("replica", "data", "fsdp")
 """Rows of a batch go to all devices but those that share the tensor axis."""
 
+RANK = "rank"
+"""Stands for the inner axis of an adapter, which is never cut: a sum over its parts would be an
+exchange of the size of the weight."""
+
 RULES: tuple[tuple[str, tuple[str, ...]], ...] = (
     (r"(^|/)(scale|bias)(/\d+/v)?$", ()),
+    (r"/(query|key|value|gate|up)/down(/\d+/v)?$", ("fsdp", RANK)),
+    (r"/(query|key|value|gate|up)/up(/\d+/v)?$", (RANK, "tensor")),
+    (r"/(output|down)/down(/\d+/v)?$", ("tensor", RANK)),
+    (r"/(output|down)/up(/\d+/v)?$", (RANK, "fsdp")),
+    (r"(^|/)embedding/down(/\d+/v)?$", ("tensor", RANK)),
+    (r"(^|/)embedding/up(/\d+/v)?$", (RANK, "fsdp")),
+    (r"(^|/)head/down(/\d+/v)?$", ("fsdp", RANK)),
+    (r"(^|/)head/up(/\d+/v)?$", (RANK, "tensor")),
     (r"(^|/)embedding(/\d+/v)?$", ("tensor", "fsdp")),
     (r"(^|/)head(/\d+/v)?$", ("fsdp", "tensor")),
     (r"/(query|key|value|gate|up)(/\d+/v)?$", ("fsdp", "tensor")),
@@ -91,7 +103,8 @@ RULES: tuple[tuple[str, tuple[str, ...]], ...] = (
 """Path rules, first match wins: the mesh axis of each array axis, layer axis left out; () is whole.
 
 The tensor axis cuts heads, the feed-forward dimension and the vocabulary, so that a layer needs
-one sum over it at its end. AdamW's moments end in the same names as their weights; `/0/v` is
+one sum over it at its end. An adapter's `down` and `up` are cut as the rows and the columns of
+their weight. AdamW's moments end in the same names as their weights; `/0/v` is
 Adafactor's second moment of a weight that it does not factor.
 """
 
@@ -107,7 +120,7 @@ def partition(path: TreePath, shape: tuple[int, ...], sizes: Mapping[str, int]) 
     Returns:
         What the first matching rule says, if it has as many axes as the array; an axis that the
         devices do not divide stays whole. Where that puts `fsdp` nowhere, the largest axis that it
-        divides takes it.
+        divides takes it; adapters are too small for that.
     """
     body = shape[1:] if is_stacked(path) else shape
     where = "/".join(names(path))
@@ -116,11 +129,11 @@ def partition(path: TreePath, shape: tuple[int, ...], sizes: Mapping[str, int]) 
         return PartitionSpec()
     wanted = rule if rule and len(rule) == len(body) else (None,) * len(body)
     spec = [
-        axis if axis and _cuts(length, sizes[axis]) else None
+        axis if axis and axis != RANK and _cuts(length, sizes[axis]) else None
         for axis, length in zip(wanted, body, strict=True)
     ]
     free = [at for at, axis in enumerate(spec) if axis is None and _cuts(body[at], sizes["fsdp"])]
-    if "fsdp" not in spec and free:
+    if "fsdp" not in spec and RANK not in wanted and free:
         spec[max(free, key=lambda at: body[at])] = "fsdp"
     if not any(spec):
         return PartitionSpec()

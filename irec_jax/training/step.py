@@ -13,7 +13,7 @@ from jaxtyping import Array, Key
 
 from irec_jax.batches.batch import Batch
 from irec_jax.model.config import T5Config
-from irec_jax.model.lora import LoraConfig, abstract_adapters, merged
+from irec_jax.model.lora import LoraConfig, abstract_adapters, frozen_part, merged
 from irec_jax.model.params import Params, Structure, abstract, structure
 from irec_jax.training.checkpoint import TrainState, with_shardings
 from irec_jax.training.config import TrainConfig
@@ -102,9 +102,11 @@ def compile_step(
     )
     everywhere = NamedSharding(mesh, PartitionSpec())
     inputs: tuple[Any, ...] = (shardings, batch_sharding(mesh), everywhere)
-    frozen = with_shardings(whole, state_shardings(mesh, whole)) if lora.rank else None
-    if frozen is not None:
-        inputs += (state_shardings(mesh, whole),)
+    frozen = None
+    if lora.rank:
+        kept = frozen_part(whole, lora)
+        inputs += (state_shardings(mesh, kept),)
+        frozen = with_shardings(kept, inputs[-1])
     jitted = jax.jit(
         functools.partial(train_step, recipe),
         in_shardings=inputs,

@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -11,11 +12,13 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from irec_jax.batches.batch import Batch
 from irec_jax.files import write_text
 from irec_jax.model.config import T5Config
+from irec_jax.model.lora import LoraConfig, merged
 from irec_jax.model.params import Params, structure
 from irec_jax.training.feed import place_batch
 from irec_jax.training.loss import token_loss
 from irec_jax.training.processes import is_first
 from irec_jax.training.sharding import batch_sharding
+from irec_jax.training.step import NO_LORA
 
 FILE = Path("metrics/validation.jsonl")
 
@@ -29,10 +32,18 @@ class Validation:
         batches: What the loss is of; on the host, as those of training.
         mesh: The devices.
         batch_size: Rows of each batch on all devices together.
+        lora: How what is trained changes what is frozen; only read where something is.
     """
 
     def __init__(
-        self, run: Path, model: T5Config, batches: Sequence[Batch], mesh: Mesh, batch_size: int
+        self,
+        run: Path,
+        model: T5Config,
+        batches: Sequence[Batch],
+        mesh: Mesh,
+        batch_size: int,
+        *,
+        lora: LoraConfig = NO_LORA,
     ) -> None:
         self._path, self._batches, self._mesh, self._batch_size = (
             run / FILE,
@@ -42,9 +53,12 @@ class Validation:
         )
         net = structure(model)
         everywhere = NamedSharding(mesh, PartitionSpec())
-        self._sums = jax.jit(
-            lambda params, batch: token_loss(net, params, batch, None), out_shardings=everywhere
-        )
+
+        def sums(batch: Batch, params: Params, frozen: Params | None = None) -> Any:
+            weights = params if frozen is None else merged(frozen, params, lora)
+            return token_loss(net, weights, batch, None)
+
+        self._sums = jax.jit(sums, out_shardings=everywhere)
         self._losses: dict[int, float] = {}
 
     def resume(self, step: int) -> None:
@@ -53,18 +67,21 @@ class Validation:
         self._losses = {number: loss for number, loss in losses.items() if number <= step}
         self._write()
 
-    def loss(self, step: int, params: Params) -> float:
+    def loss(self, step: int, params: Params, *frozen: Params) -> float:
         """Measures the mean loss per target token, in nats, and writes it down.
 
         Args:
             step: The number of steps done.
-            params: The weights after them.
+            params: What is trained, after them.
+            *frozen: The weights that are not trained, where some are not.
         """
         sharding = batch_sharding(self._mesh)
         with jax.set_mesh(self._mesh):
             # One after the other: the parts of all of them at once might not fit beside the state.
             sums = [
-                jax.device_get(self._sums(params, place_batch(sharding, self._batch_size, batch)))
+                jax.device_get(
+                    self._sums(place_batch(sharding, self._batch_size, batch), params, *frozen)
+                )
                 for batch in self._batches
             ]
         total = math.fsum(float(loss) for loss, _ in sums)

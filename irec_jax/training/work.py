@@ -1,5 +1,7 @@
 """How much arithmetic a batch is, and how fast the devices could do it."""
 
+import functools
+import math
 import time
 from typing import NamedTuple
 
@@ -11,6 +13,9 @@ from jaxtyping import Int
 
 from irec_jax.batches.batch import Batch
 from irec_jax.model.config import T5Config
+from irec_jax.model.lora import LoraConfig, reached_part
+from irec_jax.model.params import Params, abstract
+from irec_jax.training.step import NO_LORA
 
 
 class Work(NamedTuple):
@@ -31,19 +36,25 @@ class Work(NamedTuple):
         return Work(self.tokens + other.tokens, self.slots + other.slots, self.flops + other.flops)
 
 
-def batch_work(config: T5Config, batch: Batch) -> Work:
+def batch_work(config: T5Config, batch: Batch, lora: LoraConfig = NO_LORA) -> Work:
     """Counts a batch whose arrays are on the host."""
     segments = np.asarray(batch.input_segments), np.asarray(batch.target_segments)
     most = max(int(side.max(initial=0)) for side in segments)
     source, target = (_lengths(side, most) for side in segments)
     slots = sum(side.size for side in segments)
-    return Work(int(source.sum() + target.sum()), slots, training_flops(config, source, target))
+    flops = training_flops(config, source, target, lora)
+    return Work(int(source.sum() + target.sum()), slots, flops)
 
 
 def training_flops(
-    config: T5Config, source: Int[np.ndarray, "..."], target: Int[np.ndarray, "..."]
+    config: T5Config,
+    source: Int[np.ndarray, "..."],
+    target: Int[np.ndarray, "..."],
+    lora: LoraConfig = NO_LORA,
 ) -> float:
     """Analytic operations of a training step: two a multiply-add, backward twice forward.
+
+    Of weights that do not change no gradient is computed.
 
     XLA's own cost analysis counts the body of a scanned layer once, so it cannot be used.
 
@@ -51,6 +62,7 @@ def training_flops(
         config: The model's shape.
         source: Source length of each example, in tokens.
         target: Target length of each example, in the same order.
+        lora: Which weights change.
     """
     inner = config.heads * config.head_dim
     feed_forward = (3 if config.gated else 2) * config.width * config.hidden
@@ -64,7 +76,38 @@ def training_flops(
     products = config.encoder_layers * encoder + config.decoder_layers * decoder
     attended = config.encoder_layers * pairs_in + config.decoder_layers * (pairs_out + pairs_across)
     head = tokens_out * config.width * config.vocabulary
-    return 6 * (products + head) + 12 * inner * attended
+    spared_in, spared_out = _without_gradient(config, lora)
+    spared = 2 * (tokens_in * spared_in + tokens_out * spared_out)
+    return 6 * (products + head) + 12 * inner * attended - spared
+
+
+@functools.lru_cache(maxsize=64)
+def _without_gradient(config: T5Config, lora: LoraConfig) -> tuple[int, int]:
+    """Numbers in products that do not change: those of source tokens, those of target tokens."""
+    if not lora.rank:
+        return 0, 0
+    whole = abstract(config)
+    head = "head" if "head" in whole else "embedding"
+    everything, reached = (
+        _product_sizes(tree, head) for tree in (whole, reached_part(whole, lora))
+    )
+    return everything[0] - reached[0], everything[1] - reached[1]
+
+
+def _product_sizes(params: Params, head: str) -> tuple[int, int]:
+    """Numbers of the weights that source tokens, and that target tokens are multiplied with."""
+    source = target = 0
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        names = tuple(str(part.key) for part in path)
+        in_layer = "layers" in names and names[-1] not in ("scale", "bias")
+        if not in_layer and names != (head,):
+            continue
+        # The decoder's attention to the source projects the source's keys and values.
+        if names[0] == "encoder" or names[-2:] in (("across", "key"), ("across", "value")):
+            source += math.prod(leaf.shape)
+        else:
+            target += math.prod(leaf.shape)
+    return source, target
 
 
 def measure_peak(mesh: Mesh, compute: str) -> float:

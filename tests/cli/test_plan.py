@@ -6,6 +6,10 @@ import json
 import pytest
 
 from irec_jax.cli.main import main
+from irec_jax.model.config import T5Config
+from irec_jax.model.lora import LoraConfig, abstract_adapters
+from irec_jax.model.params import abstract, count
+from irec_jax.settings import from_json
 
 CONFIG = """
 from irec_jax.experiment import Experiment
@@ -55,6 +59,21 @@ def test_a_run_is_planned_for_this_machine(config, tmp_path, capsys):
     assert cost["steps"] == 1_800
     assert cost["hours"][0] == pytest.approx(cost["bound_s"] / 2)
     assert cost["dollars"][0] == pytest.approx(8 * 2 * cost["hours"][0])
+
+
+def test_with_adapters_the_optimizer_remembers_those_alone(config, tmp_path):
+    out = tmp_path / "plan.json"
+    words = ["plan", str(config), "--topology", "local", "--programs", "train"]
+    words += ["--mesh.fsdp", "1", "--optimizer.kind", "adamw", "--lora.rank", "2"]
+    assert main([*words, "--json", str(out)]) == 0
+    plan = json.loads(out.read_text())
+    weights = abstract(from_json(T5Config, plan["experiment"]["model"]))
+    adapters = count(abstract_adapters(weights, LoraConfig(rank=2)))
+    assert 0 < adapters < 0.05 * count(weights)
+    memory = plan["programs"][0]["memory"]
+    assert memory["parameters"] == 4 * (count(weights) + adapters)
+    moments, counts = 2 * 4 * adapters, 2 * 4
+    assert memory["optimizer"] == moments + counts
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,21 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
+
+from irec_jax.experiment import load_run
+from irec_jax.model.params import abstract, count
+from irec_jax.model.pretrained import load_hf
+from irec_jax.training.checkpoint import load_params
 
 CONFIG = """
 from irec_jax.experiment import Experiment
@@ -143,6 +151,39 @@ def test_a_run_of_another_config_is_refused_and_kept(run, config, environment):
     assert "model.width = 16, not 32" in done.stderr
     assert "Traceback" not in done.stderr
     assert losses(run) == before
+
+
+def test_adapters_of_an_exported_run_are_tuned_resumed_and_merged(
+    run, config, environment, tmp_path
+):
+    base, out = tmp_path / "base", tmp_path / "run"
+    assert irec(environment, "export", run, "--out", base).returncode == 0
+    words = ["tune", config, "--out", out, "--lora.rank", "2", "--optimizer.kind", "adamw"]
+    words += ["--lora.whole", "^head$", "--train.title-share", "0"]
+    words += ["--train.pretrained", base, "--tokens.tokenizer", base]
+    done = irec(environment, *words)
+    assert done.returncode == 0, done.stderr
+    told = done.stderr.replace("\n", " ")
+    model = load_run(out).model
+    adapters, head = 6 * 2 * (16 + 16), 16 * model.vocabulary  # 2 x 3 attentions, rank 2
+    trained = adapters + head
+    share = trained / count(abstract(model))
+    assert f"{trained:,} of them are trained ({share:.2%})" in told
+    shutil.move(base, tmp_path / "taken away")
+    done = irec(environment, *words, "--train.steps", 8)
+    assert done.returncode == 0, done.stderr
+    assert len(losses(out)) == 8
+    merged = tmp_path / "merged"
+    assert irec(environment, "export", out, "--out", merged).returncode == 0
+    exported, first = load_hf(merged)[1], load_hf(tmp_path / "taken away")[1]
+    jax.tree.map(np.testing.assert_array_equal, exported, load_params(out, model))
+    same = jax.tree.map(np.array_equal, exported, first)
+    assert same["embedding"]
+    assert not same["head"]
+    attention = same["encoder"]["layers"]["attention"]
+    assert attention == {"key": True, "output": True, "query": False, "value": False}
+    done = irec(environment, "recommend", out, "--instruction", "a gift", "--k", "2")
+    assert done.returncode == 0, done.stderr
 
 
 def test_titles_longer_than_the_target_are_cut_counted_and_unique(config, environment, tmp_path):

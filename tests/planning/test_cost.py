@@ -9,10 +9,18 @@ from hypothesis import strategies as st
 
 from irec_jax.experiment import Experiment
 from irec_jax.model.config import T5Config
+from irec_jax.model.lora import LoraConfig
 from irec_jax.model.params import initialize
 from irec_jax.planning.compiled import Answer, Compiled, Crossing, Memory
 from irec_jax.planning.cost import least_traffic, train_cost
-from irec_jax.planning.estimate import hardware_flops, held, row_flops, state_bytes
+from irec_jax.planning.estimate import (
+    hardware_flops,
+    held,
+    row_flops,
+    state_bytes,
+    weight_bytes,
+)
+from irec_jax.planning.programs import lower_train
 from irec_jax.planning.topology import Topology
 from irec_jax.tokens.text import TokensConfig
 from irec_jax.training.config import TrainConfig
@@ -134,6 +142,57 @@ def test_the_state_takes_what_real_arrays_take(kind, config):
         for part in state
     ]
     assert list(state_bytes(experiment, dict(mesh.shape))) == real
+
+
+@pytest.mark.parametrize(
+    ("lora", "config"),
+    [
+        (LoraConfig(rank=2), MeshConfig()),
+        (LoraConfig(4, 8.0, "/(gate|down)$", "^head$"), MeshConfig(fsdp=2, tensor=2)),
+    ],
+)
+def test_with_adapters_the_state_takes_what_the_compiled_step_is_given(lora, config):
+    mesh = make_mesh(config)
+    settings = OptimizerConfig(kind="adamw")
+    experiment = dataclasses.replace(EXPERIMENT, lora=lora, optimizer=settings)
+    lowered = lower_train(experiment, mesh, 100)
+    assert state_bytes(experiment, dict(mesh.shape)) == (lowered.parameters, lowered.optimizer)
+    given = lowered.lowered.compile().memory_analysis().argument_size_in_bytes
+    rows = 16 // (mesh.shape["data"] * mesh.shape["fsdp"])
+    batch, step, key = 2 * rows * (32 + 16) * 4, 4, 8
+    assert given == lowered.parameters + lowered.optimizer + batch + step + key
+
+
+def test_of_weights_that_do_not_change_no_gradient_is_counted():
+    def flops(**settings):
+        return row_flops(dataclasses.replace(EXPERIMENT, lora=LoraConfig(rank=2, **settings)))
+
+    source, target, inner = 16 * 32, 16 * 16, 32
+    whole = row_flops(EXPERIMENT)
+    everything = r"(query|key|value|output|gate|up|down|^head)$"
+    assert flops(targets=everything) == pytest.approx(whole)
+    assert flops(targets=everything[:-8] + ")$") == pytest.approx(whole - 2 * target * 64 * 256)
+    assert flops(targets=everything[:-8] + ")$", whole="^head$") == pytest.approx(whole)
+    keys = 2 * 64 * inner * (3 * source + 2 * target + 2 * source)
+    without_keys = everything.replace("key|", "")
+    assert flops(targets=without_keys) == pytest.approx(whole - keys)
+    experiment = dataclasses.replace(with_remat("full"), lora=LoraConfig(rank=2))
+    again = hardware_flops(experiment) - row_flops(experiment)
+    assert again == pytest.approx(hardware_flops(with_remat("full")) - whole)
+
+
+def test_frozen_weights_are_read_and_not_written():
+    lora = dataclasses.replace(EXPERIMENT, lora=LoraConfig(rank=2))
+    mesh = {**MESH, "fsdp": 1}
+    weights = weight_bytes(lora, mesh)
+    memory = MEMORY._replace(parameters=weights.frozen + weights.trained)
+    answer = Answer(8, mesh, 1e9, ())
+    state = 4 * weights.trained + 2 * memory.optimizer + weights.frozen
+    passes = 2 * weights.model / 4 * 2
+    found = least_traffic(lora, answer, Compiled("train", memory))
+    assert found == pytest.approx(state + 2 * memory.temporary + passes)
+    more = held(lora, mesh)
+    assert more.optimizer < held(EXPERIMENT, mesh).optimizer
 
 
 @settings(max_examples=30, deadline=None)

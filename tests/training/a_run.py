@@ -18,6 +18,7 @@ from irec_jax.batches.elastic import packed_batches
 from irec_jax.batches.packed import PackedRows, Packing, write_packed
 from irec_jax.batches.pipeline import training_batches
 from irec_jax.model.config import T5Config
+from irec_jax.model.lora import LoraConfig
 from irec_jax.training.config import TrainConfig
 from irec_jax.training.feed import reader_of
 from irec_jax.training.loop import Training, train
@@ -108,6 +109,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--every", type=int, default=4, help="steps between checkpoints")
     parser.add_argument("--minutes", type=float, default=0.0, help="minutes between checkpoints")
     parser.add_argument("--validate", type=int, default=0, help="steps between validations")
+    parser.add_argument("--rank", type=int, default=0, help="of adapters")
     parser.add_argument("--hang-s", type=float, default=600.0)
     parser.add_argument("--hang-at", type=int, default=0, help="of process 1: never comes")
     parser.add_argument("--packed", type=Path, help="rows to read instead of making them")
@@ -150,6 +152,7 @@ def main(given: argparse.Namespace) -> None:
         batches=Slow(made, given.pause, sums, hang_at),
         mesh=mesh,
         optimizer=OptimizerConfig(peak=1e-2),
+        lora=LoraConfig(rank=given.rank, whole="^head$"),
         train=TrainConfig(
             steps=given.steps,
             batch_size=8,

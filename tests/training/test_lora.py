@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import PartitionSpec as P
 
 from irec_jax.errors import InputError
 from irec_jax.model.config import BASE, SMALL, XL
@@ -13,7 +14,9 @@ from irec_jax.model.lora import (
     LoraConfig,
     abstract_adapters,
     first_adapters,
+    frozen_part,
     merged,
+    reached_part,
     trained_share,
 )
 from irec_jax.model.params import abstract, structure
@@ -21,7 +24,12 @@ from irec_jax.training.checkpoint import TrainState
 from irec_jax.training.config import TrainConfig
 from irec_jax.training.loss import token_loss
 from irec_jax.training.optimizer import OptimizerConfig, make_optimizer
-from irec_jax.training.sharding import MeshConfig, batch_sharding, make_mesh
+from irec_jax.training.sharding import (
+    MeshConfig,
+    batch_sharding,
+    make_mesh,
+    state_shardings,
+)
 from irec_jax.training.step import compile_step
 
 LORA = LoraConfig(rank=2, alpha=4.0, targets=r"/(query|value|gate)$")
@@ -119,6 +127,52 @@ def test_weights_can_be_trained_whole_beside_the_adapters(weights):
     np.testing.assert_array_equal(adapters["head"], weights["head"])
     moved = {**adapters, "head": adapters["head"] + 1.0}
     np.testing.assert_array_equal(merged(weights, moved, config)["head"], weights["head"] + 1.0)
+    frozen = frozen_part(weights, config)
+    assert not {"embedding", "head"} & frozen.keys()
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        merged(frozen, moved, config),
+        merged(weights, moved, config),
+    )
+    reached = reached_part(weights, config)
+    assert set(reached) == {"decoder", "embedding", "encoder", "head"}
+    assert set(reached["encoder"]["layers"]["feed_forward"]) == {"gate"}
+
+
+def test_a_weight_that_is_called_as_a_part_of_an_adapter_starts_as_it_is(weights):
+    config = dataclasses.replace(LORA, whole="feed_forward/(up|down)$")
+    adapters = first_adapters(weights, config, jax.random.key(0))
+    jax.tree.map(np.testing.assert_array_equal, merged(weights, adapters, config), weights)
+
+
+def test_an_adapter_is_cut_as_its_weight_is_and_its_rank_is_whole():
+    every = LoraConfig(rank=8, targets="(query|key|value|output|gate|up|down|embedding|head)$")
+    shapes = abstract_adapters(abstract(XL), every)
+    remembered = jax.eval_shape(make_optimizer(OptimizerConfig(kind="adamw"), 10).init, shapes)
+    mesh = make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
+    weights, adapters, state = (
+        jax.tree.map(lambda place: place.spec, state_shardings(mesh, tree))
+        for tree in (abstract(XL), shapes, remembered)
+    )
+    assert state[1].mu == adapters
+    for side, block in (
+        ("encoder", "attention"),
+        ("decoder", "across"),
+        ("decoder", "feed_forward"),
+    ):
+        for name, weight in weights[side]["layers"][block].items():
+            _, inward, outward = weight
+            assert adapters[side]["layers"][block][name] == {
+                "down": P(None, inward, None),
+                "up": P(None, None, outward),
+            }
+    for name in ("embedding", "head"):
+        inward, outward = weights[name]
+        assert adapters[name] == {"down": P(inward, None), "up": P(None, outward)}
+    # Where an axis is not cut, as with fsdp alone, it stays whole: adapters are small.
+    mesh = make_mesh(MeshConfig(data=2, fsdp=4))
+    query = state_shardings(mesh, shapes)["encoder"]["layers"]["attention"]["query"]
+    assert (query["down"].spec, query["up"].spec) == (P(None, "fsdp", None), P())
 
 
 @pytest.mark.parametrize(

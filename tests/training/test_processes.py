@@ -77,6 +77,24 @@ def test_stopped_and_taken_up_by_other_numbers_of_processes(tmp_path, compiled, 
         np.testing.assert_allclose(told.get(step, right[step]), right[step], rtol=1e-5)
 
 
+def test_adapters_of_two_processes_are_taken_up_by_one(tmp_path, compiled):
+    """Each process writes its parts of the frozen weights."""
+    words = ["--rank", 2, "--every", 4, "--validate", 4]
+    alone = Team(tmp_path / "alone", compiled).start(8, *words)
+    assert alone.ended() == [0], alone.said()
+    run = tmp_path / "run"
+    two = Team(run, compiled, count=2).start(4, "--mesh", 1, 2, 1, *words)
+    assert two.ended() == [0, 0], two.said()
+    again = Team(run, compiled).start(8, *words)
+    assert again.ended() == [0], again.said()
+    sums = [(path / "frozen/about/data.json").read_text() for path in (run, tmp_path / "alone")]
+    assert sums[0] == sums[1]
+    for read in (read_losses, read_validation):
+        found, expected = read(run), read(tmp_path / "alone")
+        assert found.keys() == expected.keys()
+        np.testing.assert_allclose(list(found.values()), list(expected.values()), rtol=1e-5)
+
+
 def test_each_process_reads_its_own_stored_rows(tmp_path, compiled):
     words = ("--packed", tmp_path / "rows")
     assert Team(tmp_path / "rows", compiled).start(0, *words, "--pack").ended() == [0]

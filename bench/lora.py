@@ -1,0 +1,127 @@
+"""The loss of runs on the same validation instructions, task by task: a base, and what was tuned.
+
+    python bench/lora.py runs/base runs/adapters_full runs/adapters
+
+All runs share one tokenizer and one log. What is printed is the mean loss per target token, in
+nats, without dropout, of the weights that each run answers with; the instructions are those of the
+last run, whose answers are validation events. Of a run that trains adapters the largest difference
+is printed between the logits of its export and those of the weights that its step computes with.
+"""
+
+import argparse
+import dataclasses
+import functools
+import itertools
+import tempfile
+from pathlib import Path
+
+import jax
+import numpy as np
+import optax
+
+from irec_jax.batches.batch import Batch
+from irec_jax.batches.pipeline import training_batches
+from irec_jax.experiment import Experiment, load_run, prepare
+from irec_jax.instructions.render import Renderer
+from irec_jax.log.split import Role
+from irec_jax.model.lora import abstract_adapters, frozen_part, trained_share
+from irec_jax.model.params import Params, Structure, abstract, merge, structure
+from irec_jax.model.pretrained import load_hf, save_hf
+from irec_jax.training.checkpoint import load_params, saved_steps, with_shardings
+from irec_jax.training.frozen import load_frozen
+from irec_jax.training.loss import token_loss
+from irec_jax.training.step import Recipe
+from irec_jax.training.stored import load_trees
+
+BATCHES = 40
+
+
+def validation_batches(run: Path) -> dict[str, list[Batch]]:
+    """Returns batches of each task of a run, and of all of them as they are mixed in training."""
+    experiment = load_run(run)
+    materials = prepare(experiment, run)
+    tasks = experiment.instructions.tasks
+    chosen = {"all": tasks} | {task.value: (task,) for task in tasks}
+    found = {}
+    for name, some in chosen.items():
+        renderer = Renderer.build(
+            materials.split,
+            dataclasses.replace(experiment.instructions, tasks=some),
+            names=materials.writer.index.names,
+            seed=experiment.seed,
+            role=Role.VALIDATION,
+        )
+        batches = training_batches(
+            renderer,
+            materials.writer,
+            batch_size=experiment.train.batch_size,
+            source_length=experiment.tokens.source_length,
+            target_length=experiment.tokens.target_length,
+        )
+        found[name] = list(itertools.islice(iter(batches), BATCHES))
+    return found
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def loss_of(net: Structure, params: Params, batch: Batch) -> tuple[jax.Array, jax.Array]:
+    """Returns the summed loss of a batch and its target tokens."""
+    return token_loss(net, params, batch, None)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def logits_of(net: Structure, params: Params, batch: Batch) -> jax.Array:
+    """Returns the logits of a batch, without dropout; any decoder inputs do."""
+    model = merge(net, params)
+    encoded = model.encode(batch.inputs, batch.input_segments)
+    decoded = model.decode(batch.targets, batch.target_segments, encoded, batch.input_segments)
+    return model.logits(decoded)
+
+
+def largest_difference(run: Path, experiment: Experiment, batch: Batch) -> tuple[float, float]:
+    """Returns how far the export's logits are from the step's, and how large these are."""
+    model, lora, net = experiment.model, experiment.lora, structure(experiment.model)
+    shapes = abstract(model)
+    one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    adapters, kept = (
+        with_shardings(tree, jax.tree.map(lambda _: one, tree))
+        for tree in (abstract_adapters(shapes, lora), frozen_part(shapes, lora))
+    )
+    folder = run / "checkpoints" / str(saved_steps(run / "checkpoints")[0])
+    trained = load_trees(folder, {"params": adapters})["params"]
+    # As the step has it: merged within the program that uses them.
+    recipe = Recipe(net, optax.identity(), optax.constant_schedule(0.0), lora=lora)
+    weigh = jax.jit(lambda *parts: logits_of(net, recipe.weights(*parts), batch))
+    theirs = np.asarray(weigh(trained, load_frozen(run, kept)))
+    with tempfile.TemporaryDirectory() as place:
+        save_hf(Path(place) / "hf", model, load_params(run, model))
+        ours = np.asarray(logits_of(net, load_hf(Path(place) / "hf")[1], batch))
+    return float(np.abs(ours - theirs).max()), float(np.abs(theirs).max())
+
+
+def main() -> None:
+    """Measures and prints."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("runs", type=Path, nargs="+")
+    runs = parser.parse_args().runs
+    batches = validation_batches(runs[-1])
+    print(" ".join(["run", "trained", *batches]))
+    for run in runs:
+        experiment = load_run(run)
+        net, params = structure(experiment.model), load_params(run, experiment.model)
+        losses = []
+        for some in batches.values():
+            sums = np.sum([jax.device_get(loss_of(net, params, batch)) for batch in some], axis=0)
+            losses.append(f"{sums[0] / sums[1]:.4f}")
+        share = 1.0
+        if experiment.lora.rank:
+            share = trained_share(abstract(experiment.model), experiment.lora)
+        print(" ".join([str(run), f"{share:.2%}", *losses]), flush=True)
+        if experiment.lora.rank and not experiment.optimizer.average:
+            apart, largest = largest_difference(run, experiment, batches["all"][0])
+            print(
+                f"    logits of its export: within {apart:.1e} of the step's, up to {largest:.3g}"
+            )
+
+
+if __name__ == "__main__":
+    main()

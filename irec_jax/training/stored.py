@@ -1,0 +1,72 @@
+"""Named trees of arrays in a folder, as Orbax writes them, with sums that say if they are whole."""
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+from orbax.checkpoint import v1 as ocp
+
+from irec_jax.training.checksums import sums_of
+from irec_jax.training.processes import how_many, which
+
+READ_AT_ONCE = 64 * 2**20
+"""Bytes of each tree that are read at the same time, at least."""
+
+
+def load_trees(path: Path, wanted: dict[str, Any]) -> dict[str, Any]:
+    """Reads trees of a folder; each process reads the parts of arrays that its devices hold.
+
+    Args:
+        path: The folder.
+        wanted: By name, trees of `jax.ShapeDtypeStruct` with shardings; None for what is JSON.
+    """
+    quiet_orbax()
+    # Each process reads for itself and waits for nobody, so that one that cannot is not waited for.
+    settings = orbax_context()
+    # An array that is read is there twice for a moment; all of them at once would be the state
+    # twice. Less than the largest array Orbax refuses to read.
+    sizes = [math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(wanted)]
+    settings.memory.read_concurrent_bytes = max([READ_AT_ONCE, *(2 * size for size in sizes)])
+    if how_many() > 1:
+        settings.multiprocessing.active_processes = {which()}
+        settings.multiprocessing.primary_host = which()
+    with settings:
+        return ocp.load_checkpointables(str(path.resolve()), wanted)
+
+
+def load_about(path: Path) -> dict[str, Any]:
+    """Reads what a folder says of itself."""
+    return load_trees(path, {"about": None})["about"]
+
+
+def load_checked(
+    path: Path, wanted: dict[str, Any], expected: Mapping[str, Sequence[int]]
+) -> dict[str, Any]:
+    """Reads trees of arrays and checks their sums.
+
+    Raises:
+        ValueError: A sum is not as expected.
+    """
+    arrays = load_trees(path, wanted)
+    for name, sums in sums_of(arrays).items():
+        if sums != list(expected[name]):
+            raise ValueError(f"the bits of {name} are not those that were saved")
+    return arrays
+
+
+def orbax_context() -> ocp.Context:
+    """An Orbax context that writes `about` and `data` as JSON that people can read."""
+    registry = ocp.handlers.local_registry()
+    for name in ("about", "data"):
+        registry.add(ocp.handlers.JsonHandler, checkpointable_name=name)
+    settings = ocp.Context()
+    settings.checkpointables.registry = registry
+    return settings
+
+
+def quiet_orbax() -> None:
+    """Orbax logs each array at the level of warnings and information; errors are raised anyway."""
+    logging.getLogger("absl").setLevel(logging.ERROR)
