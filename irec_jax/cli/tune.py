@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -34,8 +35,9 @@ from irec_jax.settings import to_json
 from irec_jax.tokens.text import IndexKind
 from irec_jax.training.checkpoint import TrainState
 from irec_jax.training.feed import reader_of
+from irec_jax.training.job import Start, Training
 from irec_jax.training.ledger import tell
-from irec_jax.training.loop import Start, Training, train
+from irec_jax.training.loop import train
 from irec_jax.training.processes import connect, gather, is_first, on_first
 from irec_jax.training.sharding import batch_sharding, make_mesh
 from irec_jax.training.start import ItemTitles, from_pretrained, from_scratch
@@ -53,10 +55,13 @@ class Tune:
     Attributes:
         experiment: A Python file that defines `experiment`, as in configs/.
         out: The run folder; runs/NAME OF THE FILE unless told.
+        profile: Writes a trace of five steps after the first five into the run's metrics/, for
+            `xprof` and TensorBoard.
     """
 
     experiment: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="EXPERIMENT")]
     out: Path | None = None
+    profile: bool = False
 
     def run(self, overrides: Sequence[str] = ()) -> None:
         """Runs the command.
@@ -65,18 +70,27 @@ class Tune:
             overrides: `--section.key value` words for the experiment.
         """
         run = self.out or Path("runs") / self.experiment.stem
+        begun = time.time()
         connect()
         with ending_together():
             experiment = load_experiment(self.experiment, overrides)
-            tune(prepare(experiment, run), run)
+            tune(prepare(experiment, run), run, begun=begun, profile=self.profile)
             if is_first():
                 Console().print(f"The run is in {run}. Next: irec evaluate {run}")
 
 
-def tune(materials: Materials, run: Path) -> TrainState:
+def tune(
+    materials: Materials, run: Path, *, begun: float | None = None, profile: bool = False
+) -> TrainState:
     """Trains on what was prepared and leaves a whole run folder behind.
 
     Where a run has several processes, all call it; process 0 writes.
+
+    Args:
+        materials: What was prepared.
+        run: The folder.
+        begun: When the work began, in seconds since 1970, for the run's ledger; None for now.
+        profile: Writes a trace of a few steps.
 
     Raises:
         InputError: If the folder holds a run of another config, settings do not fit, or the
@@ -113,6 +127,8 @@ def tune(materials: Materials, run: Path) -> TrainState:
             seed=experiment.seed,
             fingerprint=decisive,
             validation=_validation(materials),
+            begun=begun,
+            profile=profile,
         )
     )
     if is_first() and (cuts.inputs or cuts.targets):

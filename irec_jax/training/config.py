@@ -14,6 +14,8 @@ _COUNTS = (
     "validate_batches",
 )
 
+_OR_NONE = ("keep_best", "validate_every", "checkpoint_minutes", "read_threads", "device_price")
+
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
@@ -33,6 +35,8 @@ class TrainConfig:
         validate_every: Steps between two measurements of the loss on validation instructions;
             checkpoints that are due get one as well. 0 for none.
         validate_batches: Batches that it is measured on, always the same.
+        device_price: Dollars for an hour of one JAX device, from which the ledger counts what a run
+            costs; 0.0 where money is not counted.
         hang_seconds: A run of several processes ends if one of them does nothing for so long,
             compiling included.
         packed: A folder of packed rows (`irec instruct --packed`) that is read instead of making
@@ -59,6 +63,7 @@ class TrainConfig:
     keep_best: int = 1
     validate_every: int = 0
     validate_batches: int = 8
+    device_price: float = 0.0
     hang_seconds: float = 900.0
     packed: str = ""
     read_threads: int = 0
@@ -74,7 +79,7 @@ class TrainConfig:
             if value < 1:
                 mend = "Give a whole number from 1 on."
                 raise InputError(f"{value} is below 1", where=f"train.{key}", mend=mend)
-        for key in ("keep_best", "validate_every", "checkpoint_minutes", "read_threads"):
+        for key in _OR_NONE:
             value = getattr(self, key)
             if not 0 <= value < float("inf"):
                 what = f"{value} is below 0 or endless"

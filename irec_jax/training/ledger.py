@@ -12,7 +12,8 @@ from typing import Any, NamedTuple, TextIO
 
 from irec_jax.files import write_text
 from irec_jax.progress import say, track
-from irec_jax.training.work import Work
+from irec_jax.training.goodput import Clock
+from irec_jax.training.work import Work, memory_in_use
 
 STEPS = Path("metrics/steps.jsonl")
 INTERVALS = Path("metrics/intervals.jsonl")
@@ -20,6 +21,20 @@ LOG = Path("log.txt")
 
 Metrics = dict[str, float]
 OnLog = Callable[[int, Metrics], None]
+
+
+class Machine(NamedTuple):
+    """What a run runs on.
+
+    Attributes:
+        peak: Floating point operations per second that all its devices could do.
+        devices: The devices of this process, whose memory is looked at.
+        price: Dollars for an hour of a device; 0.0 where it is not known.
+    """
+
+    peak: float
+    devices: tuple[Any, ...]
+    price: float = 0.0
 
 
 class Span(NamedTuple):
@@ -59,7 +74,8 @@ class Ledger:
         run: The run folder.
         span: Which steps are to come; what was written of later ones than its start is taken
             out first.
-        peak: Floating point operations per second that the devices could do.
+        machine: What the run runs on.
+        clock: Counts what its time goes to.
         on_log: Called with the step and the metrics of each entry.
         advance: Called with 1 and a note after each step.
     """
@@ -68,13 +84,16 @@ class Ledger:
         self,
         run: Path,
         span: Span,
+        machine: Machine,
+        clock: Clock,
         *,
-        peak: float,
         on_log: OnLog | None,
         advance: Callable[[int, str], None],
     ) -> None:
         self.run, self._span = run, span
-        self._peak, self._on_log, self._advance = peak, on_log, advance
+        self._machine, self._goodput = machine, clock
+        self._on_log, self._advance = on_log, advance
+        self.count = clock.count
         self._losses = _reopen(run / STEPS, span.start)
         self._intervals = _reopen(run / INTERVALS, span.start)
         self._log = (run / LOG).open("a", encoding="utf-8")
@@ -85,7 +104,7 @@ class Ledger:
         self._note = ""
         self._clock: float | None = None
         self._done = Work(0, 0, 0.0)
-        self._since = 0
+        self._since, self._step = 0, span.start
 
     def note(self, message: str) -> None:
         """Writes a line for people into `log.txt`."""
@@ -105,7 +124,7 @@ class Ledger:
             metrics: `loss` and whatever else the step measured.
             work: What its batch held.
         """
-        loss = metrics["loss"]
+        self._step, loss = step, metrics["loss"]
         # JSON's shortest decimal form of a float reads back as the same float; it has no NaN.
         entry = {"step": step, "loss": loss if math.isfinite(loss) else None}
         self._losses.write(json.dumps(entry) + "\n")
@@ -121,14 +140,21 @@ class Ledger:
             self._enter(step, metrics)
         self._advance(1, self._note)
 
+    def validated(self, step: int, loss: float) -> None:
+        """Takes in the loss on validation instructions after a step."""
+        self.note(f"step {step}: validation loss {loss:.6g}")
+        self._events.add_scalar("validation/loss", loss, step)
+
     def flush(self) -> None:
         """Puts the losses on the disk, so that a checkpoint never knows of steps they lack."""
+        self._goodput.write(self._step)
         for file in (self._losses, self._intervals):
             file.flush()
             os.fsync(file.fileno())
 
     def close(self) -> None:
-        """Closes all files."""
+        """Says what the time went to, and closes all files."""
+        self.note(self._goodput.write(self._step).in_words(self._machine.price))
         self.flush()
         for file in (self._losses, self._intervals, self._log, self._events):
             file.close()
@@ -137,7 +163,11 @@ class Ledger:
         self._clock, self._done, self._since = time.perf_counter(), Work(0, 0, 0.0), 0
 
     def _enter(self, step: int, metrics: Mapping[str, float]) -> None:
-        entry = {**metrics, **self._rates()}
+        told = self._goodput.write(step)
+        entry = {**metrics, **self._rates(), **memory_in_use(self._machine.devices)}
+        entry |= {"goodput": told.share, "device_hours": told.device_hours}
+        if self._machine.price:
+            entry["dollars"] = told.device_hours * self._machine.price
         finite = {name: value if math.isfinite(value) else None for name, value in entry.items()}
         self._intervals.write(json.dumps({"step": step, **finite}) + "\n")
         for name, value in entry.items():
@@ -159,17 +189,17 @@ class Ledger:
             "tokens_per_s": self._done.tokens / seconds,
             "step_s": seconds / self._since,
             "fill": self._done.tokens / self._done.slots,
-            "mfu": self._done.flops / seconds / self._peak,
+            "mfu": self._done.flops / seconds / self._machine.peak,
         }
 
 
 @contextlib.contextmanager
 def open_ledger(
-    run: Path, span: Span, *, peak: float, on_log: OnLog | None = None
+    run: Path, span: Span, machine: Machine, clock: Clock, *, on_log: OnLog | None = None
 ) -> Iterator[Ledger]:
     """Opens the books of a run and shows its progress; see `Ledger`."""
     with track("tune", span.steps - span.start, unit="steps") as advance:
-        ledger = Ledger(run, span, peak=peak, on_log=on_log, advance=advance)
+        ledger = Ledger(run, span, machine, clock, on_log=on_log, advance=advance)
         with contextlib.closing(ledger):
             yield ledger
 

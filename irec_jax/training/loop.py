@@ -1,105 +1,39 @@
 """The training loop: `train` is the whole story, the rest are its words."""
 
-import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Key
 
-from irec_jax.batches.batch import Batch
 from irec_jax.errors import InputError
-from irec_jax.model.config import T5Config
-from irec_jax.model.lora import LoraConfig
 from irec_jax.model.params import Params, abstract
 from irec_jax.settings import to_json
+from irec_jax.training.between import Reading, Saving, open_books
 from irec_jax.training.checkpoint import (
-    FOLDER,
     Checkpoints,
     TrainState,
     model_fingerprint,
-    saved_steps,
 )
-from irec_jax.training.config import TrainConfig
 from irec_jax.training.feed import place_batch
 from irec_jax.training.frozen import begin_adapters, load_frozen, save_frozen
+from irec_jax.training.goodput import Cause
 from irec_jax.training.interrupt import Interruption, stopped
-from irec_jax.training.ledger import Ledger, OnLog, Span, open_ledger
-from irec_jax.training.optimizer import OptimizerConfig, make_optimizer
+from irec_jax.training.job import Training
+from irec_jax.training.optimizer import make_optimizer
 from irec_jax.training.processes import is_first, on_host
+from irec_jax.training.profile import Profile
 from irec_jax.training.sharding import batch_sharding, check_batch, state_shardings
-from irec_jax.training.step import NO_LORA, Scalars, Step, compile_step
-from irec_jax.training.validation import Validation
+from irec_jax.training.step import Step, compile_step
 from irec_jax.training.watch import Watch
-from irec_jax.training.wishes import Agreement, Timer, Wishes
-from irec_jax.training.work import Work, batch_work, measure_peak
+from irec_jax.training.wishes import Agreement, Timer
+from irec_jax.training.work import batch_work
 
 DROPOUT = 1
 """Folded into the seed's key, so that dropout and the first weights draw different numbers."""
-
-
-@runtime_checkable
-class Batches(Protocol):
-    """An endless iterator of batches on the host whose position can be saved, as grain's are."""
-
-    def __next__(self) -> Batch:
-        """The next batch, numpy arrays."""
-        ...
-
-    def get_state(self) -> Any:
-        """The position, as something JSON can hold."""
-        ...
-
-    def set_state(self, state: Any) -> None:
-        """Goes to a position."""
-        ...
-
-
-Start = Callable[[Any], Params]
-"""Makes the first weights, placed by a tree of shardings; `irec_jax.training.start` has some."""
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Training:
-    """Everything one run is trained from.
-
-    Attributes:
-        run: The run folder; checkpoints and logs go there, and are resumed from there.
-        model: The shape of the model.
-        start: Makes the first weights; not called when the run is resumed.
-        batches: The data; its position is saved with the weights.
-        mesh: The devices, from `irec_jax.training.sharding.make_mesh`.
-        optimizer: How gradients become updates.
-        train: How long, how large and how often.
-        lora: Which weights are trained through adapters; rank 0 trains all. The others are
-            written into the run once, before the first step.
-        seed: Decides dropout and adapters; with the data's own seed it decides every loss.
-        fingerprint: Other settings that a checkpoint must share to be resumed from, such as the
-            item index; nested names to plain values.
-        validation: Batches whose loss is measured, as `TrainConfig.validate_every` says.
-        on_log: Called with the step and the metrics of each log line.
-
-    Where a run has several processes, all are given the same; only `on_log` is called in
-    process 0 alone.
-    """
-
-    run: Path
-    model: T5Config
-    start: Start
-    batches: Batches
-    mesh: Mesh
-    optimizer: OptimizerConfig
-    train: TrainConfig
-    lora: LoraConfig = NO_LORA
-    seed: int = 0
-    fingerprint: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    validation: Sequence[Batch] = ()
-    on_log: OnLog | None = None
 
 
 def train(job: Training) -> TrainState:
@@ -130,20 +64,27 @@ def train(job: Training) -> TrainState:
         place = functools.partial(place_batch, batch_sharding(job.mesh), job.train.batch_size)
         key = dropout_key(job)
         agreement, timer = Agreement(job.mesh), Timer(job.train.checkpoint_minutes)
-        with _books(job, done) as ledger, checkpoints.closed_in_the_end():
+        profile = Profile(job.run, wanted=job.profile and is_first())
+        with open_books(job, done) as ledger, profile, checkpoints.closed_in_the_end():
             ledger.note(f"{'resumed' if done else 'started'} at step {done}")
-            reading = _Reading(ledger, job, checkpoints)
-            saving = _Saving(job, reading, checkpoints, watch, done, frozen=frozen)
+            ledger.count(Cause.PREPARING)
+            reading = Reading(ledger, job, checkpoints)
+            saving = Saving(job, reading, checkpoints, watch, done, frozen=frozen)
+            calling = Cause.COMPILING  # what the call of the first step is
             while done < job.train.steps:
                 watch.moved(done, "reading data")
                 batch = next(job.batches)
                 rows = place(batch)
+                ledger.count(Cause.STEPS if reading.is_ahead() else Cause.WAITING)
                 watch.moved(done, "computing")
-                with jax.set_mesh(job.mesh), jax.transfer_guard("disallow"):
+                with profile.step(done), jax.set_mesh(job.mesh), jax.transfer_guard("disallow"):
                     state, scalars = step.run(state, rows, key, *frozen)
-                done += 1
+                ledger.count(calling)
+                calling, done = Cause.STEPS, done + 1
                 reading.take_in(done, scalars, batch_work(job.model, batch, job.lora))
+                profile.after(reading.finish)
                 wanted = agreement.exchange(interruption.wishes(save=timer.is_due()))
+                ledger.count(Cause.STEPS)
                 saving.after(done, state, wanted)
                 if wanted.signal is not None:
                     raise stopped(wanted.signal, done, job.train.steps, ledger.tell)
@@ -221,118 +162,6 @@ def fingerprint_of(job: Training) -> dict[str, Any]:
     }
     # Without adapters nothing is said of them, as in checkpoints from before there were any.
     return told | ({"lora": to_json(job.lora)} if job.lora.rank else {})
-
-
-def _books(job: Training, done: int) -> contextlib.AbstractContextManager[Ledger]:
-    """The ledger of process 0; the others write nothing."""
-    span = Span(done, job.train.steps, job.train.log_every)
-    if not is_first():
-        return contextlib.nullcontext(cast(Ledger, _NoLedger()))
-    peak = measure_peak(job.mesh, job.model.compute)
-    return open_ledger(job.run, span, peak=peak, on_log=job.on_log)
-
-
-class _NoLedger:
-    """Takes in what a `Ledger` does, and keeps none of it."""
-
-    def note(self, message: str) -> None:
-        """Nothing."""
-
-    tell = note
-
-    def step(self, step: int, metrics: Mapping[str, float], work: Work) -> None:
-        """Nothing."""
-
-    def flush(self) -> None:
-        """Nothing."""
-
-
-class _Reading:
-    """Reads each step's scalars one step late, so that the device always has a step to work on."""
-
-    def __init__(self, ledger: Ledger, job: Training, checkpoints: Checkpoints) -> None:
-        self.ledger, self._job, self._checkpoints = ledger, job, checkpoints
-        self._waiting: tuple[int, Scalars, Work] | None = None
-        self._skipped = 0
-
-    def take_in(self, step: int, scalars: Scalars, work: Work) -> None:
-        """Writes down the step before this one."""
-        self.finish()
-        self._waiting = (step, scalars, work)
-
-    def finish(self) -> None:
-        """Waits for the last step's scalars and writes them down.
-
-        Raises:
-            InputError: After too many steps in a row without a finite loss and gradient.
-        """
-        if self._waiting is None:
-            return
-        step, scalars, work = self._waiting
-        self._waiting = None
-        values = {name: float(value) for name, value in jax.device_get(scalars).items()}
-        self.ledger.step(step, values, work)
-        self._skipped = self._skipped + 1 if values["skipped"] else 0
-        if self._skipped > self._job.train.max_skipped:
-            self._checkpoints.close()  # the newest may still be on its way to the disk
-            raise _never_finite(self._job, step, self._skipped)
-
-
-class _Saving:
-    """Measures and saves when it is time."""
-
-    def __init__(
-        self,
-        job: Training,
-        reading: _Reading,
-        checkpoints: Checkpoints,
-        watch: Watch,
-        done: int,
-        *,
-        frozen: tuple[Params, ...],
-    ) -> None:
-        self._frozen = frozen
-        self._job, self._reading, self._checkpoints, self._watch = job, reading, checkpoints, watch
-        self._validation: Validation | None = None
-        if job.validation and job.train.validate_every:
-            self._validation = Validation(
-                job.run, job.model, job.validation, job.mesh, job.train.batch_size, lora=job.lora
-            )
-            self._validation.resume(done)
-
-    def after(self, done: int, state: TrainState, wanted: Wishes) -> None:
-        """Does what is due after a step.
-
-        Args:
-            done: Steps done, this one included.
-            state: The state after it.
-            wanted: What all the processes agreed on.
-        """
-        train, stop = self._job.train, wanted.signal is not None
-        due = wanted.save or done % train.checkpoint_every == 0 or done == train.steps
-        loss = None
-        # Who was told to leave has little time: that checkpoint is not graded.
-        if self._validation and not stop and (due or done % train.validate_every == 0):
-            self._reading.finish()
-            self._watch.moved(done, "validating")
-            loss = self._validation.loss(done, state.params, *self._frozen)
-            self._reading.ledger.note(f"step {done}: validation loss {loss:.6g}")
-        if due or stop:
-            self._reading.finish()
-            self._reading.ledger.flush()
-            self._watch.moved(done, "saving")
-            position = self._job.batches.get_state()
-            self._checkpoints.save(done, state, position, validation_loss=loss)
-
-
-def _never_finite(job: Training, step: int, skipped: int) -> InputError:
-    saved = saved_steps(job.run / FOLDER)
-    good = f"the checkpoint of step {saved[0]} is good" if saved else "there is no checkpoint yet"
-    return InputError(
-        f"{skipped} steps in a row, up to step {step}, had no finite loss and gradient; {good}",
-        where=str(job.run),
-        mend="Lower optimizer.peak, lengthen optimizer.warmup, or set optimizer.clip.",
-    )
 
 
 def _check_shapes(params: Params, target: Params) -> None:

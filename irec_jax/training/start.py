@@ -22,7 +22,7 @@ from irec_jax.model.pretrained import (
     place,
     slice_key,
 )
-from irec_jax.training.loop import Start
+from irec_jax.training.job import Start
 from irec_jax.training.processes import on_host
 
 WEIGHTS = 0

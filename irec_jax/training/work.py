@@ -2,8 +2,11 @@
 
 import functools
 import math
+import resource
+import sys
 import time
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -133,6 +136,20 @@ def measure_peak(mesh: Mesh, compute: str) -> float:
         jax.block_until_ready(product(operand, operand))
         best = min(best, time.perf_counter() - start)
     return 2 * side**3 / best * (1 if cpu else mesh.devices.size)
+
+
+def memory_in_use(devices: Sequence[Any]) -> dict[str, float]:
+    """The most memory that was in use so far, in GiB: `host_gib`, `device_gib` of the fullest.
+
+    Simulated devices live in the host's memory, and have no figure of their own.
+    """
+    # Kibibytes, but bytes on macOS.
+    unit = 1 if sys.platform == "darwin" else 1_024
+    told = {"host_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30}
+    peaks = [(device.memory_stats() or {}).get("peak_bytes_in_use", 0) for device in devices]
+    if any(peaks):
+        told["device_gib"] = max(peaks) / 2**30
+    return told
 
 
 def _lengths(

@@ -2,6 +2,9 @@
 
 import json
 import math
+import re
+import resource
+import time
 
 import jax
 import numpy as np
@@ -9,7 +12,8 @@ import pytest
 
 from irec_jax.batches.batch import Batch
 from irec_jax.model.config import SMALL, TINY
-from irec_jax.training.ledger import Ledger, Span, read_losses
+from irec_jax.training.goodput import Cause, Clock
+from irec_jax.training.ledger import Ledger, Machine, Span, read_losses
 from irec_jax.training.sharding import MeshConfig, make_mesh
 from irec_jax.training.work import Work, batch_work, measure_peak, training_flops
 
@@ -46,9 +50,10 @@ def test_the_peak_is_that_of_a_real_processor():
     assert 1e9 < measure_peak(make_mesh(MeshConfig(), jax.devices()[:1]), "float32") < 1e14
 
 
-def ledger(run, start=0, every=2, peak=1e6, on_log=None):
-    span = Span(start, 10, every)
-    return Ledger(run, span, peak=peak, on_log=on_log, advance=lambda amount, note: None)
+def ledger(run, start=0, every=2, peak=1e6, on_log=None, price=0.0):
+    span, clock = Span(start, 10, every), Clock(run, start, 2, time.time())
+    machine = Machine(peak, tuple(jax.devices()), price)
+    return Ledger(run, span, machine, clock, on_log=on_log, advance=lambda amount, note: None)
 
 
 def test_every_loss_is_kept_to_the_last_bit(tmp_path):
@@ -87,8 +92,30 @@ def test_rates_are_of_real_work_over_time(tmp_path, monkeypatch):
         books.step(step, {"loss": 1.0}, Work(30, 40, 20.0))
     books.close()
     rates = {"tokens_per_s": 6.0, "step_s": 5.0, "fill": 0.75, "mfu": 0.4}
-    assert seen[2] == {"loss": 1.0, **rates}
-    assert seen[4] == {"loss": 1.0, **rates, "tokens_per_s": 12.0, "step_s": 2.5, "mfu": 0.8}
+    told = {step: {name: seen[step][name] for name in ["loss", *rates]} for step in (2, 4)}
+    assert told[2] == {"loss": 1.0, **rates}
+    assert told[4] == {"loss": 1.0, **rates, "tokens_per_s": 12.0, "step_s": 2.5, "mfu": 0.8}
+    assert told.keys() == seen.keys()
+
+
+def test_memory_hours_and_money_are_told(tmp_path):
+    seen = {}
+    books = ledger(tmp_path, on_log=lambda step, entry: seen.update(entry), price=3_600.0)
+    size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1_024
+    books.count(Cause.PREPARING)
+    for step in (1, 2):
+        time.sleep(0.05)
+        books.count(Cause.STEPS)
+        books.step(step, {"loss": 1.0}, Work(1, 2, 3.0))
+    books.close()
+    assert size <= seen["host_gib"] * 2**30 < size + 2**30
+    assert "device_gib" not in seen, "simulated devices live in the host's memory"
+    # Two devices at a dollar a second.
+    assert 0.2 <= seen["dollars"] < 2.0
+    np.testing.assert_allclose(seen["dollars"], 3_600 * seen["device_hours"])
+    assert 0.5 < seen["goodput"] <= 1.0
+    last = (tmp_path / "log.txt").read_text().splitlines()[-1]
+    assert re.search(r"goodput \d+\.\d% of 0\.\d s \(steps 0\.\d s.*dollars", last)
 
 
 def test_tensorboard_reads_the_events(tmp_path):
@@ -97,6 +124,7 @@ def test_tensorboard_reads_the_events(tmp_path):
     books = ledger(tmp_path)
     for step in range(1, 5):
         books.step(step, {"loss": float(step)}, Work(1, 2, 3.0))
+    books.validated(4, 0.25)
     books.close()
     (path,) = (tmp_path / "metrics").glob("events.out.tfevents.*")
     found, raw, at = {}, path.read_bytes(), 0
@@ -108,6 +136,8 @@ def test_tensorboard_reads_the_events(tmp_path):
         for value in event.summary.value:
             found.setdefault(value.tag, {})[event.step] = value.simple_value
     assert found["train/loss"] == {2: 2.0, 4: 4.0}
+    assert found["validation/loss"] == {4: 0.25}
+    assert {"train/mfu", "train/goodput", "train/host_gib"} <= set(found)
     assert {"train/mfu", "train/fill", "train/tokens_per_s"} <= set(found)
 
 
@@ -125,6 +155,6 @@ def test_the_log_is_for_people(tmp_path):
     for step in (1, 2):
         books.step(step, {"loss": 0.5}, Work(1, 2, 3.0))
     books.close()
-    first, second = (tmp_path / "log.txt").read_text().splitlines()
+    first, second, _ = (tmp_path / "log.txt").read_text().splitlines()
     assert first.endswith("started at step 0")
     assert "step 2/10 loss=0.5" in second
