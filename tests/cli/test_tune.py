@@ -82,9 +82,14 @@ def test_a_run_holds_all_that_later_commands_need(run):
 
 
 def test_the_same_config_gives_the_same_losses(run, config, environment, tmp_path):
-    done = irec(environment, "tune", config, "--out", tmp_path / "again")
+    words = ["--profile", "--train.device-price", "3600"]
+    done = irec(environment, "tune", config, "--out", tmp_path / "again", *words)
     assert done.returncode == 0, done.stderr
     assert losses(tmp_path / "again") == losses(run)
+    metrics = tmp_path / "again" / "metrics"
+    assert list(metrics.glob("plugins/profile/*/*.xplane.pb"))
+    last = json.loads((metrics / "intervals.jsonl").read_text().splitlines()[-1])
+    assert last["dollars"] > 1, "the start of the program counts, at a dollar a second"
 
 
 def test_ctrl_c_saves_and_exits_with_130_and_the_same_command_goes_on(
