@@ -113,6 +113,11 @@ class Saving:
             )
             self._validation.resume(done)
 
+    def warm_up(self, state: TrainState) -> None:
+        """Compiles what measuring needs, so that nothing is compiled between steps."""
+        if self._validation:
+            self._validation.warm_up(state.params, *self._frozen)
+
     def after(self, done: int, state: TrainState, wanted: Wishes) -> None:
         """Does what is due after a step.
 

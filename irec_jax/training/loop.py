@@ -70,6 +70,8 @@ def train(job: Training) -> TrainState:
             ledger.count(Cause.PREPARING)
             reading = Reading(ledger, job, checkpoints)
             saving = Saving(job, reading, checkpoints, watch, done, frozen=frozen)
+            saving.warm_up(state)
+            ledger.count(Cause.COMPILING)
             calling = Cause.COMPILING  # what the call of the first step is
             while done < job.train.steps:
                 watch.moved(done, "reading data")

@@ -1,5 +1,6 @@
 """The loss on instructions that are not trained on, which says which checkpoint is the best."""
 
+import functools
 import json
 import math
 from collections.abc import Sequence
@@ -45,12 +46,8 @@ class Validation:
         *,
         lora: LoraConfig = NO_LORA,
     ) -> None:
-        self._path, self._batches, self._mesh, self._batch_size = (
-            run / FILE,
-            batches,
-            mesh,
-            batch_size,
-        )
+        self._path, self._batches, self._mesh = run / FILE, batches, mesh
+        self._place = functools.partial(place_batch, batch_sharding(mesh), batch_size)
         net = structure(model)
         everywhere = NamedSharding(mesh, PartitionSpec())
 
@@ -58,7 +55,7 @@ class Validation:
             weights = params if frozen is None else merged(frozen, params, lora)
             return token_loss(net, weights, batch, None)
 
-        self._sums = jax.jit(sums, out_shardings=everywhere)
+        self._sums: Any = jax.jit(sums, out_shardings=everywhere)
         self._losses: dict[int, float] = {}
 
     def resume(self, step: int) -> None:
@@ -66,6 +63,17 @@ class Validation:
         losses = read_validation(self._path.parents[1])
         self._losses = {number: loss for number, loss in losses.items() if number <= step}
         self._write()
+
+    def warm_up(self, params: Params, *frozen: Params) -> None:
+        """Compiles what `loss` needs, so that no measurement compiles anything.
+
+        Args:
+            params: As for `loss`; only looked at.
+            *frozen: As for `loss`.
+        """
+        with jax.set_mesh(self._mesh):
+            rows = self._place(self._batches[0])
+            self._sums = self._sums.lower(rows, params, *frozen).compile()
 
     def loss(self, step: int, params: Params, *frozen: Params) -> float:
         """Measures the mean loss per target token, in nats, and writes it down.
@@ -75,13 +83,10 @@ class Validation:
             params: What is trained, after them.
             *frozen: The weights that are not trained, where some are not.
         """
-        sharding = batch_sharding(self._mesh)
         with jax.set_mesh(self._mesh):
             # One after the other: the parts of all of them at once might not fit beside the state.
             sums = [
-                jax.device_get(
-                    self._sums(place_batch(sharding, self._batch_size, batch), params, *frozen)
-                )
+                jax.device_get(self._sums(self._place(batch), params, *frozen))
                 for batch in self._batches
             ]
         total = math.fsum(float(loss) for loss, _ in sums)

@@ -32,6 +32,8 @@ from irec_jax.training.optimizer import OptimizerConfig, averaged
 from irec_jax.training.step import compile_step
 from irec_jax.training.validation import read_validation
 
+from .conftest import ToyBatches
+
 STEPS = 30
 PROGRAM = Path(__file__).with_name("a_run.py")
 
@@ -117,7 +119,11 @@ def test_it_compiles_before_the_second_step_and_never_after(make_job, tmp_path, 
 
     jax.monitoring.register_event_duration_secs_listener(listen)
     try:
-        train(make_job(tmp_path, batches=Counting()))
+        measured = TrainConfig(
+            steps=6, batch_size=8, log_every=2, checkpoint_every=4, validate_every=3
+        )
+        validation = [next(ToyBatches()) for _ in range(2)]
+        train(make_job(tmp_path, batches=Counting(), train=measured, validation=validation))
     finally:
         jax.monitoring.clear_event_listeners()
     assert step == 6

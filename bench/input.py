@@ -1,0 +1,115 @@
+"""Whether the input ever starves the step: real batches against one batch again and again.
+
+    python bench/input.py configs/quickstart.py --rounds 5
+
+Trains the experiment's model for a few steps by the real loop, in turns, from the same batch over
+and over (no input at all), from packed rows that were stored before (`train.packed`), and from
+rows that are made while training. Prints each one's median time of a step and its ratio to the
+first, and what part of the time the device waited for data. The goal: within 3 %.
+"""
+
+import argparse
+import dataclasses
+import json
+import statistics
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from irec_jax.batches.elastic import packed_batches
+from irec_jax.batches.packed import PackedRows, write_packed
+from irec_jax.batches.pipeline import training_batches
+from irec_jax.experiment import Materials, load_experiment, packing_of, prepare
+from irec_jax.model.memory import keep_freed_memory
+from irec_jax.training.goodput import Cause, goodput_of, read_attempts
+from irec_jax.training.job import Batches, Training
+from irec_jax.training.loop import train
+from irec_jax.training.sharding import make_mesh
+from irec_jax.training.start import from_scratch
+
+RECORDS = 20_000
+
+
+class Again:
+    """The same batch for ever."""
+
+    def __init__(self, batches: Batches) -> None:
+        self._batch = next(batches)
+
+    def __next__(self) -> Any:
+        return self._batch
+
+    def get_state(self) -> None:
+        """It has no position."""
+
+    def set_state(self, state: None) -> None:
+        """It has no position."""
+
+
+def sources(materials: Materials, folder: Path) -> dict[str, Batches]:
+    """Each kind of input, fresh."""
+    experiment = materials.experiment
+    size, tokens = experiment.train.batch_size, experiment.tokens
+    made = training_batches(
+        materials.renderer,
+        materials.writer,
+        batch_size=size,
+        source_length=tokens.source_length,
+        target_length=tokens.target_length,
+    )
+    stored = packed_batches(PackedRows(folder), batch_size=size, seed=0)
+    return {"cached": Again(iter(stored)), "stored": iter(stored), "on the fly": iter(made)}
+
+
+def measure(materials: Materials, batches: Batches, steps: int, folder: Path) -> tuple[float, ...]:
+    """Seconds of a step after the first half, and the share of time that waited for data."""
+    experiment = materials.experiment
+    half = steps // 2
+    settings = {"log_every": half, "checkpoint_every": 10 * steps, "steps": steps}
+    job = Training(
+        run=folder,
+        model=experiment.model,
+        start=from_scratch(experiment.model, 0),
+        batches=batches,
+        mesh=make_mesh(experiment.mesh),
+        optimizer=experiment.optimizer,
+        train=dataclasses.replace(experiment.train, **settings),
+    )
+    train(job)
+    lines = (folder / "metrics" / "intervals.jsonl").read_text().splitlines()
+    told = goodput_of(read_attempts(folder)).seconds
+    working = told[Cause.STEPS] + told[Cause.WAITING]
+    return json.loads(lines[-1])["step_s"], told[Cause.WAITING] / working
+
+
+def main() -> None:
+    """Prints a line for each kind of input."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("experiment", type=Path)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=200)
+    options, overrides = parser.parse_known_args()
+    keep_freed_memory()
+    materials = prepare(load_experiment(options.experiment, overrides))
+    results: dict[str, list[tuple[float, ...]]] = {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        jax.config.update("jax_compilation_cache_dir", str(folder / "compiled"))
+        manifest = write_packed(packing_of(materials), folder / "rows", RECORDS, workers=2)
+        print(f"{manifest.rows} rows, {manifest.source_fill:.1%} full", flush=True)
+        for number in range(options.rounds):
+            for kind, batches in sources(materials, folder / "rows").items():
+                run = folder / f"{kind} {number}"
+                run.mkdir()
+                result = measure(materials, batches, options.steps, run)
+                results.setdefault(kind, []).append(result)
+    floor = statistics.median(step for step, _ in results["cached"])
+    for kind, measured in results.items():
+        step, waited = map(statistics.median, zip(*measured, strict=True))
+        print(f"{kind:12} {step * 1e3:8.2f} ms a step  {step / floor:6.3f}  waited {waited:6.2%}")
+
+
+if __name__ == "__main__":
+    main()
