@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -36,30 +37,6 @@ RENDERED = {
         *("--project", "my-project", "--zone", "us-west4-a"),
     ],
 }
-CONFIG = """
-from irec_jax.experiment import Experiment
-from irec_jax.instructions.config import InstructionsConfig
-from irec_jax.log.dataset import DataConfig
-from irec_jax.log.simulate import SimulateConfig
-from irec_jax.model.config import T5Config
-from irec_jax.tokens.text import TokensConfig
-from irec_jax.training.config import TrainConfig
-
-experiment = Experiment(
-    data=DataConfig(simulate=SimulateConfig(users=80, items=100)),
-    instructions=InstructionsConfig(max_history=6),
-    tokens=TokensConfig(vocabulary=512, source_length=64, target_length=16),
-    model=T5Config(width=16, head_dim=8, heads=2, hidden=32, encoder_layers=1, decoder_layers=1),
-    train=TrainConfig(steps=6, batch_size=8, log_every=2, checkpoint_every=3),
-)
-"""
-
-
-@pytest.fixture(scope="module")
-def small(tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("a config") / "small.py"
-    path.write_text(CONFIG)
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -100,10 +77,10 @@ def folder(irec, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def losses(small, irec, tmp_path_factory):
+def losses(config, irec, tmp_path_factory):
     """Of the run as `irec tune` does it."""
     run = tmp_path_factory.mktemp("tuned") / "run"
-    done = irec("tune", small, "--out", run)
+    done = irec("tune", config, "--out", run)
     assert done.returncode == 0, done.stderr
     return losses_of(run)
 
@@ -129,10 +106,10 @@ def phase(run: Path) -> str:
     return json.loads((run / "launch" / "state.json").read_text())["phase"]
 
 
-def test_a_run_in_the_background_is_seen_stopped_and_goes_on(small, irec, losses, folder):
+def test_a_run_in_the_background_is_seen_stopped_and_goes_on(config, irec, losses, folder):
     run = folder
     # Long enough to be caught in the middle.
-    words = ("launch", small, "--on", "local", "--out", run, "--train.steps", 100_000)
+    words = ("launch", config, "--on", "local", "--out", run, "--train.steps", 100_000)
     begun = irec(*words)
     assert begun.returncode == 0, begun.stderr
     assert "irec launch status " in begun.stdout
@@ -164,9 +141,9 @@ def test_a_run_in_the_background_is_seen_stopped_and_goes_on(small, irec, losses
     assert losses_of(run)[0] == losses[0]
 
 
-def test_a_run_that_fails_in_the_background_says_why(small, irec, folder, tmp_path):
+def test_a_run_that_fails_in_the_background_says_why(config, irec, folder, tmp_path):
     run = folder
-    words = ("launch", small, "--on", "local", "--out", run, "--data.log", tmp_path / "nowhere")
+    words = ("launch", config, "--on", "local", "--out", run, "--data.log", tmp_path / "nowhere")
     assert irec(*words).returncode == 0
     wait_for(lambda: phase(run) != "running")
     status = irec("launch", "status", run)
@@ -176,9 +153,9 @@ def test_a_run_that_fails_in_the_background_says_why(small, irec, folder, tmp_pa
     assert "irec: error" in status.stdout
 
 
-def test_two_processes_train_as_one(small, irec, losses, folder):
+def test_two_processes_train_as_one(config, irec, losses, folder):
     run = folder
-    done = irec("launch", small, "--on", "processes", "--devices", 2, "--out", run)
+    done = irec("launch", config, "--on", "processes", "--devices", 2, "--out", run)
     assert done.returncode == 0, done.stderr
     assert f"{run}: finished" in done.stdout
     assert losses_of(run) == pytest.approx(losses, rel=1e-5)
@@ -187,9 +164,9 @@ def test_two_processes_train_as_one(small, irec, losses, folder):
 
 
 @pytest.mark.slow  # tests/launching/test_local.py has the same with small programs
-def test_one_process_that_is_killed_ends_the_launch(small, environment, folder):
+def test_one_process_that_is_killed_ends_the_launch(config, environment, folder):
     run = folder
-    words = ["launch", small, "--on", "processes", "--out", run, "--train.steps", "100000"]
+    words = ["launch", config, "--on", "processes", "--out", run, "--train.steps", "100000"]
     launch = subprocess.Popen(
         ["irec", *map(str, words)],
         env=environment,
@@ -205,9 +182,9 @@ def test_one_process_that_is_killed_ends_the_launch(small, environment, folder):
     assert "failed: process 1 of 2 was killed by SIGKILL" in printed
 
 
-def test_a_signal_reaches_all_processes(small, environment, folder):
+def test_a_signal_reaches_all_processes(config, environment, folder):
     run = folder
-    words = ["launch", small, "--on", "processes", "--out", run, "--train.steps", "100000"]
+    words = ["launch", config, "--on", "processes", "--out", run, "--train.steps", "100000"]
     launch = subprocess.Popen(
         ["irec", *map(str, words)], env=environment, stdout=subprocess.PIPE, text=True
     )
@@ -242,7 +219,9 @@ esac
 """
 
 
-def test_a_slurm_job_saves_before_the_limit_and_goes_on(small, irec, environment, losses, tmp_path):
+def test_a_slurm_job_saves_before_the_limit_and_goes_on(
+    config, irec, environment, losses, tmp_path
+):
     """The script is the one that is submitted; srun and scontrol are stand-ins."""
     for name, text in (("srun", SRUN), ("scontrol", SCONTROL)):
         (tmp_path / name).write_text(text)
@@ -254,7 +233,7 @@ def test_a_slurm_job_saves_before_the_limit_and_goes_on(small, irec, environment
         "SLURM_NTASKS": "2",
         "SLURM_JOB_NODELIST": "node[1-2]",
     }
-    words = ["launch", small, "--on", "slurm", "--processes", 2, "--out", "a run"]
+    words = ["launch", config, "--on", "slurm", "--processes", 2, "--out", "a run"]
     words += ["--environment", "IREC_SAID=it's $me", "--train.steps", 100_000]
     script = irec(*words, "--dry-run", cwd=tmp_path)
     assert script.returncode == 0, script.stderr
@@ -316,9 +295,9 @@ def test_bash_takes_the_job_files(name):
     subprocess.run(["bash", "-n", GOLDEN / name], check=True)
 
 
-def test_nothing_is_submitted_unless_told(irec, environment, tmp_path):
+def test_nothing_is_submitted_unless_told(config, irec, environment, tmp_path):
     (tmp_path / "configs").mkdir()
-    (tmp_path / "configs" / "small.py").write_text(CONFIG)
+    shutil.copy(config, tmp_path / "configs")
     sbatch = tmp_path / "sbatch"
     sbatch.write_text('#!/bin/sh\necho "$@" > submitted\n')
     words = ["launch", "configs/small.py", "--on", "slurm"]

@@ -47,6 +47,11 @@ def weights(model):
     return jax.tree.map(lambda leaf: rng.normal(0, 0.1, leaf.shape).astype(np.float32), shapes)
 
 
+def place(tree, target):
+    """Puts arrays where a tree of shapes says."""
+    return jax.device_put(tree, jax.tree.map(lambda leaf: leaf.sharding, target))
+
+
 def loss_of(model, weights, batch):
     total, count = jax.jit(lambda w: token_loss(structure(model), w, batch, None))(weights)
     return float(total / count)
@@ -69,9 +74,6 @@ def test_only_the_adapters_are_trained_and_merging_is_exact(model, weights, toy_
     settings, train = OptimizerConfig(kind="adamw", peak=5e-2), TrainConfig(steps=8)
     step = compile_step(model, settings, train, devices, LORA)
     assert step.frozen is not None
-    place = lambda tree, target: jax.device_put(  # noqa: E731
-        tree, jax.tree.map(lambda leaf: leaf.sharding, target)
-    )
     adapters = jax.device_get(first_adapters(weights, LORA, jax.random.key(0)))
     state = TrainState(
         jnp.zeros((), jnp.int32), adapters, make_optimizer(settings, 8).init(adapters)
