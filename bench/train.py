@@ -7,7 +7,8 @@ Each side runs in a process of its own, pinned to the same core (`--threads 1`) 
 repeats and how many times as fast ours is. A step is forward, backward and Adafactor of a T5 v1.1
 (gated GELU, untied head) at batch 16 x (256 + 32) with dropout 0.1; every side is checked to have
 the same number of parameters. CPU-seconds are user and system time of the process and its
-children. Only real tokens count, of both sides; padding is no work.
+children. Each turn begins with a step that does not count, since caches and memory went cold while
+the others worked. Only real tokens count, of both sides; padding is no work.
 
 `dense` data have no padding. `ragged` data are packed for us. For the peers they are padded to
 256/32 (`fixed`); sorted by length in chunks of 50 batches and padded to the longest of the batch
@@ -148,7 +149,7 @@ class Worker:
         self.name, self.side = name, side
         self.repeats: list[dict[str, Any]] = []
         told = {key: getattr(options, key) for key in ("shape", "data", "compute", "threads")}
-        told |= {key: getattr(options, key) for key in ("warm", "steps", "repeats")}
+        told |= {key: getattr(options, key) for key in ("warm", "settle", "steps", "repeats")}
         told |= {"side": side.variant, "layout": side.layout}
         told["keep_memory"] = options.keep_memory == "all" or side.family == "ours"
         given = environment(options.threads)
@@ -229,6 +230,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--steps", type=int, default=5, help="training steps of one repeat")
     parser.add_argument("--warm", type=int, default=3, help="steps before the first repeat")
+    parser.add_argument(
+        "--settle", type=int, default=1, help="steps at the start of each turn that do not count"
+    )
     parser.add_argument("--sides", nargs="*", help="names, as in the table; see --list")
     parser.add_argument("--list", action="store_true", help="names the sides, and ends")
     parser.add_argument(

@@ -95,7 +95,8 @@ def _against(found: dict[str, dict[str, Any]]) -> list[str]:
 def _written(
     found: dict[str, dict[str, Any]], missing: dict[str, str], options: argparse.Namespace
 ) -> dict[str, Any]:
-    kept = ("shape", "data", "compute", "threads", "repeats", "steps", "warm", "keep_memory")
+    kept = ("shape", "data", "compute", "threads", "repeats")
+    kept += ("steps", "settle", "warm", "keep_memory")
     models = [
         line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
     ]

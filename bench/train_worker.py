@@ -86,9 +86,10 @@ def main(told: dict[str, Any]) -> None:
     step, parameters, versions = prepare(told)
     rows = list(batches(examples(told["data"], shape["vocabulary"], EXAMPLES), told["layout"]))
     tokens, places = sum(r.tokens() for r in rows), sum(r.places() for r in rows)
-    warm = rows[: max(told["warm"], FIRST_STEPS)]
+    at = max(told["warm"], FIRST_STEPS)
+    warm = rows[:at]
     if told["layout"] == "stepped":  # each shape is a program of its own
-        ahead = rows[: told["steps"] * told["repeats"] + len(warm)]
+        ahead = rows[at : at + told["steps"] * told["repeats"]]
         warm += list({r.inputs.shape + r.targets.shape: r for r in ahead}.values())
     for batch in warm[:FIRST_STEPS]:
         second_loss = step(batch)
@@ -97,8 +98,9 @@ def main(told: dict[str, Any]) -> None:
         step(batch)
     ready = {"parameters": parameters, "versions": versions, "fill": tokens / places}
     print(json.dumps(ready | {"second_loss": second_loss}), flush=True)
-    at = len(warm)
     for _ in sys.stdin:
+        for _ in range(told["settle"]):
+            step(rows[at % len(rows)])
         tokens, loss = 0, 0.0
         wall, cpu = time.perf_counter(), cpu_seconds()
         for _ in range(told["steps"]):
