@@ -9,7 +9,9 @@ _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX, _ARENA_MAX = -1, -2, -4, -8
 # The most that mallopt's int can say. Never trimming at all makes models above this size faster
 # still, but a heap that cannot shrink grew to 1.65 times the memory there.
 _TRIM_BYTES = 2**31 - 1
-_PAD_BYTES = 64 * 2**20
+# What stays when glibc trims: nearly all that may stay. With a small pad a step that frees more
+# than the threshold would lose all of it (docs/decisions/0160-what-a-trim-leaves.md).
+_PAD_BYTES = _TRIM_BYTES - 64 * 2**20
 
 
 def keep_freed_memory() -> bool:
