@@ -1,7 +1,6 @@
 """What is done between steps: scalars are read, losses measured, checkpoints written."""
 
 import contextlib
-import time
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -21,12 +20,18 @@ from irec_jax.training.wishes import Wishes
 from irec_jax.training.work import Work, measure_peak
 
 
-def open_books(job: Training, done: int) -> contextlib.AbstractContextManager[Ledger]:
-    """The ledger of process 0; the others write nothing."""
+def open_books(job: Training, done: int, begun: float) -> contextlib.AbstractContextManager[Ledger]:
+    """The ledger of process 0; the others write nothing.
+
+    Args:
+        job: The run.
+        done: Steps done before.
+        begun: When this start of it began, in seconds since 1970.
+    """
     span = Span(done, job.train.steps, job.train.log_every)
     if not is_first():
         return contextlib.nullcontext(cast(Ledger, _NoLedger()))
-    clock = Clock(job.run, done, job.mesh.devices.size, job.begun or time.time())
+    clock = Clock(job.run, done, job.mesh.devices.size, begun)
     peak = measure_peak(job.mesh, job.model.compute)
     machine = Machine(peak, tuple(job.mesh.local_devices), job.train.device_price)
     return open_ledger(job.run, span, machine, clock, on_log=job.on_log)

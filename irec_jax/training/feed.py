@@ -1,6 +1,7 @@
 """Where the rows of a batch go: each process puts its own on its devices."""
 
 import functools
+from collections.abc import Mapping, Set
 from typing import Any
 
 import jax
@@ -28,14 +29,28 @@ def reader_of(sharding: NamedSharding, batch_size: int) -> Reader:
     held: dict[int, set[int]] = {}
     for device, (rows, *_) in sharding.devices_indices_map((batch_size,)).items():
         held.setdefault(device.process_index, set()).update(range(batch_size)[rows])
+    return share_of(held, jax.process_index())
+
+
+def share_of(held: Mapping[int, Set[int]], process: int) -> Reader:
+    """Which rows of a batch a process reads.
+
+    Args:
+        held: The rows that the devices of each process hold, all processes together all rows.
+        process: Which one.
+
+    Raises:
+        InputError: Two hold some of their rows both and others not.
+    """
     groups = sorted({tuple(sorted(rows)) for rows in held.values()})
-    if sum(map(len, groups)) != batch_size or len({len(rows) for rows in groups}) > 1:
+    count = len(set().union(*groups))
+    if sum(map(len, groups)) != count or len({len(rows) for rows in groups}) > 1:
         raise InputError(
             "some processes hold the same rows in part",
             where="mesh.tensor",
             mend="Let it divide the devices of a process, or be a multiple of them.",
         )
-    own = tuple(sorted(held[jax.process_index()]))
+    own = tuple(sorted(held[process]))
     return Reader(groups.index(own), len(groups), own)
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TextIO
 
 from irec_jax.files import write_text
 from irec_jax.progress import say, track
-from irec_jax.training.goodput import Clock
+from irec_jax.training.goodput import Cause, Clock
 from irec_jax.training.work import Work, memory_in_use
 
 STEPS = Path("metrics/steps.jsonl")
@@ -105,6 +105,7 @@ class Ledger:
         self._clock: float | None = None
         self._done = Work(0, 0, 0.0)
         self._since, self._step = 0, span.start
+        clock.write(span.start)  # a start that never comes to a step was one as well
 
     def note(self, message: str) -> None:
         """Writes a line for people into `log.txt`."""
@@ -153,7 +154,11 @@ class Ledger:
             os.fsync(file.fileno())
 
     def close(self) -> None:
-        """Says what the time went to, and closes all files."""
+        """Says what the time went to, and closes all files.
+
+        What was not counted yet was waited for the last checkpoint.
+        """
+        self.count(Cause.SAVING)
         self.note(self._goodput.write(self._step).in_words(self._machine.price))
         self.flush()
         for file in (self._losses, self._intervals, self._log, self._events):

@@ -1,7 +1,9 @@
 """The training loop: `train` is the whole story, the rest are its words."""
 
+import contextlib
 import dataclasses
 import functools
+import time
 from typing import Any
 
 import jax
@@ -54,6 +56,7 @@ def train(job: Training) -> TrainState:
         Interrupted: After SIGINT, when the state is saved.
         Terminated: After SIGTERM, when the state is saved.
     """
+    begun = job.begun or time.time()
     check_batch(job.mesh, job.train.batch_size, job.train.accumulate)
     step = compile_step(job.model, job.optimizer, job.train, job.mesh, job.lora)
     keep, keep_best = job.train.keep, job.train.keep_best
@@ -65,11 +68,13 @@ def train(job: Training) -> TrainState:
         key = dropout_key(job)
         agreement, timer = Agreement(job.mesh), Timer(job.train.checkpoint_minutes)
         profile = Profile(job.run, wanted=job.profile and is_first())
-        with open_books(job, done) as ledger, profile, checkpoints.closed_in_the_end():
+        books, trace = open_books(job, done, begun), contextlib.closing(profile)
+        with books as ledger, trace, checkpoints.closed_in_the_end():
             ledger.note(f"{'resumed' if done else 'started'} at step {done}")
             ledger.count(Cause.PREPARING)
             reading = Reading(ledger, job, checkpoints)
             saving = Saving(job, reading, checkpoints, watch, done, frozen=frozen)
+            watch.moved(done, "compiling")
             saving.warm_up(state)
             ledger.count(Cause.COMPILING)
             calling = Cause.COMPILING  # what the call of the first step is

@@ -3,7 +3,6 @@
 import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import TracebackType
 
 import jax
 
@@ -12,7 +11,7 @@ AFTER, STEPS = 5, 5
 
 
 class Profile:
-    """Writes a trace of the steps after the first few; a context manager around all of them.
+    """Writes a trace of the steps after the first few; to be closed behind all of them.
 
     The trace lies in `RUN/metrics/plugins/profile`, where TensorBoard and `xprof` look for it.
 
@@ -24,17 +23,6 @@ class Profile:
     def __init__(self, run: Path, *, wanted: bool) -> None:
         self._folder, self._count = run / "metrics", 0 if wanted else AFTER + STEPS
         self._tracing = False
-
-    def __enter__(self) -> "Profile":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._stop()
 
     @contextlib.contextmanager
     def step(self, number: int) -> Iterator[None]:
@@ -61,9 +49,10 @@ class Profile:
         """
         if self._tracing and self._count == AFTER + STEPS:
             wait()
-            self._stop()
+            self.close()
 
-    def _stop(self) -> None:
+    def close(self) -> None:
+        """Ends a trace that has not all its steps."""
         if self._tracing:
             self._tracing = False
             jax.profiler.stop_trace()

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from irec_jax.training.checkpoint import Checkpoints
 from irec_jax.training.config import TrainConfig
 from irec_jax.training.goodput import Attempt, Cause, Clock, goodput_of, read_attempts
 from irec_jax.training.loop import train
@@ -116,6 +117,33 @@ def test_a_run_counts_its_starts_and_what_it_waits_for(tmp_path, make_job):
     assert 0.6 <= second.seconds["waiting for data"] < 1.2, "six batches"
     told = (tmp_path / "log.txt").read_text()
     assert told.count("goodput ") == 2
+
+
+def test_the_wait_for_the_last_checkpoint_is_saving(tmp_path, make_job, monkeypatch):
+    close = Checkpoints.close
+
+    def slow(self):
+        time.sleep(0.7)
+        close(self)
+
+    monkeypatch.setattr(Checkpoints, "close", slow)
+    train(make_job(tmp_path))
+    (attempt,) = read_attempts(tmp_path)
+    assert attempt.seconds["saving"] >= 0.7
+    assert time.time() - attempt.ended < 0.5
+
+
+def test_a_start_that_never_comes_to_a_step_is_one_as_well(tmp_path, make_job):
+    class NoBatches(ToyBatches):
+        def __next__(self):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(make_job(tmp_path, batches=NoBatches()))
+    train(make_job(tmp_path))
+    first, second = read_attempts(tmp_path)
+    assert (first.start, first.step, second.start, second.step) == (0, 0, 0, 6)
+    assert "steps" not in first.seconds
 
 
 def test_a_trace_holds_the_steps_after_the_first_five(tmp_path, make_job):
