@@ -1,9 +1,12 @@
 """Several processes as one run: how they meet, who writes, and how they agree."""
 
+import contextlib
 import itertools
 import json
 import os
-from collections.abc import Callable, Mapping
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -12,13 +15,18 @@ from jax._src import distributed  # the coordinator's key-value store has no pub
 from jax.experimental import multihost_utils
 
 from irec_jax.errors import InputError
+from irec_jax.progress import say
 
 COORDINATOR, PROCESSES, PROCESS = "IREC_COORDINATOR", "IREC_PROCESSES", "IREC_PROCESS"
-DISTRIBUTED = "IREC_DISTRIBUTED"
+DISTRIBUTED, MEETING = "IREC_DISTRIBUTED", "IREC_MEETING_SECONDS"
+EXIT_LOST = 75
+"""A run that lost one of its processes: EX_TEMPFAIL of sysexits.h, worth another try."""
+
 HEARTBEAT_S = 60
-MEET_S = 300
+MEETING_S = "300"
 PARTING_S = 60
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+_MEND_MEETING = f"Start all of them, with the same address, at about one time, or raise {MEETING}."
 _FOR_EVER_MS = 7 * 24 * 3_600_000  # what hangs is ended by `irec_jax.training.watch`
 _numbers = itertools.count()
 
@@ -28,8 +36,9 @@ def connect() -> None:
 
     `IREC_COORDINATOR` (host:port of process 0), `IREC_PROCESSES` (how many) and `IREC_PROCESS`
     (which one this is, from 0) go together. `IREC_DISTRIBUTED=auto` leaves it to JAX, which knows
-    Cloud TPU, GKE, SLURM and Open MPI. Without any of them the process is alone. Which devices a
-    process takes, where several share a host, JAX reads from `JAX_LOCAL_DEVICE_IDS`.
+    Cloud TPU, GKE, SLURM and Open MPI. Without any of them the process is alone. The first wait
+    for the last for at most `IREC_MEETING_SECONDS`, 300 if it is not set. Which devices a process
+    takes, where several share a host, JAX reads from `JAX_LOCAL_DEVICE_IDS`.
 
     Raises:
         InputError: The variables contradict each other, or the processes do not find each other.
@@ -40,18 +49,44 @@ def connect() -> None:
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     # It would take SIGTERM for itself, from the first moment on, and swallow it before the loop.
     jax.config.update("jax_enable_preemption_service", False)
+    within_s = _number({MEETING: MEETING_S, **os.environ}, MEETING, 1)
+    where = COORDINATOR if COORDINATOR in os.environ else DISTRIBUTED
     try:
-        jax.distributed.initialize(
-            **wanted,
-            initialization_timeout=MEET_S,
-            heartbeat_timeout_seconds=HEARTBEAT_S,
-            shutdown_timeout_seconds=PARTING_S,
-        )
+        with _patience(within_s, where):
+            jax.distributed.initialize(
+                **wanted,
+                initialization_timeout=within_s + PARTING_S,
+                heartbeat_timeout_seconds=HEARTBEAT_S,
+                shutdown_timeout_seconds=PARTING_S,
+            )
     except (RuntimeError, ValueError) as error:
-        where = COORDINATOR if wanted else DISTRIBUTED
         what = f"the processes did not find each other: {first_line(error)}"
-        mend = "Start all of them, with the same address, within five minutes."
-        raise InputError(what, where=where, mend=mend) from error
+        raise InputError(what, where=where, mend=_MEND_MEETING) from error
+
+
+@contextlib.contextmanager
+def _patience(within_s: float, where: str) -> Iterator[None]:
+    """Ends the process if what is inside lasts too long, or when Ctrl-C is pressed.
+
+    JAX waits where Python sees no signal, and aborts with a stack trace when its own time is up.
+    """
+
+    def give_up() -> None:
+        what = f"after {within_s} s not all processes were there"
+        say(f"irec: error: {InputError(what, where=where, mend=_MEND_MEETING)}")
+        os._exit(EXIT_LOST)
+
+    timer = threading.Timer(within_s, give_up)
+    timer.daemon = True
+    timer.start()
+    interruptible = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL) if interruptible else None
+    try:
+        yield
+    finally:
+        timer.cancel()
+        if interruptible:
+            signal.signal(signal.SIGINT, before)
 
 
 def arguments_of(environment: Mapping[str, str]) -> dict[str, Any] | None:

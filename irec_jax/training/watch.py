@@ -23,10 +23,14 @@ from typing import NamedTuple
 from irec_jax.errors import InputError
 from irec_jax.progress import say
 from irec_jax.training.interrupt import Interrupted, Terminated
-from irec_jax.training.processes import first_line, how_many, is_first, store, which
-
-EXIT_LOST = 75
-"""A run that lost one of its processes: EX_TEMPFAIL of sysexits.h, worth another try."""
+from irec_jax.training.processes import (
+    EXIT_LOST,
+    first_line,
+    how_many,
+    is_first,
+    store,
+    which,
+)
 
 TICK_S = 1.0
 PARTING_S = 3.0

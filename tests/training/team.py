@@ -1,5 +1,6 @@
 """The short run `a_run.py` as one or several real processes."""
 
+import contextlib
 import json
 import os
 import socket
@@ -23,9 +24,12 @@ class Team:
         compiled: Where all of them keep what the compiler made.
         count: How many.
         devices: Simulated devices of each.
+        meeting_s: How long they wait for each other when they start.
     """
 
-    def __init__(self, run: Path, compiled: Path, count: int = 1, devices: int = 1) -> None:
+    def __init__(
+        self, run: Path, compiled: Path, count: int = 1, devices: int = 1, *, meeting_s: int = 60
+    ) -> None:
         self.run, self.count = run, count
         self.processes: list[subprocess.Popen] = []
         self._environment = {
@@ -35,16 +39,17 @@ class Team:
             "JAX_COMPILATION_CACHE_DIR": str(compiled),
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
             "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "0",
+            "IREC_MEETING_SECONDS": str(meeting_s),
         }
 
     def start(self, steps: int, *words: object) -> "Team":
         """Starts all with the same words for `a_run.py`."""
         self.run.parent.mkdir(parents=True, exist_ok=True)
-        port = free_port()
+        self._port = free_port()
         for number in range(self.count):
             environment = dict(self._environment)
             if self.count > 1:
-                environment["IREC_COORDINATOR"] = f"localhost:{port}"
+                environment["IREC_COORDINATOR"] = f"localhost:{self._port}"
                 environment["IREC_PROCESSES"] = str(self.count)
                 environment["IREC_PROCESS"] = str(number)
             command = [sys.executable, str(PROGRAM), str(self.run), str(steps), *map(str, words)]
@@ -53,6 +58,16 @@ class Team:
                     subprocess.Popen(command, env=environment, stdout=output, stderr=output)
                 )
         return self
+
+    def wait_for_meeting(self) -> None:
+        """Waits until process 0 is there and waits for the others."""
+        end = time.monotonic() + LIMIT_S
+        while True:
+            with contextlib.suppress(ConnectionRefusedError):
+                socket.create_connection(("localhost", self._port)).close()
+                return
+            assert time.monotonic() < end, self.said()
+            time.sleep(0.05)
 
     def wait_for(self, step: int) -> None:
         """Waits until a step is done that was not done before."""
@@ -72,6 +87,7 @@ class Team:
         finally:
             for process in self.processes:
                 process.kill()
+                process.wait()
 
     def said(self, number: int | None = None) -> str:
         """What one of them, or all, printed."""

@@ -9,9 +9,8 @@ from irec_jax.batches.packed import PackedRows
 from irec_jax.errors import InputError
 from irec_jax.training.checkpoint import saved_steps
 from irec_jax.training.ledger import read_losses
-from irec_jax.training.processes import arguments_of, gather, on_first
+from irec_jax.training.processes import EXIT_LOST, arguments_of, connect, gather, on_first
 from irec_jax.training.validation import read_validation
-from irec_jax.training.watch import EXIT_LOST
 
 from .team import Team, batches_of, newest
 
@@ -125,6 +124,26 @@ def test_when_one_is_killed_the_others_end_and_say_so(tmp_path, compiled, killed
         assert "another task died" in team.said() or "is gone" in team.said()
 
 
+@pytest.mark.parametrize("missing", [0, 1])
+def test_one_that_never_comes_is_not_waited_for_for_ever(tmp_path, compiled, missing):
+    team = Team(tmp_path / "run", compiled, count=2, meeting_s=4).start(1)
+    team.processes[missing].kill()
+    codes = team.ended(within_s=60)
+    assert (codes.pop(missing), codes) == (-9, [EXIT_LOST]), team.said()
+    said = team.said(1 - missing).splitlines()
+    assert said[0] == "irec: error: IREC_COORDINATOR: after 4 s not all processes were there"
+    assert "IREC_MEETING_SECONDS" in said[1]
+    assert len(said) == 2, "no stack trace"
+
+
+def test_who_waits_for_the_others_can_be_interrupted(tmp_path, compiled):
+    team = Team(tmp_path / "run", compiled, count=2).start(1)
+    team.processes[1].kill()
+    team.wait_for_meeting()
+    team.processes[0].send_signal(signal.SIGINT)
+    assert team.ended(within_s=10) == [-signal.SIGINT, -signal.SIGKILL], team.said()
+
+
 @pytest.mark.slow
 def test_one_that_hangs_ends_all(tmp_path, compiled):
     team = Team(tmp_path / "run", compiled, count=2)
@@ -168,6 +187,14 @@ def test_the_environment_says_who_meets_where():
 def test_an_impossible_environment_is_named(change, where):
     with pytest.raises(InputError, match=where):
         arguments_of({**ALL, **change})
+
+
+@pytest.mark.parametrize("seconds", ["0", "soon"])
+def test_an_impossible_time_to_meet_is_named(monkeypatch, seconds):
+    for name, value in {**ALL, "IREC_MEETING_SECONDS": seconds}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(InputError, match=f"IREC_MEETING_SECONDS: '{seconds}'"):
+        connect()
 
 
 def test_alone_there_is_nobody_to_agree_with():
