@@ -1,7 +1,37 @@
 """Which examples share a row: vector bin packing of encoder and decoder lengths together."""
 
+from typing import Any, NamedTuple
+
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
+
+PAIR_BELOW = 2.0
+"""Examples of mean size; with less room than that a row's last two are chosen together."""
+
+PAIR_GAIN = 0.03
+"""Share of a row that a pair must save against one example; small ones are kept for later."""
+
+PAIR_CHOICES = 32
+"""Sizes looked at on each side of a pair, evenly taken from those that fit."""
+
+SCARCITY = 16
+"""How much the side that runs out first decides: the ratio of the demands to this power."""
+
+
+class _Room(NamedTuple):
+    """Free slots of a row on both sides, or the sizes of examples."""
+
+    source: Int[np.ndarray, "*kinds"]
+    target: Int[np.ndarray, "*kinds"]
+
+    def holds(self, other: "_Room") -> np.ndarray:
+        return (self.source >= other.source) & (self.target >= other.target)
+
+    def without(self, other: "_Room") -> "_Room":
+        return _Room(self.source - other.source, self.target - other.target)
+
+    def at(self, index: Any) -> "_Room":
+        return _Room(self.source[index], self.target[index])
 
 
 def pack(
@@ -13,9 +43,12 @@ def pack(
     """Groups examples into rows, a row at a time, greedily.
 
     A row starts with the largest example left and then takes, of those that still fit on both
-    sides, the one that leaves the least, as a weighted square of the two free shares: the
-    norm-based greedy of Panigrahy et al. 2011, "Heuristics for Vector Bin Packing", section 3.
-    The weights are the mean demand on each side, so the side that runs out first counts most.
+    sides, the one that leaves the least. Where only one or two more will go in, pairs are weighed
+    as well: the smallest slack of a row instead of the largest next item, after the minimum bin
+    slack of Gupta and Ho 1999, "A new heuristic algorithm for the one-dimensional bin-packing
+    problem", cut to its last two items. What is left is measured as a norm over both sides, as in
+    Panigrahy et al. 2011, "Heuristics for Vector Bin Packing", section 3, with nearly all the
+    weight on the side that runs out first. Examples of one size are one kind.
 
     Args:
         source: Encoder tokens of each example, 1 to `source_length`.
@@ -28,29 +61,73 @@ def pack(
     """
     if not len(source):
         return []
-    share = np.stack([source / source_length, target / target_length])
-    order = np.argsort(-share.max(axis=0), kind="stable")
-    need_source, need_target, share = source[order], target[order], share[:, order]
-    weight = np.sqrt(share.mean(axis=1, keepdims=True))
-    left = len(order)
-    first = 0
-    rows = []
-    used = np.zeros(left, bool)
-    while left:
-        while used[first]:
-            first += 1
-        free = np.array([source_length, target_length])
-        chosen, row = first, []
+    lengths = np.array([source_length, target_length])
+    sizes = np.stack([source, target], axis=1)
+    kinds, waiting = _by_size(sizes, lengths)
+    left = np.array([len(numbers) for numbers in waiting])
+    mean = sizes.mean(axis=0)
+    demand = mean / lengths
+    weight = (demand / demand.max()) ** SCARCITY / lengths
+    rows: list[list[int]] = []
+    largest, packed = 0, 0
+    while packed < len(sizes):
+        while not left[largest]:
+            largest += 1
+        kind, row, free = largest, list[int](), _Room(*lengths)
         while True:
-            row.append(int(order[chosen]))
-            used[chosen] = True
-            free -= (need_source[chosen], need_target[chosen])
-            fits = ~used & (need_source <= free[0]) & (need_target <= free[1])
-            if not fits.any():
+            row.append(waiting[kind].pop())
+            left[kind] -= 1
+            free = free.without(kinds.at(kind))
+            fits = np.flatnonzero((left > 0) & free.holds(kinds))
+            if not len(fits):
                 break
-            gap = weight * ((free / (source_length, target_length))[:, None] - share)
-            waste = np.where(fits, (gap * gap).sum(axis=0), np.inf)
-            chosen = int(np.argmin(waste))
-        left -= len(row)
+            is_nearly_full = bool((np.array(free) < PAIR_BELOW * mean).any())
+            kind = fits[_next(free, kinds.at(fits), left[fits], weight, is_nearly_full)]
         rows.append(row)
+        packed += len(row)
     return rows
+
+
+def _by_size(
+    sizes: Int[np.ndarray, "examples 2"], lengths: Int[np.ndarray, "2"]
+) -> tuple[_Room, list[list[int]]]:
+    """The sizes there are, largest share of a row first, and the examples of each, last first."""
+    kinds, kind_of = np.unique(sizes, axis=0, return_inverse=True)
+    order = np.argsort(-(kinds / lengths).max(axis=1), kind="stable")
+    by_kind = np.split(
+        np.argsort(kind_of, kind="stable"), np.cumsum(np.bincount(kind_of))[:-1].tolist()
+    )
+    return _Room(*kinds[order].T), [by_kind[kind][::-1].tolist() for kind in order]
+
+
+def _next(
+    free: _Room,
+    kinds: _Room,
+    left: Int[np.ndarray, " kinds"],
+    weight: Float[np.ndarray, "2"],
+    is_nearly_full: bool,
+) -> int:
+    """Which of the kinds that fit a row takes.
+
+    Args:
+        free: Of the row.
+        kinds: That fit.
+        left: Examples of each.
+        weight: Of a slot on each side.
+        is_nearly_full: Whether to look at pairs too.
+    """
+    after = free.without(kinds)
+    waste = _norm(after, weight)
+    best = int(np.argmin(waste))
+    if not is_nearly_full or waste[best] < PAIR_GAIN:
+        return best
+    some = np.unique(np.linspace(0, len(left) - 1, PAIR_CHOICES).astype(int))
+    first, second = after.at((some, None)), kinds.at(some)
+    fits = first.holds(second) & ~np.diag(left[some] == 1)
+    both = np.where(fits, _norm(first.without(second), weight), np.inf).min(axis=1)
+    pair = int(np.argmin(both))
+    return int(some[pair]) if both[pair] < waste[best] - PAIR_GAIN else best
+
+
+def _norm(room: _Room, weight: Float[np.ndarray, "2"]) -> np.ndarray:
+    return np.hypot(weight[0] * room.source, weight[1] * room.target)
