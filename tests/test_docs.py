@@ -14,7 +14,7 @@ BLOCK = re.compile(r"^```(python|bash)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.parametrize("guide", GUIDES, ids=lambda guide: guide.stem)
-def test_a_guide_runs(guide: Path, tmp_path: Path):
+def test_a_guide_runs(guide: Path, tmp_path: Path, cached: dict[str, str]):
     blocks = BLOCK.findall(guide.read_text(encoding="utf-8"))
     assert blocks, f"{guide} shows nothing to run"
     irec = tmp_path / "bin" / "irec"
@@ -23,10 +23,10 @@ def test_a_guide_runs(guide: Path, tmp_path: Path):
     irec.chmod(0o755)
     environment = {
         **os.environ,
+        **cached,
         "PATH": f"{irec.parent}:{os.environ['PATH']}",
         "PYTHONPATH": str(ROOT),
         "XLA_FLAGS": "",
-        "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "compiled"),
     }
     for kind, text in blocks:
         command = [sys.executable, "-c", text] if kind == "python" else ["bash", "-euc", text]

@@ -40,7 +40,7 @@ RENDERED = {
 
 
 @pytest.fixture(scope="module")
-def environment(tmp_path_factory) -> dict[str, str]:
+def environment(tmp_path_factory, cached) -> dict[str, str]:
     """One device, compiled programs that all processes share, and `irec` on the PATH."""
     programs = tmp_path_factory.mktemp("bin")
     irec = programs / "irec"
@@ -48,9 +48,8 @@ def environment(tmp_path_factory) -> dict[str, str]:
     irec.chmod(0o755)
     return {
         **os.environ,
+        **cached,
         "PATH": f"{programs}:{os.environ['PATH']}",
-        "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("compiled")),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_PLATFORMS": "cpu",
         "XLA_FLAGS": "",
         "COLUMNS": "200",

@@ -20,12 +20,9 @@ from irec_jax.training.checkpoint import load_params
 
 
 @pytest.fixture(scope="module")
-def environment(tmp_path_factory) -> dict[str, str]:
-    """One device, and compiled programs shared by the processes of this file."""
-    cache = str(tmp_path_factory.mktemp("compiled"))
-    settings = {"JAX_COMPILATION_CACHE_DIR": cache, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
-    settings["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
-    return {**os.environ, **settings}
+def environment(cached) -> dict[str, str]:
+    """One device, and compiled programs shared by all processes."""
+    return {**os.environ, **cached, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
 
 
 def irec(environment, *words, **options) -> subprocess.CompletedProcess:

@@ -1,7 +1,6 @@
 """A tiny model, tiny batches and short runs for the tests of this room."""
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -50,23 +49,6 @@ class ToyBatches:
 
     def set_state(self, state: dict[str, int]) -> None:
         self.number = state["number"]
-
-
-@pytest.fixture(scope="session", autouse=True)
-def compiled(tmp_path_factory) -> Iterator[Path]:
-    """A folder where all runs of this room keep what the compiler made: most are the same."""
-    folder = tmp_path_factory.mktemp("compiled")
-    settings = {
-        "jax_compilation_cache_dir": str(folder),
-        "jax_persistent_cache_min_compile_time_secs": 0,
-        "jax_persistent_cache_min_entry_size_bytes": 0,
-    }
-    before = {name: getattr(jax.config, name) for name in settings}
-    for name, value in settings.items():
-        jax.config.update(name, value)
-    yield folder
-    for name, value in before.items():
-        jax.config.update(name, value)
 
 
 @pytest.fixture(scope="session")
