@@ -1,7 +1,6 @@
 """Stored rows as the batches of any number of hosts, in one global order."""
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any
 
 import grain
@@ -77,9 +76,32 @@ def packed_batches(
     Raises:
         InputError: The hosts cannot share a batch.
     """
-    rows = grain.MapDataset.source(stored).seed(seed).shuffle().repeat()
+    rows = grain.MapDataset.source(_Whole(stored)).seed(seed).shuffle().repeat()
     own = _OwnRows(rows, batch_size, reader or Reader())
-    return Ahead(_Elastic(own, read_threads).map(_to_batch))
+    return Ahead(_Elastic(own, read_threads).map(_Split(stored)))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Whole:
+    """Rows in one piece: a batch is cut once, not each of its rows."""
+
+    stored: PackedRows
+
+    def __len__(self) -> int:
+        return len(self.stored)
+
+    def __getitem__(self, index: int) -> Int[np.ndarray, " cells"]:
+        return self.stored.whole(index)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Split(grain.transforms.Map):
+    """Cuts a batch of such rows."""
+
+    stored: PackedRows
+
+    def map(self, element: Int[np.ndarray, "rows cells"]) -> Batch:
+        return Batch(**self.stored.split(element))
 
 
 class _OwnRows(grain.MapDataset):
@@ -141,7 +163,7 @@ class _ElasticIterator(grain.DatasetIterator):
         super().__init__()
         self._dataset, self._batches = dataset, dataset.open_at(0)
 
-    def __next__(self) -> dict[str, Int[np.ndarray, "rows _"]]:
+    def __next__(self) -> Int[np.ndarray, "rows cells"]:
         return next(self._batches)
 
     def get_state(self) -> dict[str, Any]:
@@ -153,7 +175,3 @@ class _ElasticIterator(grain.DatasetIterator):
 
     def close(self) -> None:
         self._batches.close()
-
-
-def _to_batch(row: Mapping[str, Any]) -> Batch:
-    return Batch(**row)

@@ -230,10 +230,20 @@ class PackedRows:
 
     def __getitem__(self, index: int) -> Example:
         """Returns a row: the int32 arrays of a `Batch`, without the first axis."""
-        row = np.frombuffer(self._source[range(len(self))[index]], "<i4").astype(np.int32)
+        return self.split(self.whole(index))
+
+    def whole(self, index: int) -> Int[np.ndarray, " cells"]:
+        """Returns a row as it is stored, its four arrays one after the other, read only."""
+        return np.frombuffer(self._source[range(len(self))[index]], "<i4")
+
+    def split(self, rows: Int[np.ndarray, "*rows cells"]) -> dict[str, Int[np.ndarray, "*rows _"]]:
+        """Cuts rows as they are stored into the int32 arrays of a `Batch`."""
         source, target = self.manifest.source_length, self.manifest.target_length
-        ends = np.cumsum([source, source, target])
-        return dict(zip(_ARRAYS, np.split(row, ends), strict=True))
+        arrays, start = {}, 0
+        for name, length in zip(_ARRAYS, (source, source, target, target), strict=True):
+            arrays[name] = rows[..., start : start + length].astype(np.int32)
+            start += length
+        return arrays
 
 
 @dataclasses.dataclass(frozen=True)
