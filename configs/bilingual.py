@@ -3,10 +3,10 @@
 Command: irec tune configs/bilingual.py && irec evaluate runs/bilingual --ablations
 Device:  2 CPU cores (AMD EPYC)
 Time:    4 minutes
-Result:  NDCG@10 of personalized search .678 [.663, .692]; without the user's words .219
-         [.205, .232], with another user's .039 [.032, .047], in Chinese .679 [.664, .693], with
-         templates never trained on .445 [.428, .463]; sequential recommendation .203 [.189, .216],
-         in Chinese .202; product search .475 [.457, .491], in Chinese .476 (full ranking, test,
+Result:  NDCG@10 of personalized search .684 [.667, .698]; without the user's words .226
+         [.212, .240], with another user's .037 [.030, .044], in Chinese .685 [.669, .699], with
+         templates never trained on .386 [.368, .403]; sequential recommendation .209 [.195, .222],
+         in Chinese .209; product search .477 [.460, .494], in Chinese .474 (full ranking, test,
          2,000 requests a task)
 """
 

@@ -3,8 +3,8 @@
 Command: irec tune configs/quickstart.py && irec evaluate runs/quickstart
 Device:  2 CPU cores (AMD EPYC)
 Time:    3 minutes
-Result:  sequential recommendation Recall@10 .365 [.351, .378], NDCG@10 .215 [.205, .223];
-         product search .717 [.701, .734] and .489 [.473, .504] (full ranking, test)
+Result:  sequential recommendation Recall@10 .364 [.351, .377], NDCG@10 .212 [.203, .220];
+         product search .725 [.707, .742] and .493 [.477, .508] (full ranking, test)
 """
 
 from irec_jax.cli.quickstart import EXPERIMENT

@@ -86,7 +86,7 @@ def _patience(within_s: float, where: str) -> Iterator[None]:
     finally:
         timer.cancel()
         if interruptible:
-            signal.signal(signal.SIGINT, before)
+            signal.signal(signal.SIGINT, before or signal.SIG_DFL)
 
 
 def arguments_of(environment: Mapping[str, str]) -> dict[str, Any] | None:
