@@ -1,4 +1,4 @@
-"""What every test runs under: eight simulated devices and no silent broadcasting."""
+"""What every test runs under: eight simulated devices, no silent broadcasting, shared programs."""
 
 import os
 
@@ -12,9 +12,13 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import jax
 import pytest
 
+# How long an example takes says more of what else the machine does than of our code.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 

@@ -1,6 +1,7 @@
 """A tiny model, tiny batches and short runs for the tests of this room."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax

@@ -76,6 +76,7 @@ def test_stopped_and_taken_up_by_other_numbers_of_processes(tmp_path, compiled, 
         np.testing.assert_allclose(told.get(step, right[step]), right[step], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_adapters_of_two_processes_are_taken_up_by_one(tmp_path, compiled):
     """Each process writes its parts of the frozen weights."""
     words = ["--rank", 2, "--every", 4, "--validate", 4]
@@ -94,6 +95,7 @@ def test_adapters_of_two_processes_are_taken_up_by_one(tmp_path, compiled):
         np.testing.assert_allclose(list(found.values()), list(expected.values()), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_each_process_reads_its_own_stored_rows(tmp_path, compiled):
     words = ("--packed", tmp_path / "rows")
     assert Team(tmp_path / "rows", compiled).start(0, *words, "--pack").ended() == [0]
