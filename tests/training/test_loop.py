@@ -78,6 +78,7 @@ def openings(run: Path) -> int:
     return log.read_text().count("ed at step ") if log.exists() else 0
 
 
+@pytest.mark.slow
 def test_stopped_at_random_steps_every_later_loss_is_bit_equal(tmp_path, compiled):
     runner = Runner(tmp_path, compiled)
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"

@@ -35,6 +35,7 @@ def flip_a_bit(run, step):
     path.write_bytes(raw)
 
 
+@pytest.mark.slow
 def test_stopped_and_taken_up_by_other_numbers_of_processes(tmp_path, compiled, whole):
     run = tmp_path / "run"
     two = Team(run, compiled, count=2, devices=2)
