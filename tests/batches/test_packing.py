@@ -63,3 +63,17 @@ def test_rows_are_nearly_full(source_length, mean, target_length, answer, least)
     )
     bound = max(source.sum() / source_length, target.sum() / target_length)
     assert bound / rows >= least
+
+
+@pytest.mark.parametrize(
+    ("source_length", "mean", "smallest", "least"),
+    [(96, 25, 13, 0.98), (128, 25, 13, 0.98), (128, 40, 20, 0.985)],
+)
+def test_rows_are_full_where_no_prompt_is_small(source_length, mean, smallest, least):
+    """As templates make them: no crumbs that fill any gap, so pairs have to be weighed."""
+    source, target = lengths(mean, smallest, source_length, 0), lengths(5, 2, 32, 1)
+    rows = sum(
+        len(pack(source[at : at + 1024], target[at : at + 1024], source_length, 32))
+        for at in range(0, 4_096, 1_024)
+    )
+    assert source.sum() / source_length / rows >= least

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from irec_jax.training.checkpoint import FOLDER, saved_steps
@@ -21,24 +22,28 @@ class Team:
 
     Args:
         run: The run folder; what process p says is beside it, in `RUN.p.txt`.
-        compiled: Where all of them keep what the compiler made.
+        cached: Variables that say where all of them keep what the compiler made.
         count: How many.
         devices: Simulated devices of each.
         meeting_s: How long they wait for each other when they start.
     """
 
     def __init__(
-        self, run: Path, compiled: Path, count: int = 1, devices: int = 1, *, meeting_s: int = 60
+        self,
+        run: Path,
+        cached: Mapping[str, str],
+        count: int = 1,
+        devices: int = 1,
+        *,
+        meeting_s: int = 60,
     ) -> None:
         self.run, self.count = run, count
         self.processes: list[subprocess.Popen] = []
         self._environment = {
             **os.environ,
+            **cached,
             "PYTHONPATH": str(PROGRAM.parents[2]),
             "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
-            "JAX_COMPILATION_CACHE_DIR": str(compiled),
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-            "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "0",
             "IREC_MEETING_SECONDS": str(meeting_s),
         }
 

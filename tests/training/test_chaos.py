@@ -20,12 +20,12 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory, compiled):
+def whole(tmp_path_factory, cached):
     """The run that nobody disturbed, and how long it took to its first step."""
     run = tmp_path_factory.mktemp("chaos") / "whole"
-    Team(run.with_name("first"), compiled).start(1, *WORDS).ended()
+    Team(run.with_name("first"), cached).start(1, *WORDS).ended()
     start = time.monotonic()
-    team = Team(run, compiled).start(STEPS, *WORDS)
+    team = Team(run, cached).start(STEPS, *WORDS)
     team.wait_for(1)
     start_s = time.monotonic() - start
     assert team.ended() == [0], team.said()
@@ -53,17 +53,17 @@ def strike(team: Team, rng: random.Random, start_s: float) -> str:
     [(1, 30, ()), (2, 8, ("--mesh", 2, 1, 1))],
     ids=["alone", "two processes"],
 )
-def test_random_kills_change_nothing(tmp_path, compiled, whole, count, kills, words):
+def test_random_kills_change_nothing(tmp_path, cached, whole, count, kills, words):
     undisturbed, start_s = whole
     seed = random.randrange(2**32)
     rng, run, history = random.Random(seed), tmp_path / "run", [f"seed {seed}"]
     for _ in range(kills):
-        team = Team(run, compiled, count).start(STEPS, *WORDS, *words)
+        team = Team(run, cached, count).start(STEPS, *WORDS, *words)
         history.append(strike(team, rng, start_s * count))
         codes = team.ended(within_s=120)
         history[-1] += f": {codes}"
         assert not {0, 1, 2} & set(codes), f"{history}\n{team.said()}"
-    last = Team(run, compiled, count).start(STEPS, *WORDS, *words)
+    last = Team(run, cached, count).start(STEPS, *WORDS, *words)
     assert last.ended() == [0] * count, f"{history}\n{last.said()}"
 
     # Where sums cross processes their order differs from that of one device.

@@ -41,15 +41,9 @@ PROGRAM = Path(__file__).with_name("a_run.py")
 class Runner:
     """Starts the short run as a process; all of them share what the compiler made."""
 
-    def __init__(self, folder: Path, compiled: Path) -> None:
+    def __init__(self, folder: Path, cached: dict[str, str]) -> None:
         self.folder, self.output = folder, folder / "output.txt"
-        self.environment = {
-            **os.environ,
-            "PYTHONPATH": str(PROGRAM.parents[2]),
-            "JAX_COMPILATION_CACHE_DIR": str(compiled),
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-            "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "0",
-        }
+        self.environment = {**os.environ, **cached, "PYTHONPATH": str(PROGRAM.parents[2])}
 
     def start(self, run: Path, pause_s: float) -> subprocess.Popen:
         command = [sys.executable, str(PROGRAM), str(run), str(STEPS), "--pause", str(pause_s)]
@@ -79,8 +73,8 @@ def openings(run: Path) -> int:
 
 
 @pytest.mark.slow
-def test_stopped_at_random_steps_every_later_loss_is_bit_equal(tmp_path, compiled):
-    runner = Runner(tmp_path, compiled)
+def test_stopped_at_random_steps_every_later_loss_is_bit_equal(tmp_path, cached):
+    runner = Runner(tmp_path, cached)
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     runner.finish(whole)
     expected = read_losses(whole)

@@ -18,10 +18,10 @@ STEPS = 24
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory, compiled):
+def whole(tmp_path_factory, cached):
     """The run of one process that nobody disturbed."""
     run = tmp_path_factory.mktemp("processes") / "whole"
-    team = Team(run, compiled).start(STEPS, "--every", 8, "--validate", 8)
+    team = Team(run, cached).start(STEPS, "--every", 8, "--validate", 8)
     assert team.ended() == [0], team.said()
     return run
 
@@ -36,9 +36,9 @@ def flip_a_bit(run, step):
 
 
 @pytest.mark.slow
-def test_stopped_and_taken_up_by_other_numbers_of_processes(tmp_path, compiled, whole):
+def test_stopped_and_taken_up_by_other_numbers_of_processes(tmp_path, cached, whole):
     run = tmp_path / "run"
-    two = Team(run, compiled, count=2, devices=2)
+    two = Team(run, cached, count=2, devices=2)
     two.start(STEPS, "--mesh", 2, 2, 1, "--every", 4, "--pause", 0.05)
     two.wait_for(5)
     two.processes[1].send_signal(signal.SIGTERM)
@@ -50,7 +50,7 @@ def test_stopped_and_taken_up_by_other_numbers_of_processes(tmp_path, compiled, 
     assert "stopped and saved" not in two.said(1), "only process 0 speaks"
 
     flip_a_bit(run, stopped_at)
-    four = Team(run, compiled, count=4)
+    four = Team(run, cached, count=4)
     four.start(
         STEPS, "--mesh", 2, 1, 2, "--every", 99, "--minutes", 0.01, "--pause", 0.05, "--validate", 8
     )
@@ -63,7 +63,7 @@ def test_stopped_and_taken_up_by_other_numbers_of_processes(tmp_path, compiled, 
     by_time = set(saved_steps(run / "checkpoints")) - {4, 8, 16, newest(run)}
     assert by_time, "saved every 0.6 s"
 
-    one = Team(run, compiled, devices=2).start(STEPS, "--mesh", 1, 2, 1, "--validate", 8)
+    one = Team(run, cached, devices=2).start(STEPS, "--mesh", 1, 2, 1, "--validate", 8)
     assert one.ended() == [0], one.said()
 
     losses, expected = read_losses(run), read_losses(whole)
@@ -78,15 +78,15 @@ def test_stopped_and_taken_up_by_other_numbers_of_processes(tmp_path, compiled, 
 
 
 @pytest.mark.slow
-def test_adapters_of_two_processes_are_taken_up_by_one(tmp_path, compiled):
+def test_adapters_of_two_processes_are_taken_up_by_one(tmp_path, cached):
     """Each process writes its parts of the frozen weights."""
     words = ["--rank", 2, "--every", 4, "--validate", 4]
-    alone = Team(tmp_path / "alone", compiled).start(8, *words)
+    alone = Team(tmp_path / "alone", cached).start(8, *words)
     assert alone.ended() == [0], alone.said()
     run = tmp_path / "run"
-    two = Team(run, compiled, count=2).start(4, "--mesh", 1, 2, 1, *words)
+    two = Team(run, cached, count=2).start(4, "--mesh", 1, 2, 1, *words)
     assert two.ended() == [0, 0], two.said()
-    again = Team(run, compiled).start(8, *words)
+    again = Team(run, cached).start(8, *words)
     assert again.ended() == [0], again.said()
     sums = [(path / "frozen/about/data.json").read_text() for path in (run, tmp_path / "alone")]
     assert sums[0] == sums[1]
@@ -97,14 +97,14 @@ def test_adapters_of_two_processes_are_taken_up_by_one(tmp_path, compiled):
 
 
 @pytest.mark.slow
-def test_each_process_reads_its_own_stored_rows(tmp_path, compiled):
+def test_each_process_reads_its_own_stored_rows(tmp_path, cached):
     words = ("--packed", tmp_path / "rows")
-    assert Team(tmp_path / "rows", compiled).start(0, *words, "--pack").ended() == [0]
+    assert Team(tmp_path / "rows", cached).start(0, *words, "--pack").ended() == [0]
     assert len(PackedRows(tmp_path / "rows")) % 8, "batches go over the end of a pass"
-    alone = Team(tmp_path / "alone", compiled).start(STEPS, *words)
-    two = Team(tmp_path / "run", compiled, count=2).start(8, *words, "--mesh", 2, 1, 1)
+    alone = Team(tmp_path / "alone", cached).start(STEPS, *words)
+    two = Team(tmp_path / "run", cached, count=2).start(8, *words, "--mesh", 2, 1, 1)
     assert [*alone.ended(), *two.ended()] == [0] * 3, alone.said() + two.said()
-    same_rows = Team(tmp_path / "run", compiled, count=2).start(STEPS, *words, "--mesh", 1, 1, 2)
+    same_rows = Team(tmp_path / "run", cached, count=2).start(STEPS, *words, "--mesh", 1, 1, 2)
     assert same_rows.ended() == [0] * 2, same_rows.said()
     losses, expected = read_losses(tmp_path / "run"), read_losses(tmp_path / "alone")
     assert list(losses) == list(expected) == list(range(1, STEPS + 1))
@@ -112,8 +112,8 @@ def test_each_process_reads_its_own_stored_rows(tmp_path, compiled):
 
 
 @pytest.mark.parametrize("killed", [pytest.param(0, marks=pytest.mark.slow), 1])
-def test_when_one_is_killed_the_others_end_and_say_so(tmp_path, compiled, killed):
-    team = Team(tmp_path / "run", compiled, count=2)
+def test_when_one_is_killed_the_others_end_and_say_so(tmp_path, cached, killed):
+    team = Team(tmp_path / "run", cached, count=2)
     team.start(10_000, "--mesh", 2, 1, 1, "--pause", 0.05)
     team.wait_for(3)
     team.processes[killed].kill()
@@ -128,8 +128,8 @@ def test_when_one_is_killed_the_others_end_and_say_so(tmp_path, compiled, killed
 
 
 @pytest.mark.parametrize("missing", [0, 1])
-def test_one_that_never_comes_is_not_waited_for_for_ever(tmp_path, compiled, missing):
-    team = Team(tmp_path / "run", compiled, count=2, meeting_s=4).start(1)
+def test_one_that_never_comes_is_not_waited_for_for_ever(tmp_path, cached, missing):
+    team = Team(tmp_path / "run", cached, count=2, meeting_s=4).start(1)
     team.processes[missing].kill()
     codes = team.ended(within_s=60)
     assert (codes.pop(missing), codes) == (-9, [EXIT_LOST]), team.said()
@@ -139,8 +139,8 @@ def test_one_that_never_comes_is_not_waited_for_for_ever(tmp_path, compiled, mis
     assert len(said) == 2, "no stack trace"
 
 
-def test_who_waits_for_the_others_can_be_interrupted(tmp_path, compiled):
-    team = Team(tmp_path / "run", compiled, count=2).start(1)
+def test_who_waits_for_the_others_can_be_interrupted(tmp_path, cached):
+    team = Team(tmp_path / "run", cached, count=2).start(1)
     team.processes[1].kill()
     team.wait_for_meeting()
     team.processes[0].send_signal(signal.SIGINT)
@@ -148,8 +148,8 @@ def test_who_waits_for_the_others_can_be_interrupted(tmp_path, compiled):
 
 
 @pytest.mark.slow
-def test_one_that_hangs_ends_all(tmp_path, compiled):
-    team = Team(tmp_path / "run", compiled, count=2)
+def test_one_that_hangs_ends_all(tmp_path, cached):
+    team = Team(tmp_path / "run", cached, count=2)
     team.start(10_000, "--mesh", 2, 1, 1, "--hang-at", 6, "--hang-s", 20)
     assert team.ended(within_s=150) == [EXIT_LOST] * 2, team.said()
     for number in range(2):
