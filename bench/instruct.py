@@ -22,16 +22,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from irec_jax.batches.lengths import TokenCount
+# Workers import this file. What they do not need, such as TFDS, is imported where it is used.
 from irec_jax.instructions.audit import Auditor
-from irec_jax.instructions.config import InstructionsConfig
 from irec_jax.instructions.forms import TaskName
 from irec_jax.instructions.render import Renderer
 from irec_jax.instructions.shards import Shard, plan_shards
-from irec_jax.instructions.store import InstructionSet, write_instruction_set
 from irec_jax.instructions.workers import Advance, shared
-from irec_jax.log.dataset import DataConfig
-from irec_jax.log.readers.table import Columns, TableConfig, read_table
 
 PAPER = 252_730
 BEAUTY = Path("../shared/data/amazon-beauty-2014")
@@ -124,8 +120,11 @@ def show(what: str, records: int, results: list[Measured]) -> None:
 
 def load(source: Path, folder: Path) -> tuple[Renderer, Auditor]:
     """Prepares the log as a user would, with the teacher that writes from metadata."""
-    # Here, as workers import this file, and need no JAX.
+    from irec_jax.batches.lengths import TokenCount
     from irec_jax.experiment import Experiment, prepare
+    from irec_jax.instructions.config import InstructionsConfig
+    from irec_jax.log.dataset import DataConfig
+    from irec_jax.log.readers.table import Columns, TableConfig, read_table
 
     log = read_table(
         source, TableConfig(columns=Columns(time="position"), category_separator="|"), 0
@@ -174,9 +173,11 @@ def files(folder: Path) -> dict[str, bytes]:
 
 def compare(options: argparse.Namespace, renderer: Renderer, auditor: Auditor, out: Path) -> None:
     """Checks what is in the sets one and two, and makes the same by other ways."""
+    from irec_jax.instructions.store import InstructionSet, write_instruction_set
+
     stored = InstructionSet(out / "two")
     numbers = random.Random(0).sample(range(options.records), min(10_000, options.records))
-    equal = sum(vars(stored[number]) == vars(renderer.record(number)) for number in numbers)
+    equal = sum(stored[number] == renderer.record(number) for number in numbers)
     print(f"stored record i is the rendered one: {equal:,} of {len(numbers):,} random i")
     print(f"1 and 2 workers, the same files: {files(out / 'one') == files(out / 'two')}")
     print(f"killed and resumed, the same files: {same_after_a_kill(options, out, out / 'two')}")
@@ -196,6 +197,8 @@ def compare(options: argparse.Namespace, renderer: Renderer, auditor: Auditor, o
 
 def main() -> None:
     """Prints a line for each way to make the set."""
+    from irec_jax.instructions.store import write_instruction_set
+
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("source", nargs="?", type=Path, default=BEAUTY)
     parser.add_argument("--records", type=int, default=PAPER)
@@ -218,6 +221,8 @@ def main() -> None:
 
 def report(options: argparse.Namespace, renderer: Renderer, auditor: Auditor, out: Path) -> None:
     """Measures rendering, and rendering, auditing and storing, in turns."""
+    from irec_jax.instructions.store import write_instruction_set
+
     rendered: dict[int, list[Measured]] = {1: [], 2: []}
     for _ in range(options.rounds):
         for workers, results in rendered.items():

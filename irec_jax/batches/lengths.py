@@ -17,4 +17,4 @@ class TokenCount:
 
     def __call__(self, text: str) -> int:
         """Returns how many tokens a text has."""
-        return len(self.writer.encode(text)) + 1
+        return self.writer.length(text) + 1

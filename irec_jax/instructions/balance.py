@@ -5,8 +5,6 @@ import enum
 import math
 from collections.abc import Mapping, Sequence
 
-from scipy import special
-
 
 class Measure(enum.Enum):
     """What an audit counts besides findings."""
@@ -58,18 +56,24 @@ def chance_of_counts(counts: Sequence[int], weights: Sequence[int]) -> float:
     expected = [total * weight / whole for weight in weights]
     if len(counts) < 2 or min(expected) < _LEAST_EXPECTED:
         return 1.0
+    from scipy import special  # workers count, and need no SciPy
+
     distance = sum((c - e) ** 2 / e for c, e in zip(counts, expected, strict=True))
     return float(special.chdtrc(len(counts) - 1, distance))
 
 
 def chance_of_halves(first: int, second: int) -> float:
     """Returns the two-sided binomial p-value of two outcomes that are equally likely."""
+    from scipy import special
+
     tail = float(special.bdtr(min(first, second), first + second, 0.5))
     return min(1.0, 2 * tail)
 
 
 def chance_of_more(own: int, other: int) -> float:
     """Returns the p-value of `own` being that much larger than `other`, were both as likely."""
+    from scipy import special
+
     return float(special.bdtr(other, own + other, 0.5))
 
 

@@ -105,7 +105,9 @@ def _instructions(renderer: Renderer) -> collections.Counter[tuple[Asked, str]]:
     made: collections.Counter[tuple[Asked, str]] = collections.Counter()
     packs = renderer.wording.packs
     if len(packs) == 1:
-        counts = np.bincount(renderer.example_asked, minlength=len(renderer.asked)).tolist()
+        counts = np.bincount(
+            renderer.passes.examples.numbers, minlength=len(renderer.asked)
+        ).tolist()
         for asked, count in zip(renderer.asked, counts, strict=True):
             made[asked, packs[0].language] = count
         return made

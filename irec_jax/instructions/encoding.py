@@ -1,6 +1,5 @@
 """How a record is stored: as the `tf.train.Example` that TFDS would write, and its checksum."""
 
-import dataclasses
 import functools
 import hashlib
 from typing import Any
@@ -9,7 +8,7 @@ import numpy as np
 
 from irec_jax.instructions.forms import Instruction
 
-FIELDS = tuple(field.name for field in dataclasses.fields(Instruction))
+FIELDS = Instruction._fields
 """The fields of a stored record, its number apart."""
 
 HASH_MODULUS = 2**256
@@ -32,15 +31,18 @@ def encode(instruction: Instruction, number: int) -> bytes:
     what many records have in common is written once.
     """
     it = instruction
+    inputs, targets = it.inputs.encode("utf-8"), it.targets.encode("utf-8")
     text = b"".join(
         (
             _numbers(b"candidates", it.candidates),
-            _text(b"inputs", it.inputs),
+            _head(b"inputs", _BYTES_LIST, len(inputs)),
+            inputs,
             _label(b"language", it.language),
-            _numbers(b"number", (number,)),
+            _unlike_others(b"number", number),
             _labels(it.scenario, it.seed, it.split, it.strategy),
             _number(b"target_item", it.target_item),
-            _text(b"targets", it.targets),
+            _head(b"targets", _BYTES_LIST, len(targets)),
+            targets,
             _label(b"task", it.task),
             _label(b"template", it.template),
             _number(b"user", it.user),
@@ -77,6 +79,7 @@ def _plain(value: Any) -> Any:
 
 
 def _varint(number: int) -> bytes:
+    number &= _UNSIGNED
     if number < 128:
         return _SMALL[number]
     if number < 16_384:
@@ -89,40 +92,54 @@ def _varint(number: int) -> bytes:
     return bytes(parts)
 
 
-def _entry(key: bytes, kind: bytes, items: bytes) -> bytes:
-    size = _varint(len(items))
-    head = b"".join(
-        (_KEY, _SMALL[len(key)], key, _VALUE, _varint(1 + len(size) + len(items)), kind, size)
-    )
-    return b"".join((_ENTRY, _varint(len(head) + len(items)), head, items))
+# What follows comes again and again, unlike prompts and record numbers.
+_item = functools.lru_cache(maxsize=65_536)(_varint)
 
 
-def _text(key: bytes, text: str) -> bytes:
+@functools.lru_cache(maxsize=16_384)
+def _head(key: bytes, kind: bytes, size: int) -> bytes:
+    """Writes all of a feature that stands before its content, a text or numbers of a size."""
+    items = _ITEMS + _varint(size)
+    feature = kind + _varint(len(items) + size)
+    entry = _KEY + _SMALL[len(key)] + key + _VALUE
+    entry += _varint(len(feature) + len(items) + size) + feature + items
+    return _ENTRY + _varint(len(entry) + size) + entry
+
+
+@functools.lru_cache(maxsize=4_096)
+def _label(key: bytes, text: str) -> bytes:
     content = text.encode("utf-8")
-    return _entry(key, _BYTES_LIST, _ITEMS + _varint(len(content)) + content)
+    return _head(key, _BYTES_LIST, len(content)) + content
 
 
 def _numbers(key: bytes, numbers: tuple[int, ...]) -> bytes:
-    packed = b"".join([_varint(number & _UNSIGNED) for number in numbers])
-    return _entry(key, _INT64_LIST, _ITEMS + _varint(len(packed)) + packed if numbers else b"")
+    if not numbers:
+        return _nothing(key)
+    packed = b"".join(map(_item, numbers))
+    return _head(key, _INT64_LIST, len(packed)) + packed
 
 
-# Labels, users and items come again and again, unlike prompts.
-_label = functools.lru_cache(maxsize=4_096)(_text)
+@functools.lru_cache(maxsize=16)
+def _nothing(key: bytes) -> bytes:
+    entry = _KEY + _SMALL[len(key)] + key + _VALUE + _SMALL[2] + _INT64_LIST + _SMALL[0]
+    return _ENTRY + _varint(len(entry)) + entry
 
 
-@functools.lru_cache(maxsize=65_536)
-def _number(key: bytes, number: int) -> bytes:
-    return _numbers(key, (number,))
+def _unlike_others(key: bytes, number: int) -> bytes:
+    packed = _varint(number)
+    return _head(key, _INT64_LIST, len(packed)) + packed
+
+
+_number = functools.lru_cache(maxsize=65_536)(_unlike_others)
 
 
 @functools.lru_cache(maxsize=4_096)
 def _labels(scenario: str, seed: int, split: str, strategy: str) -> bytes:
     return b"".join(
         (
-            _text(b"scenario", scenario),
-            _numbers(b"seed", (seed,)),
-            _text(b"split", split),
-            _text(b"strategy", strategy),
+            _label(b"scenario", scenario),
+            _number(b"seed", seed),
+            _label(b"split", split),
+            _label(b"strategy", strategy),
         )
     )

@@ -40,7 +40,7 @@ class Examples:
     Attributes:
         asked: The tasks and kinds of query that occur.
         numbers: `[examples]` int16, a number in `asked`.
-        positions: `[examples]` int64, the position of the target.
+        positions: `[examples]` the position of the target; int32 where that is enough.
     """
 
     asked: tuple[Asked, ...]
@@ -87,7 +87,13 @@ def list_examples(
         order = np.argsort(places, kind="stable")
         numbers.append(np.concatenate(codes)[order])
         positions.append(places[order])
-    return Examples(tuple(asked), np.concatenate(numbers), np.concatenate(positions))
+    return Examples(tuple(asked), np.concatenate(numbers), narrow(np.concatenate(positions)))
+
+
+def narrow(numbers: Int[np.ndarray, " numbers"]) -> Int[np.ndarray, " numbers"]:
+    """Returns places among millions in half the memory: int32 where that is enough."""
+    is_enough = not len(numbers) or numbers.max() <= np.iinfo(np.int32).max
+    return numbers.astype(np.int32) if is_enough else numbers
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -3,6 +3,7 @@
 import dataclasses
 import enum
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -21,6 +22,8 @@ class Preference(enum.Enum):
 
 class Intention(enum.Enum):
     """What the user wants now: I0, I1, I2."""
+
+    __hash__ = object.__hash__  # there is one of each; `Enum` hashes the name, in Python
 
     NONE = "none"
     VAGUE = "vague"
@@ -48,6 +51,8 @@ class Strategy(enum.Enum):
 class Slot(enum.Enum):
     """What a template leaves open; the values are how packs write them."""
 
+    __hash__ = object.__hash__
+
     HISTORY = "history"
     PREFERENCE = "preference"
     QUERY = "query"
@@ -61,6 +66,8 @@ class Slot(enum.Enum):
 
 class Part(enum.Enum):
     """What an answer is made of."""
+
+    __hash__ = object.__hash__
 
     ITEM = "item"
     VERDICT = "verdict"
@@ -177,8 +184,7 @@ class Ranking:
 Ranker = Callable[[Sequence[Request]], Ranking]
 
 
-@dataclasses.dataclass(frozen=True)
-class Instruction:
+class Instruction(NamedTuple):
     """One rendered example and what it was made from; the fields are the stored record's.
 
     Attributes:

@@ -22,7 +22,11 @@ def scramble(word: int) -> int:
 
 
 def derive_key(seed: int, *stream: int) -> int:
-    """Makes a 64-bit key out of a seed and the numbers that name a stream of it."""
+    """Makes a 64-bit key out of a seed and the numbers that name a stream of it.
+
+    The key of a longer name follows from that of its beginning, so that what many share is worked
+    out once: `derive_key(seed, a, b) == scramble(derive_key(seed, a) + b)`.
+    """
     key = scramble(seed)
     for number in stream:
         key = scramble(key + number)

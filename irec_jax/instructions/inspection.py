@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from jaxtyping import Bool
@@ -21,15 +20,14 @@ from irec_jax.instructions.balance import (
 )
 from irec_jax.instructions.config import ContextPart
 from irec_jax.instructions.evidence import Evidence
-from irec_jax.instructions.examples import Asked
 from irec_jax.instructions.forms import Instruction, Part, Slot, TaskForm
-from irec_jax.instructions.hashing import derive_key
 from irec_jax.instructions.leaks import Finding, Names, Problem, Shown, diagnose
 from irec_jax.instructions.moments import Moments
 from irec_jax.instructions.overlap import ngrams, shared_share, words_of
+from irec_jax.instructions.passes import Source
 from irec_jax.instructions.person import third_person
 from irec_jax.instructions.plans import Plan, Subject
-from irec_jax.instructions.render import Renderer
+from irec_jax.instructions.render import Renderer, preference_variant
 from irec_jax.instructions.telling import Telling, Text, titles_of
 from irec_jax.instructions.templates import TemplatePack
 from irec_jax.log.split import Split
@@ -39,9 +37,6 @@ _TEMPLATES, _LANGUAGES = Measure.TEMPLATES.value, Measure.LANGUAGES.value
 _LENGTHS, _COUNTED = Measure.LENGTHS.value, Measure.COUNTED.value
 _OVERLAPS = ((Measure.OVERLAP.value, 1), (Measure.OVERLAP_PAIRS.value, 2))
 _WRITTEN = (Part.QUERY, Part.PREFERENCE)
-
-# Only a guess at which of a user's preference texts a record has: the others are tried too.
-_LIKELY_STREAM = 1
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -71,7 +66,6 @@ class Inspector:
     count: Callable[[str], int] | None
     role: int
     role_name: str
-    _by_id: dict[int, tuple[Asked, Plan]] = dataclasses.field(default_factory=dict, repr=False)
 
     @classmethod
     def build(
@@ -103,7 +97,8 @@ class Inspector:
             record: Its content.
             counts: Grows by what is counted of it.
         """
-        asked, position = self.renderer.source(number)
+        source = self.renderer.source(number)
+        position = source.position
         if not 0 <= position < len(self.evidence.users):
             return [(Finding.ROLE, f"there is no event {position}")]
         for pack in self.renderer.wording.packs:
@@ -111,7 +106,7 @@ class Inspector:
                 break
         else:
             return [(Finding.TEMPLATE, f"no pack is in the language '{record.language}'")]
-        subject = self.subject(number, record, asked, position, pack=pack)
+        subject = self.subject(number, record, source, pack)
         found = self._labels(subject)
         found += self._candidates(subject)
         found += self._prompt(subject)
@@ -126,9 +121,7 @@ class Inspector:
         self,
         number: int,
         record: Instruction,
-        asked: Asked,
-        position: int,
-        *,
+        source: Source,
         pack: TemplatePack,
     ) -> Subject:
         """Puts a record beside what the split says of its event.
@@ -136,18 +129,18 @@ class Inspector:
         Args:
             number: The record's.
             record: Its content.
-            asked: Its task.
-            position: Its event.
+            source: Its task and its event.
             pack: The words of its language.
         """
-        evidence, plan, config = self.evidence, self._plan(asked), self.renderer.wording.config
+        evidence, config = self.evidence, self.renderer.wording.config
+        plan, position = self.plans[source.kind], source.position
         start = max(evidence.starts.item(position), position - config.max_history)
         items = len(self.names.written)
         query = preference = ""
         if plan.code:
             query = self._query(plan, position, pack)
         if plan.reads_preference:
-            preference = self._preference(number, record, position, pack.language)
+            preference = self._preference(source, record, pack.language)
         return Subject(
             number=number,
             record=record,
@@ -207,27 +200,17 @@ class Inspector:
         place = int(slot == "second")
         return names[subject.candidates[place]] if place < len(subject.candidates) else ""
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_by_id": {}}
-
-    def _plan(self, asked: Asked) -> Plan:
-        """Finds the plan of a task; a task takes long to hash, so it goes by where it lies."""
-        found = self._by_id.get(id(asked))
-        if found is None or found[0] is not asked:
-            found = self._by_id[id(asked)] = (asked, self.plans[self.renderer.asked.index(asked)])
-        return found[1]
-
     def _query(self, plan: Plan, position: int, pack: TemplatePack) -> str:
         text = self.renderer.teacher.query(position, plan.asked.intention, pack.language)
         return third_person(text, pack.language, pack.person)
 
-    def _preference(self, number: int, record: Instruction, position: int, language: str) -> str:
+    def _preference(self, source: Source, record: Instruction, language: str) -> str:
         """Returns the preference of an event that the record holds, any if it holds none."""
-        teacher = self.renderer.teacher
-        draw = derive_key(self.renderer.seed, _LIKELY_STREAM, number) >> 16
-        text = ""
+        teacher, text = self.renderer.teacher, ""
+        likely = preference_variant(source.draw, teacher.variants)
         for step in range(teacher.variants):
-            text = teacher.preference(position, (draw + step) % teacher.variants, language)
+            variant = (likely + step) % teacher.variants
+            text = teacher.preference(source.position, variant, language)
             if text in record.inputs or text in record.targets:
                 break
         return text

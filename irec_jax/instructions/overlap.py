@@ -8,6 +8,7 @@ from typing import NamedTuple
 _IDEOGRAPHS = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 # One ideograph is a word; elsewhere a word is a run of letters and digits.
 _WORD = re.compile(rf"[{_IDEOGRAPHS}]|[^\W_{_IDEOGRAPHS}]+")
+_ASCII_WORD = re.compile(r"[a-z0-9]+")  # the same where nothing else occurs, in half the time
 
 _STOP_WORDS = """
 a about after all also an and any are as at be been but by can could did do does for from had
@@ -40,7 +41,8 @@ def words_of(text: str) -> Words:
     >>> words_of("The Café-Lamp, 2nd").content, words_of("蓝色 lamp").run
     (('café', 'lamp', '2nd'), ('蓝', '色', 'lamp'))
     """
-    run = _WORD.findall(text.casefold())
+    text = text.casefold()
+    run = (_ASCII_WORD if text.isascii() else _WORD).findall(text)
     return Words(tuple(run), tuple([word for word in run if word not in STOP_WORDS]))
 
 

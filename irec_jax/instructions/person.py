@@ -1,5 +1,6 @@
 """A request in the user's own words, told about the user, as prompts speak."""
 
+import functools
 import re
 from collections.abc import Sequence
 
@@ -80,6 +81,7 @@ _CHINESE_VERB = re.compile(
 )
 
 
+@functools.lru_cache(maxsize=64)  # what is told is audited right after
 def third_person(text: str, language: str, person: str) -> str:
     """Turns a request in the user's own words into the model's view of the user.
 

@@ -1,9 +1,10 @@
 """The renderer: (split, config, names, seed, record number) -> `Instruction`, and nothing else."""
 
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int
@@ -19,8 +20,9 @@ from irec_jax.instructions.forms import (
     Slot,
     TaskForm,
 )
-from irec_jax.instructions.hashing import derive_key, permutation
+from irec_jax.instructions.hashing import derive_key, scramble
 from irec_jax.instructions.moments import Moments
+from irec_jax.instructions.passes import Passes, Source
 from irec_jax.instructions.person import third_person
 from irec_jax.instructions.tasks import Task
 from irec_jax.instructions.teachers.choose import make_teacher
@@ -29,23 +31,10 @@ from irec_jax.instructions.templates import Template, TemplatePack
 from irec_jax.instructions.wording import SEPARATOR, Wording
 from irec_jax.log.split import Role, Split
 
-_ORDER_STREAM, _TEMPLATE_STREAM, _NEGATIVE_STREAM, _PLACE_STREAM = 0, 1, 2, 3
-_KEPT_ORDERS = 2
+_NEGATIVE_STREAM, _PLACE_STREAM = 2, 3  # 0 and 1 are `Passes`'
 
 ANSWER_HISTORY = 5
 """How many of the last items an answer that tells a history lists."""
-
-
-class Source(NamedTuple):
-    """What a record is made from.
-
-    Attributes:
-        asked: Task and kind of query.
-        position: The event that it is about.
-    """
-
-    asked: Asked
-    position: int
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -62,10 +51,8 @@ class Renderer:
         moments: What contexts are made of.
         negatives: Where wrong candidates come from.
         role: Which events are targets.
-        seed: Of the order and of every draw.
-        asked: The tasks and kinds of query that occur.
-        example_asked: `[examples]` int16, a number in `asked`.
-        example_position: `[examples]` int64, the position of the target.
+        seed: Of every draw.
+        passes: Which event and task each number is.
         starts: `[events]` int64, the first position of the same user.
         ends: `[events]` int64, behind the last position that an answer may reach.
         users: `[events]` int64, the log's user number.
@@ -78,14 +65,11 @@ class Renderer:
     negatives: Negatives
     role: Role
     seed: int
-    asked: tuple[Asked, ...]
-    example_asked: Int[np.ndarray, " examples"]
-    example_position: Int[np.ndarray, " examples"]
+    passes: Passes
     starts: Int[np.ndarray, " events"]
     ends: Int[np.ndarray, " events"]
     users: Int[np.ndarray, " events"]
     items: Int[np.ndarray, " events"]
-    _orders: dict[int, np.ndarray] = dataclasses.field(default_factory=dict, repr=False)
     _templates: dict[tuple[int, int], tuple[Template, ...]] = dataclasses.field(
         default_factory=dict, repr=False
     )
@@ -142,9 +126,7 @@ class Renderer:
             negatives=Negatives(tuple(np.flatnonzero(split.warm_items()).tolist())),
             role=role,
             seed=seed,
-            asked=listed.asked,
-            example_asked=listed.numbers,
-            example_position=listed.positions,
+            passes=Passes(listed, seed),
             starts=np.repeat(split.offsets[:-1], events),
             ends=_ends(split, role),
             users=np.repeat(split.users, events),
@@ -154,23 +136,27 @@ class Renderer:
 
     def __len__(self) -> int:
         """Returns the number of records of one pass."""
-        return len(self.example_position)
+        return len(self.passes)
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_orders": {}}
+    @property
+    def asked(self) -> tuple[Asked, ...]:
+        """The tasks and kinds of query that occur."""
+        return self.passes.examples.asked
 
     @property
     def cut_histories(self) -> int:
         """How many records of a pass show only the end of a history."""
-        shown = np.array([asked.task.needs_history for asked in self.asked])
-        lengths = self.example_position - self.starts[self.example_position]
-        cut = shown[self.example_asked] & (lengths > self.wording.config.max_history)
+        examples = self.passes.examples
+        shown = np.array([asked.task.needs_history for asked in examples.asked])
+        lengths = examples.positions - self.starts[examples.positions]
+        cut = shown[examples.numbers] & (lengths > self.wording.config.max_history)
         return int(cut.sum())
 
     def fingerprint(self) -> str:
         """Returns the SHA-256 of all that the records are made from, the settings apart."""
         digest = hashlib.sha256()
-        numbers = (self.example_asked, self.example_position, self.starts, self.ends, self.users)
+        examples = self.passes.examples
+        numbers = (examples.numbers, examples.positions, self.starts, self.ends, self.users)
         for array in (*numbers, self.items, np.array(self.negatives.pool), *self._moment_arrays()):
             digest.update(np.ascontiguousarray(array, dtype="<i8").tobytes())
         kinds = [f"{asked.task.name.value} {asked.intention.value}" for asked in self.asked]
@@ -188,8 +174,7 @@ class Renderer:
 
     def source(self, number: int) -> Source:
         """Returns what a record is made from; see `record`."""
-        kind, position = self._example(number)
-        return Source(self.asked[kind], position)
+        return self.passes.source(number)
 
     def drawn(self, number: int) -> tuple[str, str]:
         """Returns the language and the template that are drawn for a record.
@@ -197,8 +182,7 @@ class Renderer:
         The record has others where nothing can be written in that language, or where a slot of
         the template would stay empty.
         """
-        kind, _ = self._example(number)
-        draw = derive_key(self.seed, _TEMPLATE_STREAM, number)
+        _, _, kind, draw = self.passes.source(number)
         choice = self._first_pack(draw)
         templates = self._templates[kind, choice]
         return self.wording.packs[choice].language, templates[draw % len(templates)].name
@@ -215,39 +199,48 @@ class Renderer:
             number: 0 or more; pass `number // len(self)`.
             shuffle: Another order of the candidates; it changes nothing else.
         """
-        kind, position = self._example(number)
-        asked, draw = self.asked[kind], derive_key(self.seed, _TEMPLATE_STREAM, number)
-        packs = self.wording.packs
+        asked, position, kind, draw = self.passes.source(number)
+        task, packs, first = asked.task, self.wording.packs, self._first_pack(draw)
         for step in range(len(packs)):
-            choice = (self._first_pack(draw) + step) % len(packs)
+            choice = (first + step) % len(packs)
             pack = packs[choice]
             texts = self._texts(asked, position, draw, pack)
             if texts is not None:
                 break
         else:
             raise ValueError(f"nothing to write for record {number}")  # examples are listed so
-        candidates, verdict = self._candidates(asked.task, number, position, shuffle)
-        values = self._values(asked.task, position, texts, candidates, pack)
-        template = _fillable(self._templates[kind, choice], draw, values)
+        candidates, verdict = self._candidates(task, number, position, shuffle)
+        context = self._context(task, position, pack)
+        template = _fillable(self._templates[kind, choice], draw, bool(context))
+        values = {
+            slot: context
+            if slot is Slot.CONTEXT
+            else self._value(slot, position, texts, candidates)
+            for slot in template.slots
+        }
+        labels = self._labels[kind]
         return Instruction(
             inputs=template.fill(values),
-            targets=self._answer(asked.task, position, texts, pack.yes if verdict else pack.no),
-            scenario=asked.scenario.code,
-            strategy=asked.task.strategy.value,
-            task=asked.task.name.value,
+            targets=self._answer(task, position, texts, pack.yes if verdict else pack.no),
+            scenario=labels.scenario,
+            strategy=labels.strategy,
+            task=labels.task,
             template=template.name,
             language=pack.language,
             user=self.users.item(position),
-            target_item=-1 if asked.task.answers == _TASTE else self.items.item(position),
+            target_item=self.items.item(position) if labels.names_item else -1,
             candidates=candidates,
-            split=self.role.name.lower(),
+            split=labels.split,
             seed=self.seed,
         )
 
-    def _example(self, number: int) -> tuple[int, int]:
-        turn, place = divmod(number, len(self.example_position))
-        example = self._order(turn).item(place)
-        return self.example_asked.item(example), self.example_position.item(example)
+    @functools.cached_property
+    def _keys(self) -> tuple[int, int]:
+        return derive_key(self.seed, _NEGATIVE_STREAM), derive_key(self.seed, _PLACE_STREAM)
+
+    @functools.cached_property
+    def _labels(self) -> tuple["_Labels", ...]:
+        return tuple(_Labels.of(asked, self.role) for asked in self.asked)
 
     def _first_pack(self, draw: int) -> int:
         return (draw >> 32) % len(self.wording.packs)
@@ -261,7 +254,7 @@ class Renderer:
             query = self.teacher.query(position, asked.intention, pack.language)
             texts[Part.QUERY] = third_person(query, pack.language, pack.person)
         if task.reads_preference:
-            variant = (draw >> 16) % self.teacher.variants
+            variant = preference_variant(draw, self.teacher.variants)
             texts[Part.PREFERENCE] = self.teacher.preference(position, variant, pack.language)
         if task.reads_reason:
             texts[Part.REASON] = self.teacher.reason(position, pack.language)
@@ -273,47 +266,43 @@ class Renderer:
         """Draws the candidates, and whether a pointwise one is the target."""
         if task.form is TaskForm.MATCHING:
             return (), True
-        target = self.items.item(position)
-        key = derive_key(self.seed, _NEGATIVE_STREAM, number)
+        target, (negative_key, place_key) = self.items.item(position), self._keys
+        key = scramble(negative_key + number)
         known = {target, *self.items[self.starts.item(position) : position].tolist()}
         if task.form is TaskForm.POINTWISE:
             verdict = bool(key & 1)
             return ((target,) if verdict else tuple(self.negatives.draw(key, 1, known))), verdict
         wanted = 2 if task.form is TaskForm.PAIRWISE else self.wording.config.candidates
         negatives = self.negatives.draw(key, wanted - 1, known)
-        order = derive_key(self.seed, _PLACE_STREAM, number, shuffle)
+        order = scramble(scramble(place_key + number) + shuffle)
         return placed(target, negatives, order), True
 
-    def _values(
+    def _context(self, task: Task, position: int, pack: TemplatePack) -> str:
+        """Says when and where an event happened, "" where no template of the task would."""
+        if not self.moments.parts or not (task.needs_context or Slot.CONTEXT in task.may_show):
+            return ""
+        popular = self.wording.written(self.moments.popular_at(position))
+        return self.moments.phrase(position, pack, popular)
+
+    def _value(
         self,
-        task: Task,
+        slot: Slot,
         position: int,
         texts: dict[Part, str],
         candidates: tuple[int, ...],
-        pack: TemplatePack,
-    ) -> dict[Slot, str]:
-        """Writes everything that a template of the task may show."""
-        names, values = self.wording.names, {}
-        if Slot.HISTORY in task.shows or Slot.HISTORY in task.may_show:
-            values[Slot.HISTORY] = self.wording.written(self.history(position))
-        if task.needs_query:
-            values[Slot.QUERY] = texts[Part.QUERY]
-        if task.needs_preference:
-            values[Slot.PREFERENCE] = texts[Part.PREFERENCE]
-        if Slot.TARGET in task.shows:
-            values[Slot.TARGET] = names[self.items.item(position)]
-        if task.form is TaskForm.POINTWISE:
-            values[Slot.CANDIDATE] = names[candidates[0]]
-        elif task.form is TaskForm.PAIRWISE:
-            values[Slot.FIRST], values[Slot.SECOND] = (names[item] for item in candidates)
-        elif task.form is TaskForm.RERANKING:
-            values[Slot.CANDIDATES] = self.wording.written(candidates)
-        if self.moments.parts and (task.needs_context or Slot.CONTEXT in task.may_show):
-            popular = self.wording.written(self.moments.popular_at(position))
-            context = self.moments.phrase(position, pack, popular)
-            if context:
-                values[Slot.CONTEXT] = context
-        return values
+    ) -> str:
+        """Writes what stands in a slot, the context apart."""
+        if slot is Slot.HISTORY:
+            return self.wording.written(self.history(position))
+        if slot is Slot.QUERY:
+            return texts[Part.QUERY]
+        if slot is Slot.PREFERENCE:
+            return texts[Part.PREFERENCE]
+        if slot is Slot.CANDIDATES:
+            return self.wording.written(candidates)
+        if slot is Slot.TARGET:
+            return self.wording.names[self.items.item(position)]
+        return self.wording.names[candidates[1 if slot is Slot.SECOND else 0]]
 
     def _answer(self, task: Task, position: int, texts: dict[Part, str], verdict: str) -> str:
         parts = []
@@ -333,25 +322,38 @@ class Renderer:
         end = min(position + listed, self.ends.item(position))
         return self.wording.written(self.items[position:end].tolist())
 
-    def _order(self, turn: int) -> np.ndarray:
-        """Returns the order of the examples in a pass; two passes are kept for the next call."""
-        order = self._orders.get(turn)
-        if order is None:
-            order = permutation(derive_key(self.seed, _ORDER_STREAM, turn), len(self))
-            while len(self._orders) >= _KEPT_ORDERS:
-                self._orders.pop(next(iter(self._orders)), None)
-            self._orders[turn] = order
-        return order
+
+def preference_variant(draw: int, variants: int) -> int:
+    """Returns which of a user's preference texts a record tells."""
+    return (draw >> 16) % variants
 
 
-_TASTE = (Part.PREFERENCE,)
+class _Labels(NamedTuple):
+    """What all records of a kind have in common, as they write it."""
+
+    scenario: str
+    strategy: str
+    task: str
+    split: str
+    names_item: bool
+
+    @classmethod
+    def of(cls, asked: Asked, role: Role) -> "_Labels":
+        task = asked.task
+        return cls(
+            asked.scenario.code,
+            task.strategy.value,
+            task.name.value,
+            role.name.lower(),
+            task.answers != (Part.PREFERENCE,),
+        )
 
 
-def _fillable(templates: tuple[Template, ...], draw: int, values: dict[Slot, str]) -> Template:
-    """Draws a template; one whose slots cannot be filled gives way to the next that can be."""
+def _fillable(templates: tuple[Template, ...], draw: int, has_context: bool) -> Template:
+    """Draws a template; one that shows a context gives way, where there is none, to the next."""
     for step in range(len(templates)):
         template = templates[(draw + step) % len(templates)]
-        if all(slot in values for slot in template.slots):
+        if has_context or Slot.CONTEXT not in template.slots:
             return template
     raise ValueError(f"no template of {templates[0].task.value} can be filled")
 

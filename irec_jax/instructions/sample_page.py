@@ -100,7 +100,7 @@ def render_sample(
 def _card(auditor: Auditor, number: int, record: Instruction) -> str:
     inspector = auditor.inspector
     problems = inspector.inspect(number, record, collections.Counter())
-    asked, position = inspector.renderer.source(number)
+    asked, position, *_ = inspector.renderer.source(number)
     made_as = (record.scenario, record.strategy, record.template, record.language, record.split)
     parts = [
         f"<h3>{number:,} · {_safe(record.task.replace('_', ' '))}</h3>",

@@ -45,7 +45,7 @@ _COUNTED = ("scenario", "strategy", "task", "language", "template")
 def record_features() -> tfds.features.FeaturesDict:
     """Describes a stored record: the fields of `Instruction`, and the record's number."""
     text, whole = tfds.features.Text(), tfds.features.Scalar(np.int64)
-    features: dict[str, Any] = {field.name: text for field in dataclasses.fields(Instruction)}
+    features: dict[str, Any] = dict.fromkeys(Instruction._fields, text)
     features |= dict.fromkeys(("number", "user", "target_item", "seed"), whole)
     features["candidates"] = tfds.features.Sequence(np.int64)
     return tfds.features.FeaturesDict(features)

@@ -1,6 +1,7 @@
 """Tasks: what is hidden, what is asked, and how the answer is graded (paper, section 2.2)."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -83,52 +84,52 @@ class Task:
         personal = self.reads_history or self.reads_preference
         return Group.COMBINED if personal else Group.INTENTION
 
-    @property
+    @functools.cached_property
     def is_ranked(self) -> bool:
         """Whether it asks for one item of the whole catalog, so that rankers can be graded."""
         return self.strategy is Strategy.PLAIN and self.form is TaskForm.MATCHING
 
-    @property
+    @functools.cached_property
     def needs_history(self) -> bool:
         """Whether its prompts hold the history."""
         return Slot.HISTORY in self.shows
 
-    @property
+    @functools.cached_property
     def needs_query(self) -> bool:
         """Whether its prompts hold words of the user."""
         return Slot.QUERY in self.shows
 
-    @property
+    @functools.cached_property
     def needs_preference(self) -> bool:
         """Whether its prompts hold a sentence about the user's taste."""
         return Slot.PREFERENCE in self.shows
 
-    @property
+    @functools.cached_property
     def needs_context(self) -> bool:
         """Whether its prompts hold the moment."""
         return Slot.CONTEXT in self.shows
 
-    @property
+    @functools.cached_property
     def reads_history(self) -> bool:
         """Whether its prompts or answers hold the history."""
         return self.needs_history or Part.HISTORY in self.answers or self.reads_preference
 
-    @property
+    @functools.cached_property
     def reads_query(self) -> bool:
         """Whether its prompts or answers hold a query."""
         return self.needs_query or Part.QUERY in self.answers
 
-    @property
+    @functools.cached_property
     def reads_preference(self) -> bool:
         """Whether its prompts or answers hold a preference; one is written from a history."""
         return self.needs_preference or Part.PREFERENCE in self.answers
 
-    @property
+    @functools.cached_property
     def reads_reason(self) -> bool:
         """Whether its answers say why an item suits a user."""
         return Part.REASON in self.answers
 
-    @property
+    @functools.cached_property
     def hides_target(self) -> bool:
         """Whether its prompts may hold the target's item as nothing but a candidate."""
         return Slot.TARGET not in self.shows

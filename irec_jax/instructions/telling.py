@@ -1,6 +1,7 @@
 """What the words of a query or a preference give away."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -103,7 +104,8 @@ class Telling:
         return cls(evidence, names, labels, evidence.split.targets(role))
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_titles": {}}
+        kept = {name: value for name, value in self.__dict__.items() if name != "_anchors"}
+        return {**kept, "_titles": {}}
 
     def title(self, item: int) -> Title:
         """Returns the title of an item in words."""
@@ -115,6 +117,10 @@ class Telling:
             pairs = (ngrams(words.content, 1), ngrams(words.content, 2))
             found = self._titles[item] = Title(words, frozenset(words.run), pairs)
         return found
+
+    @functools.cached_property
+    def _anchors(self) -> "_Anchors":
+        return _Anchors(self)
 
     def read(self, text: Text, counts: Counts) -> list[Problem]:
         """Says what a text gives away of what comes after it.
@@ -168,10 +174,13 @@ class Telling:
         ]
 
     def _later(self, text: Text, held: frozenset[str]) -> list[Problem]:
-        found = []
-        target, titles = self.evidence.split.items.item(text.position), self._titles
-        for item in self.evidence.later(text.position)[:LATER_EVENTS]:
-            title = titles.get(item) or self.title(item)
+        later = self.evidence.later(text.position)[:LATER_EVENTS]
+        # Hardly ever is there one, and this asks for all without a turn of Python's for each.
+        if held.isdisjoint(map(self._anchors.__getitem__, later)):
+            return []
+        found, target = [], self.evidence.split.items.item(text.position)
+        for item in later:
+            title = self.title(item)
             if (
                 title.different <= held
                 and len(title.words.content) >= _SURE_WORDS
@@ -222,6 +231,21 @@ class Telling:
         if any(_stands(title, words_of(name).run) for i in about for name in self.labels[i]):
             return True
         return any(_stands(title, self.title(shown).words.run) for shown in history)
+
+
+class _Anchors(dict[int, str]):
+    """The longest word of the titles met so far, "" of one too short to look for."""
+
+    def __init__(self, telling: Telling) -> None:
+        super().__init__()
+        self._telling = telling
+
+    def __missing__(self, item: int) -> str:
+        if len(self) >= _KEPT_TITLES:
+            self.clear()
+        content = self._telling.title(item).words.content
+        anchor = self[item] = max(content, key=len) if len(content) >= _SURE_WORDS else ""
+        return anchor
 
 
 def titles_of(evidence: Evidence) -> list[str]:

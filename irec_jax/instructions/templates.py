@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import enum
+import functools
 import importlib.resources
 import re
 import tomllib
@@ -63,9 +64,13 @@ class Template:
     def fill(self, values: Mapping[Slot, str]) -> str:
         """Puts text into the slots; what the text holds (braces, say) never matters."""
         text = self.literals[0]
-        for slot, literal in zip(self.slots, self.literals[1:], strict=True):
+        for slot, literal in self._pieces:
             text += values[slot] + literal
         return text
+
+    @functools.cached_property
+    def _pieces(self) -> tuple[tuple[Slot, str], ...]:
+        return tuple(zip(self.slots, self.literals[1:], strict=True))
 
 
 @dataclasses.dataclass(frozen=True)

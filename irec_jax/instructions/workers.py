@@ -65,7 +65,6 @@ class _Worker(NamedTuple):
 def _started(job: Job, count: int) -> Iterator[list[_Worker]]:
     # A fork would copy the locks of JAX's threads, but not the threads that release them.
     context = multiprocessing.get_context("spawn")
-    pickled = pickle.dumps(job, pickle.HIGHEST_PROTOCOL)
     workers: list[_Worker] = []
     try:
         for _ in range(count):
@@ -74,6 +73,7 @@ def _started(job: Job, count: int) -> Iterator[list[_Worker]]:
             process.start()
             theirs.close()  # so that the end of either process is the end of the pipe
             workers.append(_Worker(process, ours))
+        pickled = pickle.dumps(job, pickle.HIGHEST_PROTOCOL)  # while they import what they need
         for worker in workers:
             worker.connection.send_bytes(pickled)
         del pickled

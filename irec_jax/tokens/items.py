@@ -144,6 +144,10 @@ class TokenWriter:
         """The ids of `text`, without end-of-sequence; an atomic name is its item's token."""
         return self.codec.encode(text)
 
+    def length(self, text: str) -> int:
+        """How many ids `encode(text)` has."""
+        return self.codec.length(text)
+
     def decode(self, ids: Ids) -> str:
         """The text of `ids`; an item's token becomes its name, padding and EOS nothing.
 

@@ -181,7 +181,7 @@ class Leaky(Counted):
         record = super().record(number)
         if number != 1_500:
             return record
-        return dataclasses.replace(record, inputs=f"{record.inputs} {record.targets}")
+        return record._replace(inputs=f"{record.inputs} {record.targets}")
 
 
 def test_rows_with_a_leak_are_not_published(

@@ -1,7 +1,6 @@
 """`irec instruct` on a small log, through the real command line."""
 
 import collections
-import dataclasses
 import re
 import subprocess
 import sys
@@ -123,7 +122,7 @@ def test_audit_writes_nothing_and_says_what_it_finds(
         if number != 33:
             return it
         name = self.wording.names[it.target_item]
-        return dataclasses.replace(it, inputs=f"{it.inputs} {name}")
+        return it._replace(inputs=f"{it.inputs} {name}")
 
     monkeypatch.setattr(Renderer, "record", leaky)
     assert instruct(experiment, "--audit", "--records", 100) == 2

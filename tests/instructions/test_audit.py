@@ -23,6 +23,7 @@ from irec_jax.instructions.evidence import Evidence
 from irec_jax.instructions.forms import Instruction, Intention, TaskForm, TaskName
 from irec_jax.instructions.moments import DAY, POPULAR_DAYS, Moments
 from irec_jax.instructions.overlap import words_of
+from irec_jax.instructions.passes import Passes
 from irec_jax.instructions.render import Renderer
 from irec_jax.instructions.tasks import TASKS, task_named
 from irec_jax.instructions.teachers.teacher import LogTeacher
@@ -122,7 +123,7 @@ def found_after(renderer: Renderer, split: Split, number: int, change: Change) -
 
 
 def put(old: str, new: str) -> Change:
-    return lambda record: dataclasses.replace(record, inputs=record.inputs.replace(old, new, 1))
+    return lambda record: record._replace(inputs=record.inputs.replace(old, new, 1))
 
 
 def first_number(renderer: Renderer, fits: Callable[[int, Instruction], bool]) -> int:
@@ -189,7 +190,7 @@ def test_the_target_behind_the_prompt(world, rendered, names, case):
         renderer,
         world,
         number,
-        lambda r: dataclasses.replace(r, inputs=f"{r.inputs} It is {told} ."),
+        lambda r: r._replace(inputs=f"{r.inputs} It is {told} ."),
     )
     assert audit.found == {"target": 1}
 
@@ -198,9 +199,7 @@ def test_the_title_of_the_target_where_prompts_hold_tokens(world, rendered):
     renderer = rendered(SEQUENTIAL, names=ATOMIC)
     number = first_number(renderer, lambda p, _: usual(p, split=world))
     title = TITLES[world.items[renderer.source(number).position]]
-    audit = found_after(
-        renderer, world, number, lambda r: dataclasses.replace(r, inputs=f"{title} {r.inputs}")
-    )
+    audit = found_after(renderer, world, number, lambda r: r._replace(inputs=f"{title} {r.inputs}"))
     assert audit.found == {"target": 1}
 
 
@@ -294,7 +293,7 @@ def test_a_history_in_another_order(world, rendered):
 )
 def test_a_changed_record(world, rendered, task, kind, change):
     renderer = rendered(task, names=ATOMIC, context=())
-    audit = found_after(renderer, world, 17, lambda r: dataclasses.replace(r, **change(r)))
+    audit = found_after(renderer, world, 17, lambda r: r._replace(**change(r)))
     assert audit.found == {kind: 1}
 
 
@@ -309,9 +308,7 @@ def test_a_template_that_is_kept_from_training(world, rendered):
     renderer = rendered(SEQUENTIAL, names=ATOMIC, context=())
     pack = renderer.wording.packs[0]
     held_out = pack.of(SEQUENTIAL, Intention.NONE, held_out=True)[0]
-    audit = found_after(
-        renderer, world, 5, lambda r: dataclasses.replace(r, template=held_out.name)
-    )
+    audit = found_after(renderer, world, 5, lambda r: r._replace(template=held_out.name))
     assert audit.found == {"template": 1}
 
 
@@ -333,7 +330,7 @@ def test_candidates_from_nowhere(world, rendered, form, wrong, names):
         changed = put(names[old], told)(record)
         if wrong == "others":
             return changed
-        return dataclasses.replace(changed, candidates=(*record.candidates[:-1], item))
+        return changed._replace(candidates=(*record.candidates[:-1], item))
 
     assert found_after(renderer, world, number, change).found == {"candidates": 1}
 
@@ -346,16 +343,22 @@ def test_candidates_of_a_wrong_number(world, rendered, change):
     def written(record: Instruction) -> Instruction:
         offered = change(record.candidates)
         old, new = (" ".join(ATOMIC[c] for c in some) for some in (record.candidates, offered))
-        return dataclasses.replace(put(old, new)(record), candidates=offered)
+        return put(old, new)(record)._replace(candidates=offered)
 
     assert found_after(renderer, world, number, written).found == {"candidates": 1}
 
 
+def about(renderer: Renderer, positions: np.ndarray) -> Renderer:
+    """Has the records of a pass be about other events."""
+    examples = dataclasses.replace(renderer.passes.examples, positions=positions)
+    return dataclasses.replace(renderer, passes=Passes(examples, renderer.seed))
+
+
 def test_an_event_of_the_test_part_as_target(world, rendered):
     renderer = rendered(SEQUENTIAL, names=ATOMIC, context=())
-    positions = renderer.example_position.copy()
+    positions = renderer.passes.examples.positions.copy()
     positions[3] = world.offsets[1] - 1
-    audit = audited(dataclasses.replace(renderer, example_position=positions), world)
+    audit = audited(about(renderer, positions), world)
     assert audit.found == {"role": 1}
 
 
@@ -566,7 +569,7 @@ def test_the_right_one_always_first(world, rendered, name: str):
             inputs = inputs.replace(ATOMIC[item], f"@{place}@")
         for place, item in enumerate(moved):
             inputs = inputs.replace(f"@{place}@", ATOMIC[item])
-        return dataclasses.replace(record, inputs=inputs, candidates=moved)
+        return record._replace(inputs=inputs, candidates=moved)
 
     problems = biased(renderer, world, first)
     assert len(problems) == 1
@@ -580,7 +583,7 @@ def test_always_yes(world, rendered):
     def yes(record: Instruction) -> Instruction:
         old, new = ATOMIC[record.candidates[0]], ATOMIC[record.target_item]
         offered = put(old, new)(record)
-        return dataclasses.replace(offered, candidates=(record.target_item,), targets="yes")
+        return offered._replace(candidates=(record.target_item,), targets="yes")
 
     problems = biased(renderer, world, yes)
     assert len(problems) == 1
@@ -599,7 +602,7 @@ def test_one_template_only(world, rendered, context: tuple):
         history = " ".join(ATOMIC[item] for item in start[renderer.source(number).position])
         record = renderer.record(number)
         inputs = f"{template.literals[0]}{history}{template.literals[1]}"
-        records.append((number, dataclasses.replace(record, inputs=inputs, template=template.name)))
+        records.append((number, record._replace(inputs=inputs, template=template.name)))
     audit = Auditor.build(renderer, world).audit(records)
     assert audit.found == {}
     problems = audit.problems(renderer.wording.config)
@@ -626,8 +629,7 @@ def test_a_language_that_was_not_drawn(world, rendered):
     intention = renderer.source(chinese).asked.intention
     template = pack.of(TaskName.PRODUCT_SEARCH, intention)[0]
     query = renderer.teacher.query(position, intention, "en")
-    english = dataclasses.replace(
-        one.record(chinese),
+    english = one.record(chinese)._replace(
         inputs=f"{template.literals[0]}{query}{template.literals[1]}",
         template=template.name,
         language="en",
@@ -677,7 +679,7 @@ def test_parts_add_up_in_any_order_and_in_other_processes(world, rendered):
     renderer = rendered(*(task.name for task in TASKS), packs=("en", "zh"), max_history=3)
     auditor = Auditor.build(renderer, world)
     records = [(n, renderer.record(n)) for n in range(0, len(renderer), 5)]
-    records[7] = (records[7][0], dataclasses.replace(records[7][1], targets=""))
+    records[7] = (records[7][0], records[7][1]._replace(targets=""))
     whole = auditor.audit(records)
     assert whole.found["empty"] == 1
     copy = pickle.loads(pickle.dumps(auditor.inspector.evidence))
@@ -733,7 +735,7 @@ def test_what_is_no_audit_is_refused(data):
 def test_an_audit_shows_the_lowest_records_and_not_all_problems(world, rendered):
     renderer = rendered(SEQUENTIAL, names=ATOMIC, context=())
     records = [(n, renderer.record(n)) for n in range(len(renderer))]
-    wrong = [(n, dataclasses.replace(r, seed=0, targets="")) for n, r in records]
+    wrong = [(n, r._replace(seed=0, targets="")) for n, r in records]
     audit = Auditor.build(renderer, world).audit(reversed(wrong))
     assert audit.found == {"empty": len(wrong), "label": len(wrong)}
     assert [n for n, _ in audit.examples["empty"]] == [0, 1, 2, 3, 4]
@@ -756,7 +758,7 @@ def test_overlap_is_counted_by_intention(world, rendered):
     audit = audited(renderer, world)
     shares = collections.defaultdict(list)
     for number in range(len(renderer)):
-        asked, position = renderer.source(number)
+        asked, position, *_ = renderer.source(number)
         query, title = f"some wish {told(world, position)}", title_at(world, position)
         mine, theirs = (set(words_of(text).content) for text in (query, title))
         share = len(mine & theirs) / len(mine)

@@ -194,8 +194,8 @@ def test_candidates_are_new_to_the_user_and_their_order_changes_nothing_else(
     assert target in record.candidates
     shuffled = renderer.record(number, shuffle=1 + seed % 5)
     assert sorted(shuffled.candidates) == sorted(record.candidates)
-    same = {**vars(record), "inputs": "", "candidates": ()}
-    assert {**vars(shuffled), "inputs": "", "candidates": ()} == same
+    same = {**record._asdict(), "inputs": "", "candidates": ()}
+    assert {**shuffled._asdict(), "inputs": "", "candidates": ()} == same
     blank = re.compile(r"#\d+#")
     assert blank.sub("#", shuffled.inputs) == blank.sub("#", record.inputs)
 

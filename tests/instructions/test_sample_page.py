@@ -13,6 +13,7 @@ import pytest
 from irec_jax.instructions.audit import Audit, Auditor
 from irec_jax.instructions.config import ContextPart, InstructionsConfig
 from irec_jax.instructions.forms import Instruction, TaskName
+from irec_jax.instructions.passes import Passes
 from irec_jax.instructions.render import Renderer
 from irec_jax.instructions.sample_page import (
     SAMPLE_RECORDS,
@@ -180,7 +181,7 @@ def test_the_verdict_and_the_counts_stand_on_top(auditor: Auditor):
     read = auditor.inspector.renderer.record
     good = page_of(auditor, [0, 1])[0]
     assert "No leak and no bias was found." in Page(good).text
-    records = [(n, dataclasses.replace(read(n), inputs=f"{read(n).inputs} <u>")) for n in (4, 5)]
+    records = [(n, read(n)._replace(inputs=f"{read(n).inputs} <u>")) for n in (4, 5)]
     audit = auditor.audit(records)
     page = Page(render_sample(auditor, audit, records, source_length=5))
     assert "No leak" not in page.text
@@ -193,9 +194,11 @@ def test_the_verdict_and_the_counts_stand_on_top(auditor: Auditor):
 
 def test_a_record_of_no_event_is_shown_as_it_is(auditor: Auditor):
     renderer = auditor.inspector.renderer
-    beyond = np.full_like(renderer.example_position, 10**6)
+    examples = renderer.passes.examples
+    beyond = dataclasses.replace(examples, positions=np.full_like(examples.positions, 10**6))
+    passes = Passes(beyond, renderer.seed)
     inspector = dataclasses.replace(
-        auditor.inspector, renderer=dataclasses.replace(renderer, example_position=beyond)
+        auditor.inspector, renderer=dataclasses.replace(renderer, passes=passes)
     )
     record = renderer.record(0)
     page = Page(render_sample(Auditor(inspector), Audit(records=1), [(0, record)]))

@@ -1,6 +1,7 @@
 """Preferences, queries and reasons written from what a log says of its items."""
 
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Mapping
 
@@ -8,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from irec_jax.instructions.forms import Intention
-from irec_jax.instructions.hashing import derive_key
+from irec_jax.instructions.hashing import derive_key, scramble
 from irec_jax.instructions.teachers.cues import NONE, cues_said, load_cues
 from irec_jax.instructions.teachers.facts import LEVELS, ItemFacts
 from irec_jax.instructions.teachers.phrases import LANGUAGES, load_phrases
@@ -197,7 +198,13 @@ class MetadataTeacher:
         return digest.hexdigest()
 
     def _draw(self, stream: int, position: int, variant: int = 0) -> int:
-        return derive_key(self.seed, stream, position, variant)
+        return scramble(scramble(self._streams[stream] + position) + variant)
+
+    @functools.cached_property
+    def _streams(self) -> Mapping[int, int]:
+        """The beginnings of the keys of `_draw`."""
+        streams = (_PREFERENCE, _SPECIFIC, _VAGUE, _REASON)
+        return {stream: derive_key(self.seed, stream) for stream in streams}
 
     def _window(self, position: int) -> Int[np.ndarray, " window"]:
         return self.items[max(self.starts.item(position), position - WINDOW) : position]

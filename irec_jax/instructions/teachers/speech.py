@@ -27,6 +27,7 @@ class Speech:
         ends: Text of a slot -> its first and last word; empty where no title can be said.
         risky: Titles that could be said across a seam.
         pairs: Their words that follow one another.
+        seconds: The second words of the pairs.
     """
 
     patterns: Mapping[str, tuple[Pattern, ...]]
@@ -35,6 +36,7 @@ class Speech:
     ends: Mapping[str, tuple[str, str]]
     risky: Titles
     pairs: frozenset[tuple[str, str]]
+    seconds: frozenset[str]
     _fits: dict[tuple[str, ...], tuple[Pattern, ...]] = dataclasses.field(
         default_factory=dict, repr=False
     )
@@ -67,7 +69,9 @@ class Speech:
         spoken = {word for p in every for run in _literals(p) for word in run}
         risky = titles.of_words(frozenset(spoken).union(*split.values()))
         ends = {fill: (run[0], run[-1]) for fill, run in split.items()} if risky.runs else {}
-        return cls(patterns, values, said, ends, risky, risky.pairs())
+        pairs = risky.pairs()
+        seconds = frozenset(second for _, second in pairs)
+        return cls(patterns, values, said, ends, risky, pairs, seconds)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_fits": {}}
@@ -116,15 +120,15 @@ class Speech:
 
     def _may_cross(self, pattern: Pattern, values: Mapping[str, str]) -> bool:
         """Says whether two words at a seam follow one another in a title."""
-        last = ""
+        last, pairs, seconds = "", self.pairs, self.seconds
         for literal, slot in zip(pattern.seams, (*pattern.slots, ""), strict=True):
             if literal:
-                if (last, literal[0]) in self.pairs:
+                if literal[0] in seconds and (last, literal[0]) in pairs:
                     return True
                 last = literal[1]
             if slot:
                 first, end = self.ends[values[slot]]
-                if (last, first) in self.pairs:
+                if first in seconds and (last, first) in pairs:
                     return True
                 last = end
         return False

@@ -103,7 +103,7 @@ class LogTeacher:
 
     def query(self, position: int, intention: Intention, language: str) -> str:
         """What the user typed."""
-        matches = int(self.kinds[position]) == INTENTION_CODES.get(intention, -1)
+        matches = self.kinds.item(position) == INTENTION_CODES.get(intention, -1)
         return self.queries[position] if matches else ""
 
     def reason(self, position: int, language: str) -> str:
