@@ -284,6 +284,8 @@ class Auditor:
         for number, record in records:
             read += 1
             problems = self.inspector.inspect(number, record, counts)
+            if not problems:
+                continue
             for kind in dict.fromkeys(kind for kind, _ in problems):
                 found[kind.value] += 1
             for kind, told in problems:

@@ -38,7 +38,7 @@ def encode(instruction: Instruction, number: int) -> bytes:
             _head(b"inputs", _BYTES_LIST, len(inputs)),
             inputs,
             _label(b"language", it.language),
-            _unlike_others(b"number", number),
+            _number(b"number", number),
             _labels(it.scenario, it.seed, it.split, it.strategy),
             _number(b"target_item", it.target_item),
             _head(b"targets", _BYTES_LIST, len(targets)),
@@ -92,10 +92,6 @@ def _varint(number: int) -> bytes:
     return bytes(parts)
 
 
-# What follows comes again and again, unlike prompts and record numbers.
-_item = functools.lru_cache(maxsize=65_536)(_varint)
-
-
 @functools.lru_cache(maxsize=16_384)
 def _head(key: bytes, kind: bytes, size: int) -> bytes:
     """Writes all of a feature that stands before its content, a text or numbers of a size."""
@@ -106,6 +102,7 @@ def _head(key: bytes, kind: bytes, size: int) -> bytes:
     return _ENTRY + _varint(len(entry) + size) + entry
 
 
+# Labels come again and again, unlike prompts and numbers.
 @functools.lru_cache(maxsize=4_096)
 def _label(key: bytes, text: str) -> bytes:
     content = text.encode("utf-8")
@@ -115,7 +112,7 @@ def _label(key: bytes, text: str) -> bytes:
 def _numbers(key: bytes, numbers: tuple[int, ...]) -> bytes:
     if not numbers:
         return _nothing(key)
-    packed = b"".join(map(_item, numbers))
+    packed = b"".join(map(_varint, numbers))
     return _head(key, _INT64_LIST, len(packed)) + packed
 
 
@@ -125,12 +122,9 @@ def _nothing(key: bytes) -> bytes:
     return _ENTRY + _varint(len(entry)) + entry
 
 
-def _unlike_others(key: bytes, number: int) -> bytes:
+def _number(key: bytes, number: int) -> bytes:
     packed = _varint(number)
     return _head(key, _INT64_LIST, len(packed)) + packed
-
-
-_number = functools.lru_cache(maxsize=65_536)(_unlike_others)
 
 
 @functools.lru_cache(maxsize=4_096)

@@ -10,7 +10,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from array_record.python.array_record_module import ArrayRecordWriter
 
@@ -20,9 +20,8 @@ from irec_jax.instructions.encoding import HASH_MODULUS, hash_text, record_sha25
 from irec_jax.instructions.workers import Advance
 from irec_jax.progress import say, track
 
-# Random access reads one record at a time, so each is its own group: too little to compress, which
-# would take seven times as long for a sixth of the bytes.
-_WRITER_OPTIONS = "group_size:1,uncompressed"
+# Random access reads one record at a time, so each is its own group.
+_WRITER_OPTIONS = {True: "group_size:1", False: "group_size:1,uncompressed"}
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES)
 _FINGERPRINT_FILE, _LOCK_FILE = "build.json", "lock"
 _SET, _REPORTS, _OLD = "set", "reports", "old"
@@ -66,7 +65,13 @@ class ShardReport:
 
 @runtime_checkable
 class Contents(Protocol):
-    """What shards are filled with; a pure function that can be pickled."""
+    """What shards are filled with; a pure function that can be pickled.
+
+    Attributes:
+        is_compressed: Whether a record alone is worth compressing.
+    """
+
+    is_compressed: ClassVar[bool]
 
     def write(
         self, numbers: range, put: Callable[[bytes], None], advance: Advance
@@ -125,9 +130,10 @@ class ShardWriter:
             OSError: The disk is full or cannot be written.
         """
         path = self.folder / _SET / shard.file
+        options = _WRITER_OPTIONS[self.contents.is_compressed]
         with replaced_file(path) as temporary:
             with _system_errors(path):
-                writer = ArrayRecordWriter(str(temporary), _WRITER_OPTIONS)
+                writer = ArrayRecordWriter(str(temporary), options)
             sink = _Sink(writer.write, path)
             told = self.contents.write(range(shard.start, shard.stop), sink.put, advance)
             with _system_errors(path):

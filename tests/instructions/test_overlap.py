@@ -1,6 +1,8 @@
 """How much of a query stands in a title."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from irec_jax.instructions.overlap import ngrams, shared_share, words_of
 
@@ -21,3 +23,8 @@ def test_overlap_of_a_query_with_a_title(query, title, words, pairs):
     mine, theirs = words_of(query).content, words_of(title).content
     assert shared_share(ngrams(mine, 1), ngrams(theirs, 1)) == words
     assert shared_share(ngrams(mine, 2), ngrams(theirs, 2)) == pairs
+
+
+@given(text=st.text(st.characters(max_codepoint=127)))
+def test_plain_text_has_the_words_that_it_has_beside_other_letters(text: str):
+    assert (*words_of(text).run, "色") == words_of(f"{text}色").run

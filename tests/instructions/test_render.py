@@ -42,11 +42,13 @@ PACK = tomllib.loads(
 ODD = ["", "{history} ", "{0} ", "a ; b ", "line\nbreak ", "שלום ", "\u202e", "🛋 ", "%s \\ "]
 
 
-def slow_inputs(template_id: str, history: list[str], query: str, domain: str) -> str:
+def slow_inputs(
+    template_id: str, history: list[str], query: str, domain: str, separator: str = " ; "
+) -> str:
     """Fills a template read anew from the file, word by word."""
     text = next(t["text"] for t in PACK["template"] if t["id"] == template_id)
     values = {f"{{{word}}}": value for word, value in PACK["words"][domain].items()}
-    values |= {"{history}": " ; ".join(history), "{query}": query}
+    values |= {"{history}": separator.join(history), "{query}": query}
     return re.sub(r"\{\w+\}", lambda slot: values[slot[0]], text)
 
 
@@ -132,9 +134,11 @@ def _check_record(
     asked = [] if "none-matching" in record.scenario else [(str(row), str(place))]
     assert wishes == asked
     query = queries[row, place][0] if asked else ""
-    clean = [" ".join(titles[item].replace("\u202e", "").split()) for item in shown]
+    cleaned = [" ".join(title.replace("\u202e", "").split()) for title in titles]
+    separator = " ; " if any(" " in title for title in cleaned) else " "
     wish = " ".join(query.replace("\u202e", "").split())
-    assert record.inputs == slow_inputs(record.template, clean, wish, config.domain)
+    clean = [cleaned[item] for item in shown]
+    assert record.inputs == slow_inputs(record.template, clean, wish, config.domain, separator)
     assert split.roles[position] == Role.TRAIN.value
     assert (record.strategy, record.split, record.candidates) == ("plain", "train", ())
     return len(history) > config.max_history

@@ -425,6 +425,13 @@ class Broken(Renderer):
         return super().record(number, shuffle)
 
 
+def test_a_worker_starts_without_what_it_does_not_need():
+    heavy = {"tensorflow_datasets", "jax", "scipy"}
+    program = "import sys, irec_jax.instructions.contents, irec_jax.batches.lengths as _; "
+    program += f"assert not {heavy} & sys.modules.keys()"
+    assert subprocess.run([sys.executable, "-c", program], timeout=120).returncode == 0
+
+
 PROGRAM = """
 import errno, pathlib, pickle, resource, sys
 from irec_jax.instructions import store

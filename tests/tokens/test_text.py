@@ -90,6 +90,7 @@ def test_tokenizer_that_looks_across_spaces_is_asked_for_whole_texts(tmp_path):
     text = "the red kettle and the lamp"
     assert codec.encode(text) == plain.encode(text).ids
     assert codec.encode(text) == plain.encode(text).ids  # the cached answer
+    assert codec.length(text) == len(plain.encode(text).ids)
     marked = codec.with_words({"<item_3>": [500]})
     first, second = "the red", "kettle and"
     assert marked.encode(f"{first} <item_3> {second} <item_3>") == [
@@ -159,6 +160,7 @@ def test_trained_codec_knows_its_words_and_can_write_any(codec):
 def test_texts_side_by_side_are_their_ids_side_by_side(codec, words, others):
     left, right = " ".join(words), " ".join(others)
     assert codec.encode(f"{left} {right}") == codec.encode(left) + codec.encode(right)
+    assert codec.length(f"{left} {right}") == len(codec.encode(f"{left} {right}"))
 
 
 def test_save_load_and_pickle(codec, tmp_path):

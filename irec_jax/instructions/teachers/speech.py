@@ -27,7 +27,7 @@ class Speech:
         ends: Text of a slot -> its first and last word; empty where no title can be said.
         risky: Titles that could be said across a seam.
         pairs: Their words that follow one another.
-        seconds: The second words of the pairs.
+        edgy: Texts of slots that begin with the second word of a pair, or end with the first.
     """
 
     patterns: Mapping[str, tuple[Pattern, ...]]
@@ -36,7 +36,7 @@ class Speech:
     ends: Mapping[str, tuple[str, str]]
     risky: Titles
     pairs: frozenset[tuple[str, str]]
-    seconds: frozenset[str]
+    edgy: frozenset[str]
     _fits: dict[tuple[str, ...], tuple[Pattern, ...]] = dataclasses.field(
         default_factory=dict, repr=False
     )
@@ -70,8 +70,11 @@ class Speech:
         risky = titles.of_words(frozenset(spoken).union(*split.values()))
         ends = {fill: (run[0], run[-1]) for fill, run in split.items()} if risky.runs else {}
         pairs = risky.pairs()
-        seconds = frozenset(second for _, second in pairs)
-        return cls(patterns, values, said, ends, risky, pairs, seconds)
+        lasts, firsts = ({pair[side] for pair in pairs} for side in (0, 1))
+        edgy = frozenset(
+            fill for fill, (first, last) in ends.items() if first in firsts or last in lasts
+        )
+        return cls(patterns, values, said, ends, risky, pairs, edgy)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_fits": {}}
@@ -120,15 +123,17 @@ class Speech:
 
     def _may_cross(self, pattern: Pattern, values: Mapping[str, str]) -> bool:
         """Says whether two words at a seam follow one another in a title."""
-        last, pairs, seconds = "", self.pairs, self.seconds
+        if self.edgy.isdisjoint(values.values()):
+            return False  # each seam has the text of a slot on at least one side
+        last = ""
         for literal, slot in zip(pattern.seams, (*pattern.slots, ""), strict=True):
             if literal:
-                if literal[0] in seconds and (last, literal[0]) in pairs:
+                if (last, literal[0]) in self.pairs:
                     return True
                 last = literal[1]
             if slot:
                 first, end = self.ends[values[slot]]
-                if first in seconds and (last, first) in pairs:
+                if (last, first) in self.pairs:
                     return True
                 last = end
         return False
