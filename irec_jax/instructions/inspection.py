@@ -23,7 +23,7 @@ from irec_jax.instructions.evidence import Evidence
 from irec_jax.instructions.forms import Instruction, Part, Slot, TaskForm
 from irec_jax.instructions.leaks import Finding, Names, Problem, Shown, diagnose
 from irec_jax.instructions.moments import Moments
-from irec_jax.instructions.overlap import ngrams, shared_share, words_of
+from irec_jax.instructions.overlap import overlaps, words_of
 from irec_jax.instructions.passes import Source
 from irec_jax.instructions.person import third_person
 from irec_jax.instructions.plans import Plan, Subject
@@ -35,7 +35,7 @@ from irec_jax.log.split import Split
 _VERDICTS, _PLACES = Measure.VERDICTS.value, Measure.PLACES.value
 _TEMPLATES, _LANGUAGES = Measure.TEMPLATES.value, Measure.LANGUAGES.value
 _LENGTHS, _COUNTED = Measure.LENGTHS.value, Measure.COUNTED.value
-_OVERLAPS = ((Measure.OVERLAP.value, 1), (Measure.OVERLAP_PAIRS.value, 2))
+_OVERLAPS = (Measure.OVERLAP.value, Measure.OVERLAP_PAIRS.value)
 _WRITTEN = (Part.QUERY, Part.PREFERENCE)
 
 
@@ -303,8 +303,7 @@ class Inspector:
             words = words_of(subject.query)
             title = self.telling.title(subject.target).ngrams
             group = f"{plan.kind} {subject.record.language}"
-            for measure, size in _OVERLAPS:
-                share = shared_share(ngrams(words.content, size), title[size - 1])
+            for measure, share in zip(_OVERLAPS, overlaps(words.content, title), strict=True):
                 if share is not None:
                     counts[measure, group, share] += 1
             if plan.shows_query:

@@ -64,3 +64,22 @@ def shared_share(text: frozenset[str], title: frozenset[str]) -> float | None:
     0.5
     """
     return len(text & title) / len(text) if text else None
+
+
+def overlaps(
+    text: Sequence[str], title: tuple[frozenset[str], frozenset[str]]
+) -> tuple[float | None, float | None]:
+    """Returns the shares of a text's words and pairs of words that a title has too.
+
+    Args:
+        text: Words of content, in order.
+        title: The title's words and pairs.
+
+    >>> title = ("red", "lamp", "large")
+    >>> overlaps(("a", "red", "lamp"), (ngrams(title, 1), ngrams(title, 2)))
+    (0.6666666666666666, 0.5)
+    """
+    words = shared_share(ngrams(text, 1), title[0])
+    if words == 0:  # nor a pair: most texts do not name what they are about
+        return words, 0.0 if len(text) > 1 else None
+    return words, shared_share(ngrams(text, 2), title[1])

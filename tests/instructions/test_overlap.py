@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irec_jax.instructions.overlap import ngrams, shared_share, words_of
+from irec_jax.instructions.overlap import ngrams, overlaps, shared_share, words_of
 
 
 @pytest.mark.parametrize(
@@ -28,3 +28,13 @@ def test_overlap_of_a_query_with_a_title(query, title, words, pairs):
 @given(text=st.text(st.characters(max_codepoint=127)))
 def test_plain_text_has_the_words_that_it_has_beside_other_letters(text: str):
     assert (*words_of(text).run, "色") == words_of(f"{text}色").run
+
+
+few = st.lists(st.sampled_from(["red", "lamp", "large", "desk"]), max_size=5)
+
+
+@given(text=few, title=few)
+def test_words_and_pairs_are_counted_as_each_alone(text: list[str], title: list[str]):
+    sets = (ngrams(title, 1), ngrams(title, 2))
+    alone = tuple(shared_share(ngrams(text, size), sets[size - 1]) for size in (1, 2))
+    assert overlaps(text, sets) == alone
