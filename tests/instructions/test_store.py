@@ -58,6 +58,13 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
+def test_records_are_stored_as_they_are(renderer: Renderer, tmp_path: Path):
+    write_instruction_set(renderer, tmp_path / "set", 100)
+    shards = b"".join(contents(tmp_path / "set").values())
+    records = [encode(renderer.record(number), number) for number in range(100)]
+    assert all(record in shards for record in records)
+
+
 def fields_of(renderer: Renderer) -> dict[str, Any]:
     return {field.name: getattr(renderer, field.name) for field in dataclasses.fields(renderer)}
 
