@@ -213,10 +213,7 @@ class Renderer:
         context = self._context(task, position, pack)
         template = _fillable(self._templates[kind, choice], draw, bool(context))
         values = {
-            slot: context
-            if slot is Slot.CONTEXT
-            else self._value(slot, position, texts, candidates)
-            for slot in template.slots
+            slot: self._value(slot, position, texts, candidates, context) for slot in template.slots
         }
         labels = self._labels[kind]
         return Instruction(
@@ -290,8 +287,9 @@ class Renderer:
         position: int,
         texts: dict[Part, str],
         candidates: tuple[int, ...],
+        context: str,
     ) -> str:
-        """Writes what stands in a slot, the context apart."""
+        """Writes what stands in a slot."""
         if slot is Slot.HISTORY:
             return self.wording.written(self.history(position))
         if slot is Slot.QUERY:
@@ -300,6 +298,8 @@ class Renderer:
             return texts[Part.PREFERENCE]
         if slot is Slot.CANDIDATES:
             return self.wording.written(candidates)
+        if slot is Slot.CONTEXT:
+            return context
         if slot is Slot.TARGET:
             return self.wording.names[self.items.item(position)]
         return self.wording.names[candidates[1 if slot is Slot.SECOND else 0]]

@@ -20,7 +20,7 @@ from irec_jax.instructions.audit import Audit, Auditor
 from irec_jax.instructions.balance import Measure
 from irec_jax.instructions.config import ContextPart, InstructionsConfig
 from irec_jax.instructions.evidence import Evidence
-from irec_jax.instructions.forms import Instruction, Intention, TaskForm, TaskName
+from irec_jax.instructions.forms import Instruction, Intention, Slot, TaskForm, TaskName
 from irec_jax.instructions.moments import DAY, POPULAR_DAYS, Moments
 from irec_jax.instructions.overlap import words_of
 from irec_jax.instructions.passes import Passes
@@ -658,6 +658,24 @@ def test_fallbacks_are_counted(world, rendered):
     assert audit.problems(InstructionsConfig()) == []
     assert audit.counted("fallbacks") == sum(differs)
     assert audit.counted("language fallbacks") == sum(language == "zh" for language, _ in drawn)
+
+
+def test_a_template_whose_slot_would_stay_empty_gives_way_and_is_counted(world, rendered):
+    places = tuple("Oslo" if position % 3 else "" for position in range(len(world.items)))
+    split = dataclasses.replace(world, places=places)
+    renderer = rendered(SEQUENTIAL, names=ATOMIC, split=split, context=(ContextPart.PLACE,))
+    templates = renderer.wording.packs[0].of(SEQUENTIAL, Intention.NONE)
+    telling = {template.name for template in templates if Slot.CONTEXT in template.slots}
+    given_way = 0
+    for number in range(3 * len(renderer)):
+        record, (_, drawn) = renderer.record(number), renderer.drawn(number)
+        gives_way = drawn in telling and not places[renderer.source(number).position]
+        given_way += gives_way
+        assert record.template not in telling if gives_way else record.template == drawn
+        assert ("Oslo" in record.inputs) == (record.template in telling)
+    audit = audited(renderer, split, passes=3)
+    assert audit.problems(InstructionsConfig()) == []
+    assert audit.counted("fallbacks") == given_way > 0
 
 
 def test_lengths_and_cut_histories(world, rendered):
