@@ -1,80 +1,139 @@
-"""How much a tuned model's own queries tell: BM25 finds items by them, by users' words, by chance.
+"""How much a tuned model's queries tell of users that it never saw, by what BM25 finds with them.
 
-    python bench/teacher.py configs/teacher.py notes/teacher
+    python bench/teacher.py configs/teacher.py bench-teacher
 
-The notes are what `irec teach --by model` wrote for the events of held-out users. Each query is
-looked up in the items' texts with BM25; what is printed is how often the event's own item is
-among the first ten, ties counted half, with a 95 % interval over the queries.
+Every fifth user is held out of the experiment's log, at random. A run is tuned on the others
+(`irec tune`, resumed if it was stopped) and asked for preferences and queries of those held out
+(`irec teach`). Each query about an event is looked up in the items' texts with BM25; what is
+printed is how often the event's own item is among the first ten, ties counted half, beside
+queries that the held-out users typed themselves, with 95 % intervals (bootstrap over users).
 """
 
 import argparse
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 
 from irec_jax.baselines.bm25 import BM25, item_texts
 from irec_jax.experiment import load_experiment
 from irec_jax.instructions.forms import Intention
 from irec_jax.instructions.tasks import INTENTION_CODES
 from irec_jax.instructions.teachers.notes import NoteKind, read_notes
-from irec_jax.log.dataset import load_split
-from irec_jax.log.split import Role, Split
+from irec_jax.log.dataset import DataConfig, load_log, load_split
+from irec_jax.log.events import BehaviorLog
+from irec_jax.log.split import Split
 
 FIRST = 10
+SHARE = 5
+EVENTS = 3
+DRAWS = 1_000
+
+Asked = tuple[int, str, str]
+"""A user, the query and the item it should find."""
 
 
-def hits(index: BM25, pairs: Sequence[tuple[str, int]]) -> np.ndarray:
-    """Returns for each (query, item) the chance that the item is among the first ten."""
+def hold_out(log: BehaviorLog, seed: int) -> tuple[BehaviorLog, BehaviorLog]:
+    """Returns the log of most users and that of every fifth one; no user is in both."""
+    users = np.random.default_rng(seed).permutation(log.interactions["user"].unique().sort())
+    is_held_out = log.interactions["user"].is_in(users[: len(users) // SHARE].tolist())
+    parts = (log.interactions.filter(~is_held_out), log.interactions.filter(is_held_out))
+    known, held_out = (BehaviorLog.assemble(log.items, part, log.manifest) for part in parts)
+    return known, held_out
+
+
+def written(notes: Path, split: Split, kind: NoteKind) -> list[Asked]:
+    """Returns the model's queries of a kind."""
+    table = read_notes(notes)[0]
+    rows = {int(user): row for row, user in enumerate(split.users)}
     found = []
-    for query, item in pairs:
+    for note in table.filter(table["kind"] == kind.value).iter_rows(named=True):
+        position = int(split.offsets[rows[note["user"]]]) + note["place"]
+        found.append((note["user"], note["text"], _item(split, position)))
+    return found
+
+
+def typed(split: Split, intention: Intention) -> list[Asked]:
+    """Returns the queries of a kind that users typed."""
+    positions = np.flatnonzero(split.intentions == INTENTION_CODES[intention]).tolist()
+    owners = np.searchsorted(split.offsets, positions, side="right") - 1
+    return [
+        (int(split.users[owner]), split.queries[position], _item(split, position))
+        for owner, position in zip(owners.tolist(), positions, strict=True)
+    ]
+
+
+def _item(split: Split, position: int) -> str:
+    return split.catalog["item"][int(split.items[position])]
+
+
+def hits(index: BM25, rows: dict[str, int], asked: Sequence[Asked]) -> np.ndarray:
+    """Returns for each query the chance that its item is among the first ten."""
+    found = []
+    for _, query, item in asked:
         scores = index.scores(query)
-        above, level = int((scores > scores[item]).sum()), int((scores == scores[item]).sum())
+        own = scores[rows[item]]
+        above, level = int((scores > own).sum()), int((scores == own).sum())
         found.append(np.clip((FIRST - above) / level, 0.0, 1.0))
     return np.array(found)
 
 
-def written(folder: Path, split: Split, kind: NoteKind) -> list[tuple[str, int]]:
-    """Returns the queries of the notes about test events, with the items of the events."""
-    table = read_notes(folder)[0]
-    rows = {int(user): row for row, user in enumerate(split.users)}
-    pairs = []
-    for note in table.filter(table["kind"] == kind.value).iter_rows(named=True):
-        position = int(split.offsets[rows[note["user"]]]) + note["place"]
-        if split.roles[position] == Role.TEST:
-            pairs.append((note["text"], int(split.items[position])))
-    return pairs
+def interval(found: np.ndarray, users: Sequence[int]) -> tuple[float, float]:
+    """Returns the 95 % interval of the mean, users drawn with replacement."""
+    _, owners = np.unique(users, return_inverse=True)
+    sums, counts = np.bincount(owners, found), np.bincount(owners)
+    drawn = np.random.default_rng(0).integers(len(sums), size=(DRAWS, len(sums)))
+    low, high = np.percentile(sums[drawn].sum(1) / counts[drawn].sum(1), [2.5, 97.5])
+    return float(low), float(high)
 
 
-def typed(split: Split, intention: Intention) -> list[tuple[str, int]]:
-    """Returns the queries that users typed before test events."""
-    positions = split.targets(Role.TEST)
-    chosen = positions[split.intentions[positions] == INTENTION_CODES[intention]]
-    return [(split.queries[p], int(split.items[p])) for p in chosen.tolist()]
+def irec(*arguments: str) -> None:
+    """Runs the command line; ends this program if it fails."""
+    if subprocess.run([sys.executable, "-m", "irec_jax.cli.main", *arguments]).returncode:
+        sys.exit(f"irec {' '.join(arguments)} failed")
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Tunes, asks, measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("experiment", type=Path)
-    parser.add_argument("notes", type=Path)
+    parser.add_argument("folder", type=Path, help="where logs, run and notes are kept")
     arguments = parser.parse_args()
     experiment = load_experiment(arguments.experiment)
-    split = load_split(experiment.data, experiment.seed)
-    index = BM25.build(item_texts(split.catalog))
-    kinds = {
-        "the model's, vague": written(arguments.notes, split, NoteKind.VAGUE),
-        "the model's, specific": written(arguments.notes, split, NoteKind.SPECIFIC),
-        "typed, vague": typed(split, Intention.VAGUE),
-        "typed, specific": typed(split, Intention.SPECIFIC),
-    }
-    print(f"chance: {FIRST / split.num_items:.4f}")
-    for name, pairs in kinds.items():
-        found = hits(index, pairs)
-        drawn = np.random.default_rng(0).choice(found, (1_000, len(found))).mean(axis=1)
-        low, high = np.percentile(drawn, [2.5, 97.5])
+    log = load_log(experiment.data)
+    known, held_out, run, notes = (
+        arguments.folder / name for name in ("known", "held-out", "run", "notes")
+    )
+    for part, folder in zip(hold_out(log, experiment.seed), (known, held_out), strict=True):
+        part.save(folder)
+    source = str(arguments.experiment)
+    irec("tune", source, "--data.log", str(known), "--out", str(run))
+    of_held_out = ("--data.log", str(held_out), "--data.core", "1", "--events", str(EVENTS))
+    irec(*("teach", source, *of_held_out, "--by", "model", "--run", str(run), "--out", str(notes)))
+
+    split = load_split(DataConfig(log=str(held_out), core=1), experiment.seed)
+    index = BM25.build(item_texts(log.items))
+    rows = {item: row for row, item in enumerate(log.items["item"])}
+    manifest = read_notes(notes)[1]
+    print(
+        f"{split.num_users:,} held-out users; texts: {manifest.answered}; "
+        f"rejected: {manifest.rejected or 'none'}"
+    )
+    print(f"chance: {FIRST / len(rows):.4f}")
+    for name, asked in (
+        ("the model's, vague", written(notes, split, NoteKind.VAGUE)),
+        ("the model's, specific", written(notes, split, NoteKind.SPECIFIC)),
+        ("typed, vague", typed(split, Intention.VAGUE)),
+        ("typed, specific", typed(split, Intention.SPECIFIC)),
+    ):
+        found = hits(index, rows, asked)
+        low, high = interval(found, [user for user, _, _ in asked])
         print(f"{name}: {found.mean():.4f} [{low:.4f}, {high:.4f}] of {len(found):,}")
-        print(f"    such as: {pairs[0][0]}  ({split.catalog['title'][pairs[0][1]]})")
+        title = log.items.filter(pl.col("item") == asked[0][2])["title"][0]
+        print(f"    such as: {asked[0][1]}  ({title})")
 
 
 if __name__ == "__main__":

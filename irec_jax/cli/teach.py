@@ -187,25 +187,37 @@ def _count(split: Split, scope: Scope) -> int:
 
 
 def _wording(run: Path, split: Split) -> Wording:
-    """Reads how a run writes the items of a split."""
+    """Reads how a run writes the items of a split, which may be that of other users."""
     from irec_jax.recommendation.run import read_settings, read_writer
     from irec_jax.tokens.text import IndexKind
 
     settings, index = read_settings(run), read_writer(run).index
-    catalog = run / CATALOG_FILE
-    known = pl.read_parquet(catalog, columns=["item"])["item"] if catalog.is_file() else None
-    if known is not None and known.equals(split.catalog["item"]):
-        names = index.names
-    elif index.kind is IndexKind.TITLE:
-        names = tuple(split.catalog["title"].to_list())
-    else:
+    known = _known_names(run, index.names)
+    items: list[str] = split.catalog["item"].to_list()
+    titles: list[str] = split.catalog["title"].to_list()
+    strange = [item for item in items if item not in known]
+    if strange and index.kind is not IndexKind.TITLE:
         raise InputError(
-            "the run was tuned on another catalog, whose items are its tokens",
+            f"the run does not know {len(strange):,} of the log's {len(items):,} items, "
+            f"such as {strange[0]!r}, and its items are tokens",
             where=str(run),
-            mend="use a run of the same log, data settings and seed, or one with "
-            "tokens.index title.",
+            mend="use a log of the items that it was tuned on, or a run with tokens.index title.",
         )
-    return Wording.build(settings.instructions, names)
+    written = [known.get(item, title) for item, title in zip(items, titles, strict=True)]
+    return Wording.build(settings.instructions, tuple(written))
+
+
+def _known_names(run: Path, names: Sequence[str]) -> dict[str, str]:
+    """Reads the catalog of a run: item -> how the run writes it."""
+    path = run / CATALOG_FILE
+    items = pl.read_parquet(path, columns=["item"])["item"].to_list() if path.is_file() else []
+    if items and len(items) != len(names):
+        raise InputError(
+            f"{len(items):,} items in {CATALOG_FILE}, {len(names):,} in tokens/",
+            where=str(run),
+            mend="copy the whole run folder again; its parts come from different runs.",
+        )
+    return dict(zip(items, names, strict=False))
 
 
 def _writer(run: Path, temperature: float) -> Writer:
