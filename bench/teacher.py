@@ -16,9 +16,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 
 from irec_jax.baselines.bm25 import BM25, item_texts
+from irec_jax.evaluation.compare import Figure, bootstrap
+from irec_jax.evaluation.metrics import full_ranks, recall
 from irec_jax.experiment import load_experiment
 from irec_jax.instructions.forms import Intention
 from irec_jax.instructions.tasks import INTENTION_CODES
@@ -30,7 +31,7 @@ from irec_jax.log.split import Split
 FIRST = 10
 SHARE = 5
 EVENTS = 3
-DRAWS = 1_000
+RESAMPLES = 1_000
 
 Asked = tuple[int, str, str]
 """A user, the query and the item it should find."""
@@ -70,24 +71,13 @@ def _item(split: Split, position: int) -> str:
     return split.catalog["item"][int(split.items[position])]
 
 
-def hits(index: BM25, rows: dict[str, int], asked: Sequence[Asked]) -> np.ndarray:
-    """Returns for each query the chance that its item is among the first ten."""
-    found = []
-    for _, query, item in asked:
-        scores = index.scores(query)
-        own = scores[rows[item]]
-        above, level = int((scores > own).sum()), int((scores == own).sum())
-        found.append(np.clip((FIRST - above) / level, 0.0, 1.0))
-    return np.array(found)
-
-
-def interval(found: np.ndarray, users: Sequence[int]) -> tuple[float, float]:
-    """Returns the 95 % interval of the mean, users drawn with replacement."""
-    _, owners = np.unique(users, return_inverse=True)
-    sums, counts = np.bincount(owners, found), np.bincount(owners)
-    drawn = np.random.default_rng(0).integers(len(sums), size=(DRAWS, len(sums)))
-    low, high = np.percentile(sums[drawn].sum(1) / counts[drawn].sum(1), [2.5, 97.5])
-    return float(low), float(high)
+def found(index: BM25, rows: dict[str, int], asked: Sequence[Asked], seed: int) -> Figure:
+    """Returns how often BM25 ranks a query's item among the first ten; Recall@10."""
+    users, queries, items = zip(*asked, strict=True)
+    targets = np.array([rows[item] for item in items])
+    ranks = full_ranks(index.scores_of(queries), targets, [()] * len(asked))
+    hits = recall(ranks, FIRST)[:, None]
+    return bootstrap(hits, np.array(users), RESAMPLES, seed).figures()[0]
 
 
 def irec(*arguments: str) -> None:
@@ -129,11 +119,9 @@ def main() -> None:
         ("typed, vague", typed(split, Intention.VAGUE)),
         ("typed, specific", typed(split, Intention.SPECIFIC)),
     ):
-        found = hits(index, rows, asked)
-        low, high = interval(found, [user for user, _, _ in asked])
-        print(f"{name}: {found.mean():.4f} [{low:.4f}, {high:.4f}] of {len(found):,}")
-        title = log.items.filter(pl.col("item") == asked[0][2])["title"][0]
-        print(f"    such as: {asked[0][1]}  ({title})")
+        figure = found(index, rows, asked, experiment.seed)
+        print(f"{name}: {figure.value:.4f} [{figure.low:.4f}, {figure.high:.4f}] of {len(asked):,}")
+        print(f"    such as: {asked[0][1]}  ({log.items['title'][rows[asked[0][2]]]})")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-import polars as pl
 import tyro
 from rich.console import Console
 from rich.table import Table
@@ -188,15 +187,18 @@ def _count(split: Split, scope: Scope) -> int:
 
 def _wording(run: Path, split: Split) -> Wording:
     """Reads how a run writes the items of a split, which may be that of other users."""
-    from irec_jax.recommendation.run import read_settings, read_writer
+    from irec_jax.recommendation.catalog import Catalog
+    from irec_jax.recommendation.run import check_parts, read_settings, read_writer
     from irec_jax.tokens.text import IndexKind
 
-    settings, index = read_settings(run), read_writer(run).index
-    known = _known_names(run, index.names)
+    settings, writer = read_settings(run), read_writer(run)
+    catalog = Catalog.load(run / CATALOG_FILE)
+    check_parts(settings, catalog, writer)
+    known = dict(zip(catalog.table["item"].to_list(), writer.index.names, strict=True))
     items: list[str] = split.catalog["item"].to_list()
     titles: list[str] = split.catalog["title"].to_list()
     strange = [item for item in items if item not in known]
-    if strange and index.kind is not IndexKind.TITLE:
+    if strange and writer.index.kind is not IndexKind.TITLE:
         raise InputError(
             f"the run does not know {len(strange):,} of the log's {len(items):,} items, "
             f"such as {strange[0]!r}, and its items are tokens",
@@ -205,19 +207,6 @@ def _wording(run: Path, split: Split) -> Wording:
         )
     written = [known.get(item, title) for item, title in zip(items, titles, strict=True)]
     return Wording.build(settings.instructions, tuple(written))
-
-
-def _known_names(run: Path, names: Sequence[str]) -> dict[str, str]:
-    """Reads the catalog of a run: item -> how the run writes it."""
-    path = run / CATALOG_FILE
-    items = pl.read_parquet(path, columns=["item"])["item"].to_list() if path.is_file() else []
-    if items and len(items) != len(names):
-        raise InputError(
-            f"{len(items):,} items in {CATALOG_FILE}, {len(names):,} in tokens/",
-            where=str(run),
-            mend="copy the whole run folder again; its parts come from different runs.",
-        )
-    return dict(zip(items, names, strict=False))
 
 
 def _writer(run: Path, temperature: float) -> Writer:

@@ -28,7 +28,7 @@ from irec_jax.recommendation.refine import (
     drop_missing,
     drop_repeated,
 )
-from irec_jax.recommendation.run import Settings, check_vocabulary, read_settings, read_writer
+from irec_jax.recommendation.run import Settings, check_parts, read_settings, read_writer
 from irec_jax.tokens.items import TokenWriter
 from irec_jax.tokens.trie import build_trie
 from irec_jax.training.checkpoint import load_params
@@ -98,7 +98,7 @@ class Recommender:
     def __init__(
         self, settings: Settings, catalog: Catalog, writer: TokenWriter, params: Params
     ) -> None:
-        _check_parts(settings, catalog, writer)
+        check_parts(settings, catalog, writer)
         self.settings, self.catalog = settings, catalog
         self._params, self._structure = params, structure(settings.model)
         self._writer = writer
@@ -329,11 +329,3 @@ class Recommender:
             if is_certain or (beams >= widest and len(found) >= wanted):
                 return found, bound
             beams = beams * WIDEN if beams >= widest else min(beams * WIDEN, widest)
-
-
-def _check_parts(settings: Settings, catalog: Catalog, writer: TokenWriter) -> None:
-    if writer.index.num_items != len(catalog):
-        what = f"{writer.index.num_items} items in tokens/, {len(catalog)} in catalog.parquet"
-        mend = "copy the whole run folder again; its parts come from different runs."
-        raise InputError(what, where="run", mend=mend)
-    check_vocabulary(settings, writer)

@@ -11,6 +11,7 @@ from irec_jax.errors import InputError
 from irec_jax.instructions.config import InstructionsConfig
 from irec_jax.instructions.templates import with_copied_packs
 from irec_jax.model.config import T5Config
+from irec_jax.recommendation.catalog import Catalog
 from irec_jax.settings import from_json
 from irec_jax.tokens.items import TokenWriter
 from irec_jax.tokens.text import TokensConfig
@@ -86,3 +87,16 @@ def check_vocabulary(settings: Settings, writer: TokenWriter) -> None:
         what = f"{vocabulary} token ids in tokens/, {settings.model.vocabulary} in the model"
         mend = "copy the whole run folder again; its parts come from different runs."
         raise InputError(what, where="run", mend=mend)
+
+
+def check_parts(settings: Settings, catalog: Catalog, writer: TokenWriter) -> None:
+    """Compares the catalog with the item index, and the model's vocabulary with the tokens.
+
+    Raises:
+        InputError: They come from different runs.
+    """
+    if writer.index.num_items != len(catalog):
+        what = f"{writer.index.num_items} items in tokens/, {len(catalog)} in catalog.parquet"
+        mend = "copy the whole run folder again; its parts come from different runs."
+        raise InputError(what, where="run", mend=mend)
+    check_vocabulary(settings, writer)
