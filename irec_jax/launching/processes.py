@@ -12,8 +12,8 @@ from irec_jax.launching.folder import LaunchFolder
 from irec_jax.launching.plan import PROGRAM, LaunchPlan, Manifest, Target
 from irec_jax.launching.supervisor import Supervisor
 
-PYTHON = (sys.executable, "-m", "irec_jax.cli.main")
-"""`irec` of this very Python, whatever the PATH holds."""
+PYTHON = (sys.executable, "-P", "-m", "irec_jax.cli.main")
+"""`irec` of this very Python, whatever the PATH and the working folder hold."""
 
 
 class Member(NamedTuple):
