@@ -44,6 +44,7 @@ def start(plan: LaunchPlan) -> LaunchState:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
+                env={**os.environ, **plan.variables()},
                 pass_fds=(lock,),
                 start_new_session=True,
             )

@@ -1,5 +1,6 @@
 """Several processes of one host as one run, over loopback, in the foreground."""
 
+import dataclasses
 import os
 import shlex
 import socket
@@ -105,9 +106,11 @@ def _assignment(name: str, value: str) -> str:
 
 
 def main(run_folder: Path, lock: int) -> int:
-    """Supervises the plan of a run folder, whose lock was inherited."""
+    """Supervises the plan of a run folder, whose lock and environment were inherited."""
     folder = LaunchFolder(run_folder)
     plan = folder.plan()
+    environment = tuple(f"{name}={os.environ[name]}" for name in plan.variables())
+    plan = dataclasses.replace(plan, environment=environment)
     return Supervisor(folder, plan, lock).run(members(plan, str(free_port())))
 
 
