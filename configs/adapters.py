@@ -8,7 +8,7 @@ Time:    4 minutes for the base, 90 seconds for the adapters
 Result:  loss on validation instructions 2.815 nats a token; the base has 2.918, all weights tuned
          for as many steps (--lora.rank 0 --optimizer.kind adafactor --optimizer.peak 3e-2
          --optimizer.warmup 200) 2.728. Of personalized search alone, the new task: 1.438, 1.879,
-         1.252 (bench/lora.py; docs/decisions/0155-what-adapters-reach.md)
+         1.252 (bench/lora.py; docs/decisions/0155-quality-of-adapters.md)
 """
 
 import dataclasses

@@ -16,7 +16,7 @@ from irec_jax.tokens.text import PAD
 
 FLOATS_AT_ONCE = 2**23
 """Logits and cached keys and values of one chunk: 32 MiB, about what a CPU caches; larger chunks
-took up to twice the time (docs/decisions/0062-exact-scores-step-by-step.md)."""
+took up to twice the time (docs/decisions/0062-layout-of-exact-title-scores.md)."""
 
 
 @functools.partial(

@@ -1,7 +1,7 @@
 """Dropout from a counter hash: exact to repeat, the same on any mesh, and nearly free.
 
 The mask of an element is a function of the step's key, the place in the network and the element's
-indices alone. Why not `jax.random`: docs/decisions/0041-dropout-by-hash.md.
+indices alone. Why not `jax.random`: docs/decisions/0041-hash-based-dropout.md.
 """
 
 import dataclasses

@@ -44,7 +44,7 @@ def linear(
     """The products of the same input with several matrices, as one product, side by side.
 
     Rows are flattened first: XLA's CPU backend takes three times as long for the gradient of a
-    weight when two axes are summed over (docs/decisions/0040-layers-on-a-cpu.md).
+    weight when two axes are summed over (docs/decisions/0040-flattened-products.md).
     """
     matrices = [parameter[...].astype(hidden.dtype) for parameter in parameters]
     joined = jnp.concatenate(matrices, axis=1) if len(matrices) > 1 else matrices[0]

@@ -10,7 +10,7 @@ _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX, _ARENA_MAX = -1, -2, -4, -8
 # still, but a heap that cannot shrink grew to 1.65 times the memory there.
 _TRIM_BYTES = 2**31 - 1
 # What stays when glibc trims: nearly all that may stay. With a small pad a step that frees more
-# than the threshold would lose all of it (docs/decisions/0160-what-a-trim-leaves.md).
+# than the threshold would lose all of it (docs/decisions/0160-malloc-top-padding.md).
 _PAD_BYTES = _TRIM_BYTES - 64 * 2**20
 
 

@@ -1,7 +1,7 @@
 """A model as a hashable structure and a plain nested dict of arrays.
 
 `structure` is static, the dict is data: `merge(structure, params)` inside `jax.jit` gives a `T5`.
-Why: docs/decisions/0003-nnx-as-plain-jax.md.
+Why: docs/decisions/0003-plain-jax-transforms.md.
 """
 
 import functools

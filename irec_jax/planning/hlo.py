@@ -2,7 +2,7 @@
 
 XLA's own cost analysis counts the body of a loop once and no collective at all; here loops count
 as often as they run, and each collective with the mesh axes that it crosses
-(docs/decisions/0131-collectives-from-the-text.md).
+(docs/decisions/0131-collectives-from-hlo-text.md).
 """
 
 import math

@@ -69,7 +69,7 @@ def cross_entropy(
     """Sum of `-log softmax(logits)[target]` over real positions, and their number.
 
     The target's logit is taken from the logits, not from their log-softmax: then only one array as
-    large as the logits is made on the way back (docs/decisions/0050-cross-entropy.md).
+    large as the logits is made on the way back (docs/decisions/0050-form-of-the-cross-entropy.md).
 
     With label smoothing s the target has probability 1 - s, and s is spread evenly over all
     tokens, itself included (Szegedy et al. 2016); z-loss is added to that.

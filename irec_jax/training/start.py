@@ -178,7 +178,7 @@ def start_items_from_titles(params: Params, titles: ItemTitles) -> Params:
     As new words usually start when a vocabulary is extended, but freed of what all titles share
     and stretched to the spread of the text rows: pieces such as `in` or `for` stand in most
     titles and would make all items alike, and the mean of n unrelated rows is sqrt(n) times
-    smaller than they are. Why, with figures: docs/decisions/0054-items-start-from-titles.md. An
+    smaller than they are. Why, with figures: docs/decisions/0054-item-row-initialization.md. An
     item without a title keeps its row.
 
     Args:

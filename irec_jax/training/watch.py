@@ -3,7 +3,7 @@
 A process that fails tells the others through the coordinator before it ends, and each has a
 thread that looks every second. What was killed outright is seen by the sums that it was part of
 and by JAX's heartbeats; what no longer moves, by the time since it last did. Why so:
-docs/decisions/0150-ending-together.md.
+docs/decisions/0150-peer-failure-detection.md.
 """
 
 import atexit
