@@ -1,15 +1,16 @@
 """Opens a table file of any format that we read: csv, tsv, jsonl and parquet, plain or gz."""
 
-import gzip
 import hashlib
 import io
-import zlib
 from pathlib import Path
 from typing import NamedTuple
 
 import polars as pl
 
 from irec_jax.errors import InputError, nearest
+from irec_jax.log.readers.encoding import refuse_other_encodings, refuse_other_text
+from irec_jax.log.readers.faults import SEPARATORS, refuse_duplicate_names, refuse_line
+from irec_jax.log.readers.unpacking import read_bounded, refuse_many_values
 
 FORMATS = ("tsv", "csv", "jsonl", "parquet")
 SUFFIXES = tuple(f".{name}{gz}" for name in FORMATS for gz in ("", ".gz"))
@@ -40,13 +41,16 @@ def find_table(folder: Path, name: str, mend: str) -> Path:
         mend: What to do where it is not there.
 
     Raises:
-        InputError: The folder is missing, or has no such file.
+        InputError: The folder is missing, or has no such file, or several.
     """
     if not folder.is_dir():
         raise InputError("there is no such folder", where=str(folder), mend=_NO_PATH)
-    for suffix in SUFFIXES:
-        if (folder / f"{name}{suffix}").is_file():
-            return folder / f"{name}{suffix}"
+    found = [path for path in (folder / f"{name}{suffix}" for suffix in SUFFIXES) if path.is_file()]
+    if len(found) > 1:
+        what = f"there are several files of {name}: {', '.join(path.name for path in found)}"
+        raise InputError(what, where=str(folder), mend=f"Keep one of them. Or, {mend}.")
+    if found:
+        return found[0]
     raise InputError(
         f"there is no {name}.tsv in it (nor one of {', '.join(SUFFIXES[1:])})",
         where=str(folder),
@@ -68,19 +72,24 @@ def open_table(path: Path) -> Source:
     if form not in FORMATS:
         what = f"the suffix .{form} tells no format that can be read"
         raise InputError(what, where=str(path), mend=nearest(form, FORMATS))
-    data = _bytes(path, packed=packed)
-    if not data.strip():
-        raise InputError("the file is empty", where=str(path), mend="give a file with rows")
+    data = _bytes(path)
     if form != "parquet":
+        refuse_other_text(data, path)
         # Polars checks the values, but lets a header in any encoding pass.
-        _refuse_other_encodings(data[: data.find(b"\n") + 1 or None], path)
+        refuse_other_encodings(data[: data.find(b"\n") + 1 or None], path)
+    if form in SEPARATORS:
+        refuse_duplicate_names(data, form, path)
     try:
-        table = _parse(data, form)
-    except pl.exceptions.PolarsError as error:
+        table = _parse(data, form, path)
+    except (pl.exceptions.PolarsError, RecursionError) as error:
         if form != "parquet":
-            _refuse_other_encodings(data, path)
+            refuse_other_encodings(data, path)
+            refuse_line(data, form, path, _HOW[form])
         what = f"not {form} that can be read ({str(error).splitlines()[0]})"
         raise InputError(what, where=str(path), mend=_HOW[form]) from error
+    if form == "jsonl" and (b"[" in data or data.count(b"{") > data.count(b"\n{") + 1):
+        # Polars makes text of an object, and a list of text, where lines differ.
+        refuse_line(data, form, path, _HOW[form])
     if table.height == 0:
         what = "the table has a header and no rows"
         raise InputError(what, where=str(path), mend="give a file with rows")
@@ -95,40 +104,26 @@ _HOW = {
 }
 
 
-def _bytes(path: Path, *, packed: bool) -> bytes:
+def _bytes(path: Path) -> bytes:
     if not path.is_file():
         raise InputError("there is no such file", where=str(path), mend=_NO_PATH)
-    data = path.read_bytes()
-    if not packed or not data:
-        return data
-    try:
-        return gzip.decompress(data)
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise InputError(
-            f"damaged gzip ({error})", where=str(path), mend="fetch it again"
-        ) from error
+    data = read_bounded(path)
+    if not data or data.isspace():
+        raise InputError("the file is empty", where=str(path), mend="give a file with rows")
+    return data
 
 
-def _parse(data: bytes, form: str) -> pl.DataFrame:
+def _parse(data: bytes, form: str, path: Path) -> pl.DataFrame:
     if form == "parquet":
+        scan = pl.scan_parquet(io.BytesIO(data))
+        rows = int(scan.select(pl.len()).collect().item())
+        refuse_many_values(rows, len(scan.collect_schema()), path)
         return pl.read_parquet(io.BytesIO(data))
     if form == "jsonl":
         return pl.read_ndjson(io.BytesIO(data), infer_schema_length=None)
-    separator, quote = ("\t", None) if form == "tsv" else (",", '"')
-    table = pl.read_csv(data, separator=separator, quote_char=quote, infer_schema=False)
+    quote = None if form == "tsv" else '"'
+    table = pl.read_csv(data, separator=SEPARATORS[form], quote_char=quote, infer_schema=False)
     # A blank last line is common and no row.
     while table.height and all(value is None for value in table.row(-1)):
         table = table.head(-1)
     return table
-
-
-def _refuse_other_encodings(data: bytes, path: Path) -> None:
-    try:
-        data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise InputError(
-            f"not UTF-8: byte 0x{data[error.start]:02x} at offset {error.start:,}",
-            where=f"{path}, line {line:,}",
-            mend=f"convert it, such as with: iconv -f latin1 -t utf-8 {path.name}",
-        ) from error

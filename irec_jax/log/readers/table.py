@@ -10,13 +10,27 @@ from irec_jax.errors import InputError, nearest
 from irec_jax.log.checks import check_interactions, check_items
 from irec_jax.log.events import BehaviorLog, EventKind, Manifest, TimeUnit
 from irec_jax.log.privacy import pseudonyms
-from irec_jax.log.readers.columns import list_of, numbers_of, one_line, text_of, times_of, titled
+from irec_jax.log.readers.columns import (
+    ids_of,
+    list_of,
+    nul_count,
+    numbers_of,
+    one_line,
+    refuse_compact_dates,
+    refuse_type,
+    text_of,
+    time_form_fault,
+    times_of,
+    titled,
+)
 from irec_jax.log.readers.source import Source, find_table, open_table
 
 UNKNOWN_ITEM = "interaction with an item that is not in the items table"
+NUL_TEXT = "text with NUL characters, which became blanks"
 BLANK_TITLE = "blank title, written from brand and category instead"
 
 POSITION, ROW_ORDER = "position", "row"
+_FORMAT_KEY = "table.time_format"
 
 Kind = Literal["view", "purchase", "rating", "review", "query"]
 
@@ -28,8 +42,9 @@ class Columns:
     Attributes:
         user: User names or numbers, in interactions.
         item: Item ids, in both files; kept as text.
-        time: Seconds since 1970, ISO 8601 text, or `position` for a column that only orders
-            a user's events, or `row` to take the order of the rows.
+        time: Seconds since 1970, ISO 8601 text (other forms with `time_format`), or `position`
+            for a column that only orders a user's events, or `row` to take the order of the
+            rows.
         event: One of view, purchase, rating, review, query.
         rating: A number.
         review: Text.
@@ -77,6 +92,8 @@ class TableConfig:
         items: The items file; empty for `items.*` in the folder PATH.
         columns: Which column is what.
         category_separator: What stands between the categories of an item.
+        time_format: The strptime format of the time column, such as %d/%m/%Y; empty where it
+            holds seconds since 1970, ISO 8601 text or, in parquet, dates.
         kind: What every row is where there is no event column.
         unknown_items: What to do with an interaction whose item is not in the items table.
         license: The licence of the data, for the manifest.
@@ -86,6 +103,7 @@ class TableConfig:
     items: str = ""
     columns: Columns = dataclasses.field(default_factory=Columns)
     category_separator: str = "|"
+    time_format: str = ""
     kind: Kind = "view"
     unknown_items: Literal["refuse", "drop"] = "refuse"
     license: str = ""
@@ -94,6 +112,10 @@ class TableConfig:
         """Refuses impossible settings."""
         if not self.category_separator:
             raise InputError("is empty", where="table.category_separator", mend="give one, as '|'")
+        fault = time_form_fault(self.time_format) if self.time_format else ""
+        if fault:
+            what = f"{self.time_format!r} is not a format of times ({fault})"
+            raise InputError(what, where=_FORMAT_KEY, mend="Give one such as '%d/%m/%Y'.")
 
 
 def read_table(folder: Path | None, config: TableConfig, seed: int) -> BehaviorLog:
@@ -152,7 +174,12 @@ def log_of(
     if drop:
         allowed = pl.concat([allowed, events["item"].drop_nulls()])
     check_interactions(events, allowed, kinds, ordered=False, where=where)
-    dropped = known.dropped | ({BLANK_TITLE: blank} if blank else {})
+    nul = sum(
+        nul_count(source.table[name] for name in set(used.values()))
+        for source, used in ((items, catalog_columns), (interactions, event_columns))
+    )
+    repaired = {BLANK_TITLE: blank, NUL_TEXT: nul}
+    dropped = known.dropped | {reason: rows for reason, rows in repaired.items() if rows}
     if drop:
         stays = events["item"].is_in(catalog["item"].implode())
         if not stays.any():
@@ -169,6 +196,8 @@ def log_of(
             "interactions": _unused(interactions, event_columns),
         },
     }
+    if config.time_format:
+        settings["time_format"] = config.time_format
     manifest = dataclasses.replace(
         known, license=config.license, dropped=dropped, settings=settings | known.settings
     )
@@ -183,19 +212,20 @@ def _catalog(source: Source, config: TableConfig) -> tuple[pl.DataFrame, dict[st
     names = ("item", "title", "categories", "brand", "description", "price", "released")
     picked = _pick(source, config.columns, names, needed=("item", "title"))
     raw = source.table
-    columns = {"item": text_of(raw[picked["item"]])}
-    columns["title"] = one_line(raw[picked["title"]])
+    where = str(source.path)
+    columns = {"item": ids_of(raw[picked["item"]], "item", where).cast(pl.String)}
+    columns["title"] = one_line(raw[picked["title"]], "title", where)
     if "categories" in picked:
-        columns["categories"] = list_of(raw[picked["categories"]], config.category_separator)
+        columns["categories"] = list_of(raw[picked["categories"]], config.category_separator, where)
     else:
         columns["categories"] = pl.Series([[]] * raw.height, dtype=pl.List(pl.String))
     for name in ("brand", "description", "released"):
         if name in picked:
-            columns[name] = one_line(raw[picked[name]])
+            columns[name] = one_line(raw[picked[name]], name, where)
     if "price" in picked:
-        columns["price"] = numbers_of(raw[picked["price"]], "price", str(source.path))
+        columns["price"] = numbers_of(raw[picked["price"]], "price", where)
     catalog, blank = titled(pl.DataFrame(columns))
-    check_items(catalog, str(source.path))
+    check_items(catalog, where)
     return catalog, picked, blank
 
 
@@ -206,18 +236,24 @@ def _events(
     picked = _pick(source, config.columns, names, needed=("user", "item"))
     raw, where = source.table, str(source.path)
     columns = {
-        "user": pseudonyms(raw[picked["user"]], seed),
-        "item": text_of(raw[picked["item"]]),
+        "user": pseudonyms(ids_of(raw[picked["user"]], "user", where), seed),
+        "item": ids_of(raw[picked["item"]], "item", where).cast(pl.String),
     }
     time = _time_column(source, config.columns.time)
+    if time in (None, POSITION) and config.time_format:
+        mend = "Name the column of times with --table.columns.time, or leave the format out."
+        raise InputError("there are no times to read with it", where=_FORMAT_KEY, mend=mend)
     if time is None:
         columns["time"] = pl.int_range(raw.height, dtype=pl.Int64, eager=True)
         unit = TimeUnit.POSITION
     else:
         picked["time"] = time
-        columns["time"] = times_of(raw[time], where)
+        columns["time"] = times_of(raw[time], where, config.time_format)
+        if time != POSITION and not config.time_format:
+            refuse_compact_dates(raw[time], where)
         unit = TimeUnit.POSITION if time == POSITION else TimeUnit.SECONDS
     if "event" in picked:
+        refuse_type(raw[picked["event"]], "event", where)
         columns["event"] = text_of(raw[picked["event"]]).str.to_lowercase()
     else:
         columns["event"] = pl.repeat(config.kind, raw.height, dtype=pl.String, eager=True)
@@ -225,7 +261,7 @@ def _events(
         columns["rating"] = numbers_of(raw[picked["rating"]], "rating", where)
     for name in ("review", "query", "intention", "place"):
         if name in picked:
-            columns[name] = one_line(raw[picked[name]])
+            columns[name] = one_line(raw[picked[name]], name, where)
     return pl.DataFrame(columns), picked, unit
 
 
