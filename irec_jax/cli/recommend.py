@@ -31,8 +31,8 @@ class Recommend:
         instruction: What the user wants now, in their own words.
         k: How many items.
         exclude: Item ids or titles that may not be returned, besides the history.
-        where: An SQL condition over the catalog's columns that every returned item meets, such as
-            "price < 80" or "array_contains(categories, 'shoes')".
+        where: A condition on the catalog's columns that every returned item meets, such as
+            "price < 80 and categories contains 'shoes'"; docs/filters.md has the language.
         user: A user number of the run's log whose whole history comes before `history`.
         preference: What the user likes, in a sentence, as "quiet films with a good story".
         context: The moment, as "on a winter evening".

@@ -11,10 +11,11 @@ import polars as pl
 from jaxtyping import Bool
 
 from irec_jax.errors import InputError
+from irec_jax.recommendation.filter_language import parse, to_polars
 
 Where = str | pl.Expr | Callable[[Mapping[str, Any]], bool]
-"""A condition on items: SQL over the catalog's columns, a Polars expression, or a function of an
-item's row as a dict."""
+"""A condition on items: text in the language of docs/filters.md, a Polars expression, or a function
+of an item's row as a dict."""
 
 Reference = str | int
 """An item as people name it: its id or its title, or as a number its row in the catalog."""
@@ -117,15 +118,17 @@ class Catalog:
             return np.ones(len(self), bool)
         if callable(where) and not isinstance(where, pl.Expr):
             return np.array([bool(where(row)) for row in self.table.iter_rows(named=True)], bool)
+        condition = where
+        if isinstance(condition, str):
+            condition = to_polars(parse(condition), self.table.schema)
         try:
-            condition = pl.sql_expr(where) if isinstance(where, str) else where
             rows = self.table.with_row_index("_row").filter(condition)["_row"]
         except pl.exceptions.PolarsError as error:
             columns = ", ".join(self.table.columns)
             raise InputError(
                 " ".join(str(error).split()),
                 where="where",
-                mend=f'write a condition such as "price < 80" over the columns {columns}.',
+                mend=f"Write an expression that is true or false, over the columns {columns}.",
             ) from error
         mask = np.zeros(len(self), bool)
         mask[rows.to_numpy()] = True

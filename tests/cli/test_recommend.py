@@ -101,7 +101,7 @@ def test_a_user_of_the_log_is_asked_for_by_number(made, capsys):
     ("words", "message"),
     [
         (["--history", "no such thing at all"], "no item with the id or title"),
-        (["--where", "prize < 3", "--instruction", "x"], 'unable to find column "prize"'),
+        (["--where", "prize < 3", "--instruction", "x"], "no column 'prize'"),
         (["--user", "999999999"], "no user 999999999"),
         ([], "neither a history nor an instruction"),
         (["--instruction", "x", "-k", "0"], "0 recommendations"),
@@ -113,6 +113,53 @@ def test_wrong_words_end_with_2_and_one_message(made, capsys, words, message):
     assert message in told.err
     assert "To mend it" in told.err
     assert not told.out
+
+
+def test_a_condition_never_reads_a_file(made, tmp_path, capsys):
+    secret = tmp_path / "secret.csv"
+    secret.write_text("line\nPASSWORD\n")
+    words = ["recommend", str(made[0]), "--instruction", "x", "--where"]
+    assert main([*words, f"item in (select line from read_csv('{secret}'))"]) == 2
+    said = capsys.readouterr()
+    assert "where: cannot be read from character 10" in said.err
+    assert "PASSWORD" not in said.out + said.err
+
+
+@pytest.mark.parametrize(
+    ("condition", "message"),
+    [
+        ("price<80 AND " * 6_000 + "price<80", "at most 4,096 are read"),
+        ("(" * 2_000 + "price<80" + ")" * 2_000, "more than 64 levels"),
+        ("not " * 1_000 + "price<80", "more than 64 levels"),
+        ("title < 5", "column 'title' is a text and cannot be compared with the number 5"),
+        ("categories = 'shoes'", "column 'categories' is a list"),
+        ("price contains '5'", "column 'price' is a number, and `contains` needs"),
+        ("price >= 2014-05-01", "cannot be compared with the date 2014-05-01"),
+        ("", "the condition is empty"),
+    ],
+    ids=["long", "deep", "nots", "number", "list", "contains", "date", "empty"],
+)
+def test_a_condition_that_cannot_be_used_ends_in_one_message(made, capsys, condition, message):
+    words = ["recommend", str(made[0]), "--instruction", "x", "--where", condition]
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert "To mend it" in error
+
+
+def test_a_condition_of_every_form(made, capsys):
+    run, materials = made
+    catalog = materials.split.catalog
+    category, price = catalog["categories"][0][0], catalog["price"][0]
+    has = catalog["categories"].list.contains(category)
+    expected = catalog.filter(has & ((catalog["price"] > price) | catalog["brand"].is_null()))
+    condition = f"categories CONTAINS '{category}' and (price > {price} or brand is null)"
+    words = ["recommend", str(run), "--instruction", "x", "-k", "99", "--where", condition]
+    assert main(words) == 0
+    items = items_in(capsys.readouterr().out)
+    assert items
+    assert set(items) <= set(expected["item"])
+    assert len(items) == expected["title"].n_unique()
 
 
 def test_a_run_that_lacks_a_file_names_it(made, tmp_path, capsys):
