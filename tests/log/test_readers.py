@@ -195,8 +195,11 @@ def test_users_are_pseudonyms_of_the_seed(tmp_path):
             {"interactions": EVENTS.replace("\t5\t", "\t1365029107000\t")},
             ["row 3: absurd time 1365029107000", "milliseconds"],
         ),
-        ({"interactions": EVENTS.replace("\t5\t", "\tsoon\t")}, ["row 3: time 'soon' is no time"]),
-        ({"interactions": EVENTS.replace("\t5\t", "\tNaN\t")}, ["row 3: time 'NaN' is no time"]),
+        (
+            {"interactions": EVENTS.replace("\t5\t", "\tsoon\t")},
+            ["row 3: time 'soon' is neither a number"],
+        ),
+        ({"interactions": EVENTS.replace("\t5\t", "\tNaN\t")}, ["row 3: time 'NaN' is neither"]),
         ({"interactions": EVENTS.replace("adam", "")}, ["interactions.tsv, row 3: no user"]),
         ({"interactions": EVENTS + "eve\t08\t1\t\t\tx\n"}, ["interactions.tsv: not tsv that can"]),
         (

@@ -10,13 +10,23 @@ from irec_jax.errors import InputError, nearest
 from irec_jax.log.checks import check_interactions, check_items
 from irec_jax.log.events import BehaviorLog, EventKind, Manifest, TimeUnit
 from irec_jax.log.privacy import pseudonyms
-from irec_jax.log.readers.columns import list_of, numbers_of, one_line, text_of, times_of, titled
+from irec_jax.log.readers.columns import (
+    list_of,
+    numbers_of,
+    one_line,
+    refuse_compact_dates,
+    text_of,
+    time_form_fault,
+    times_of,
+    titled,
+)
 from irec_jax.log.readers.source import Source, find_table, open_table
 
 UNKNOWN_ITEM = "interaction with an item that is not in the items table"
 BLANK_TITLE = "blank title, written from brand and category instead"
 
 POSITION, ROW_ORDER = "position", "row"
+_FORMAT_KEY = "table.time_format"
 
 Kind = Literal["view", "purchase", "rating", "review", "query"]
 
@@ -28,8 +38,9 @@ class Columns:
     Attributes:
         user: User names or numbers, in interactions.
         item: Item ids, in both files; kept as text.
-        time: Seconds since 1970, ISO 8601 text, or `position` for a column that only orders
-            a user's events, or `row` to take the order of the rows.
+        time: Seconds since 1970, ISO 8601 text (other forms with `time_format`), or `position`
+            for a column that only orders a user's events, or `row` to take the order of the
+            rows.
         event: One of view, purchase, rating, review, query.
         rating: A number.
         review: Text.
@@ -77,6 +88,8 @@ class TableConfig:
         items: The items file; empty for `items.*` in the folder PATH.
         columns: Which column is what.
         category_separator: What stands between the categories of an item.
+        time_format: The strptime format of the time column, such as %d/%m/%Y; empty where it
+            holds seconds since 1970, ISO 8601 text or, in parquet, dates.
         kind: What every row is where there is no event column.
         unknown_items: What to do with an interaction whose item is not in the items table.
         license: The licence of the data, for the manifest.
@@ -86,6 +99,7 @@ class TableConfig:
     items: str = ""
     columns: Columns = dataclasses.field(default_factory=Columns)
     category_separator: str = "|"
+    time_format: str = ""
     kind: Kind = "view"
     unknown_items: Literal["refuse", "drop"] = "refuse"
     license: str = ""
@@ -94,6 +108,10 @@ class TableConfig:
         """Refuses impossible settings."""
         if not self.category_separator:
             raise InputError("is empty", where="table.category_separator", mend="give one, as '|'")
+        fault = time_form_fault(self.time_format) if self.time_format else ""
+        if fault:
+            what = f"{self.time_format!r} is not a format of times ({fault})"
+            raise InputError(what, where=_FORMAT_KEY, mend="Give one such as '%d/%m/%Y'.")
 
 
 def read_table(folder: Path | None, config: TableConfig, seed: int) -> BehaviorLog:
@@ -169,6 +187,8 @@ def log_of(
             "interactions": _unused(interactions, event_columns),
         },
     }
+    if config.time_format:
+        settings["time_format"] = config.time_format
     manifest = dataclasses.replace(
         known, license=config.license, dropped=dropped, settings=settings | known.settings
     )
@@ -210,12 +230,17 @@ def _events(
         "item": text_of(raw[picked["item"]]),
     }
     time = _time_column(source, config.columns.time)
+    if time in (None, POSITION) and config.time_format:
+        mend = "Name the column of times with --table.columns.time, or leave the format out."
+        raise InputError("there are no times to read with it", where=_FORMAT_KEY, mend=mend)
     if time is None:
         columns["time"] = pl.int_range(raw.height, dtype=pl.Int64, eager=True)
         unit = TimeUnit.POSITION
     else:
         picked["time"] = time
-        columns["time"] = times_of(raw[time], where)
+        columns["time"] = times_of(raw[time], where, config.time_format)
+        if time != POSITION and not config.time_format:
+            refuse_compact_dates(raw[time], where)
         unit = TimeUnit.POSITION if time == POSITION else TimeUnit.SECONDS
     if "event" in picked:
         columns["event"] = text_of(raw[picked["event"]]).str.to_lowercase()
