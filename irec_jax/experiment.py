@@ -33,7 +33,7 @@ from irec_jax.log.events import BehaviorLog
 from irec_jax.log.split import Role, Split, split_log
 from irec_jax.model.config import T5Config
 from irec_jax.model.lora import LoraConfig
-from irec_jax.settings import from_json, to_json
+from irec_jax.settings import check_texts, from_json, to_json
 from irec_jax.tokens.items import TokenWriter, make_writer
 from irec_jax.tokens.text import UNKNOWN, TokensConfig
 from irec_jax.training.config import TrainConfig
@@ -120,12 +120,14 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
         mend = f"did you mean {close[0]}?" if close else "Give the path of a Python config file."
         raise InputError("there is no such experiment file", where=str(path), mend=mend)
     experiment = _run_config_file(path)
-    return tyro.cli(
+    experiment = tyro.cli(
         tyro.conf.EnumChoicesFromValues[tyro.conf.AvoidSubcommands[Experiment]],
         default=experiment,
         args=list(overrides),
         prog=f"irec COMMAND {path}",
     )
+    check_texts(to_json(experiment), str(path))
+    return experiment
 
 
 def _run_config_file(path: Path) -> Experiment:

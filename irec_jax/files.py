@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 @contextlib.contextmanager
-def replaced_file(path: Path) -> Iterator[Path]:
+def replaced_file(path: Path, mode: int = 0o644) -> Iterator[Path]:
     """Yields a temporary path beside `path`; on success it takes the place of `path`.
 
     If the body fails, `path` keeps its old content and the temporary file is removed.
@@ -22,7 +22,7 @@ def replaced_file(path: Path) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb+") as written:
             os.fsync(written.fileno())
-        os.chmod(temporary, 0o644)
+        os.chmod(temporary, mode)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -52,7 +52,7 @@ def replaced_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(retired, ignore_errors=True)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Writes UTF-8 text to `path`, all of it or nothing."""
-    with replaced_file(path) as temporary:
+def write_text(path: Path, text: str, mode: int = 0o644) -> None:
+    """Writes UTF-8 text to `path`, all of it or nothing; at no time with more than `mode`."""
+    with replaced_file(path, mode) as temporary:
         temporary.write_text(text, encoding="utf-8")

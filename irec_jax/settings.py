@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from irec_jax.errors import InputError, nearest
 
 T = TypeVar("T")
+SHOWN_CHARACTERS = 60
 
 
 def to_json(value: Any) -> Any:
@@ -56,6 +57,47 @@ def from_json(cls: type[T], data: Any, *, where: str = "") -> T:
     return cls(**values)
 
 
+def check_text(text: str, where: str) -> None:
+    """Refuses text that can be no path and cannot be written as UTF-8.
+
+    Args:
+        text: An argument or a setting.
+        where: Where it was given.
+
+    Raises:
+        InputError: It holds a NUL, or bytes that are not UTF-8 (as lone surrogates).
+    """
+    shown = ascii(text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}...")
+    if "\0" in text:
+        mend = "Take the NUL character out of it."
+        raise InputError(f"{shown} holds a NUL character", where=where, mend=mend)
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        mend = "Write it in UTF-8; rename a file whose name is in another encoding."
+        raise InputError(f"{shown} is not valid UTF-8", where=where, mend=mend) from None
+
+
+def check_texts(value: Any, where: str) -> None:
+    """Applies `check_text` to all texts of what `to_json` made.
+
+    Args:
+        value: JSON's types.
+        where: The file and key of `value`, for messages.
+
+    Raises:
+        InputError: Naming the key.
+    """
+    if isinstance(value, str):
+        check_text(value, where)
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            check_texts(item, f"{where}.{key}")
+    elif isinstance(value, list):
+        for item in value:
+            check_texts(item, where)
+
+
 def _read(hint: Any, value: Any, where: str) -> Any:
     """Reads one value as the type `hint`."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
@@ -98,8 +140,11 @@ def _read_plain(hint: Any, value: Any, where: str) -> Any:
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if hint is Path and isinstance(value, str):
+        check_text(value, where)
         return Path(value)
     expected = hint if isinstance(hint, type) else object
     if not isinstance(value, expected) or (isinstance(value, bool) and expected is int):
         raise InputError(f"expected {hint.__name__}, got {value!r}", where=where)
+    if isinstance(value, str):
+        check_text(value, where)
     return value

@@ -51,11 +51,13 @@ class Launch:
     out: Path | None = None
     """The run folder; runs/NAME OF THE FILE unless told."""
     dry_run: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Only print what would be run or submitted."""
+    """Only print what would be run or submitted; on a terminal the values of --environment are
+    masked."""
     submit: tyro.conf.FlagCreatePairsOff[bool] = False
     """Hand the job file to sbatch, kubectl or bash; machines that are rented cost money."""
     environment: tuple[str, ...] = ()
-    """Further variables of each process, as NAME=VALUE."""
+    """Further variables of each process, as NAME=VALUE; launch/README.md says how to keep secrets
+    out of job files."""
     processes: int | None = None
     """Processes of this host, 2 unless told; under SLURM nodes, with one process each."""
     devices: int | None = None
@@ -98,7 +100,8 @@ class Launch:
         experiment = load_experiment(self.experiment, overrides)
         plan = self._plan(experiment, overrides)
         if self.dry_run:
-            sys.stdout.write(RENDER[self.on](plan).text)
+            shown = plan.masked() if sys.stdout.isatty() else plan
+            sys.stdout.write(RENDER[self.on](shown).text)
         elif self.on == "local":
             self._start(plan)
         elif self.on == "processes":
@@ -160,7 +163,7 @@ class Launch:
 
     def _hand_over(self, plan: LaunchPlan, manifest: Manifest) -> None:
         path = plan.run / FOLDER / f"{plan.name}-{self.on}{manifest.suffix}"
-        write_text(path, manifest.text)
+        write_text(path, manifest.text, mode=0o600 if plan.environment else 0o644)
         words = [*manifest.submit, str(path)]
         console = Console(soft_wrap=True, highlight=False)
         console.print(f"The job file is {path}.", markup=False)

@@ -16,6 +16,7 @@ from rich.table import Table
 from irec_jax.errors import InputError
 from irec_jax.model.memory import keep_freed_memory
 from irec_jax.planning.topology import libtpu_arguments
+from irec_jax.settings import check_text
 
 LIBTPU = "LIBTPU_INIT_ARGS"
 EXIT_OK, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 2, 130
@@ -80,6 +81,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(words: list[str]) -> int:
+    for number, word in enumerate(words, start=1):
+        check_text(word, f"argument {number}")
     if not words or words[0] in ("-h", "--help", "help"):
         _print_overview()
         return EXIT_OK

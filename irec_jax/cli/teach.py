@@ -152,6 +152,8 @@ class Teach:
         if self.by == "chat" and not self.chat.model:
             mend = "name the model as the endpoint does."
             raise InputError("no model is named", where="--chat.model", mend=mend)
+        if self.by == "chat":
+            self.chat.api_key()
         if self.by == "chat" and self.trained is not None:
             mend = "leave it out, or use --by model."
             raise InputError("a chat model needs no run", where="--run", mend=mend)

@@ -2,6 +2,7 @@
 
 import contextlib
 import multiprocessing
+import os
 import pickle
 import signal
 import traceback
@@ -16,6 +17,7 @@ Advance = Callable[[int], None]
 Job = Callable[[Any, Advance], Any]
 
 _PATIENCE_S = 5.0
+_SAFE_PATH = "PYTHONSAFEPATH"
 
 
 def shared(job: Job, tasks: Sequence[Any], workers: int, advance: Advance) -> Iterator[Any]:
@@ -70,7 +72,8 @@ def _started(job: Job, count: int) -> Iterator[list[_Worker]]:
         for _ in range(count):
             ours, theirs = context.Pipe()
             process = context.Process(target=_serve, args=(theirs,), daemon=True)
-            process.start()
+            with _without_working_folder():
+                process.start()
             theirs.close()  # so that the end of either process is the end of the pipe
             workers.append(_Worker(process, ours))
         pickled = pickle.dumps(job, pickle.HIGHEST_PROTOCOL)  # while they import what they need
@@ -84,6 +87,21 @@ def _started(job: Job, count: int) -> Iterator[list[_Worker]]:
             worker.process.terminate()
         for worker in workers:
             worker.process.join(_PATIENCE_S)
+
+
+@contextlib.contextmanager
+def _without_working_folder() -> Iterator[None]:
+    """Keeps files of the working folder from being imported by Pythons started meanwhile."""
+    # multiprocessing has no parameter for it: a new process starts as `python -c`.
+    before = os.environ.get(_SAFE_PATH)
+    os.environ[_SAFE_PATH] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_SAFE_PATH]
+        else:
+            os.environ[_SAFE_PATH] = before
 
 
 def _received(worker: _Worker) -> tuple[str, Any]:

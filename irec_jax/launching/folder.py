@@ -118,13 +118,14 @@ class LaunchFolder:
         write_text(self.folder / "state.json", json.dumps(to_json(state), indent=2) + "\n")
 
     def plan(self) -> LaunchPlan:
-        """What was launched."""
+        """What was launched; the values of its environment are masked."""
         path = self.folder / "plan.json"
         return from_json(LaunchPlan, json.loads(path.read_text()), where=str(path))
 
     def save_plan(self, plan: LaunchPlan) -> None:
-        """Writes what is launched."""
-        write_text(self.folder / "plan.json", json.dumps(to_json(plan), indent=2) + "\n")
+        """Writes what is launched, without the values of its environment."""
+        text = json.dumps(to_json(plan.masked()), indent=2)
+        write_text(self.folder / "plan.json", f"{text}\n")
 
     def log(self, process: int) -> Path:
         """What a process prints."""

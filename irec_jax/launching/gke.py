@@ -11,6 +11,8 @@ MOUNT = "/bucket"
 CONTAINER = "irec"
 SERVICE_ACCOUNT = "irec"
 """The Kubernetes service account that may read and write the bucket: launch/README.md."""
+SECRET = "irec-environment"
+"""The Kubernetes Secret whose entries become variables of the processes, where there is one."""
 
 # Hosts write into one folder and must see each other's files at once, so nothing is remembered.
 MOUNT_OPTIONS = "implicit-dirs,metadata-cache:ttl-secs:0,metadata-cache:negative-ttl-secs:0"
@@ -115,6 +117,7 @@ def _pod(plan: LaunchPlan, part: Slice) -> dict[str, Any]:
         # The words themselves, without a shell: SIGTERM reaches Python.
         "command": [_unexpanded(word) for word in plan.words()],
         "workingDir": MOUNT,
+        "envFrom": [{"secretRef": {"name": SECRET, "optional": True}}],
         "env": [{"name": key, "value": _unexpanded(word)} for key, word in variables.items()],
         "ports": [{"containerPort": port} for port in _PORTS],
         "resources": {
@@ -146,5 +149,8 @@ def _pod(plan: LaunchPlan, part: Slice) -> dict[str, Any]:
 
 
 def _unexpanded(word: str) -> str:
-    """Kubernetes puts variables in the place of `$(NAME)`; `$$` is a dollar."""
-    return word.replace("$(", "$$(")
+    """A word of `command` or a value of `env`, in which Kubernetes expands `$(NAME)`.
+
+    It reads each `$$` as one dollar, wherever it is, so all dollars are doubled.
+    """
+    return word.replace("$", "$$")

@@ -38,11 +38,13 @@ def start(plan: LaunchPlan) -> LaunchState:
         folder.save_plan(plan)
         folder.save_state(LaunchState("starting", here(), os.getpid(), started=now()))
         with (folder.folder / "supervisor.log").open("wb") as log:
+            program = (sys.executable, "-P", "-m", "irec_jax.launching.processes")
             supervisor = subprocess.Popen(
-                [sys.executable, "-m", "irec_jax.launching.processes", str(plan.run), str(lock)],
+                [*program, str(plan.run), str(lock)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
+                env={**os.environ, **plan.variables()},
                 pass_fds=(lock,),
                 start_new_session=True,
             )

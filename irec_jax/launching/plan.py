@@ -13,6 +13,8 @@ from irec_jax.errors import InputError
 Target = Literal["local", "processes", "slurm", "gke", "tpu-vm"]
 
 PROGRAM = ("irec",)
+MASK = "***"
+"""What is shown in the place of a value that may be secret."""
 EXIT_BAD_INPUT = 2
 """What `irec` exits with when a restart would end the same way."""
 EXIT_LOST = 75
@@ -85,7 +87,7 @@ class LaunchPlan:
     zone: str = ""
 
     def __post_init__(self) -> None:
-        for word in (str(self.experiment), str(self.run), *self.overrides, *self.environment):
+        for word in (str(self.experiment), str(self.run), *self.overrides):
             if not word.isprintable():
                 mend = "Take line breaks and other control characters out of it."
                 raise InputError(f"{word!r} cannot be printed", where="the command", mend=mend)
@@ -101,11 +103,7 @@ class LaunchPlan:
             if value and not _PLAIN.fullmatch(value):
                 mend = "Letters, digits and -_.:/@, are possible."
                 raise InputError(f"{value!r} is not possible", where=flag(key), mend=mend)
-        for word in self.environment:
-            name, equals, _ = word.partition("=")
-            if not equals or not _NAME.fullmatch(name):
-                mend = "Give NAME=VALUE."
-                raise InputError(f"{word!r} sets nothing", where="--environment", mend=mend)
+        _check_environment(self.environment)
         _check_bucket(self.bucket)
 
     @property
@@ -136,8 +134,13 @@ class LaunchPlan:
         """The environment that was asked for, by name."""
         return dict(word.split("=", 1) for word in self.environment)
 
+    def masked(self) -> "LaunchPlan":
+        """The same plan without the values of `environment`, which may be secrets."""
+        names = self.variables()
+        return dataclasses.replace(self, environment=tuple(f"{name}={MASK}" for name in names))
+
     def made_by(self, target: Target) -> str:
-        """The command that renders the same again."""
+        """The command that renders the same again, but for masked values of `environment`."""
         words = ["irec", "launch", _path(self.experiment), "--on", target, "--out", str(self.run)]
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
@@ -145,7 +148,7 @@ class LaunchPlan:
                 continue
             words += [flag(field.name)] if value is True else [flag(field.name), str(value)]
         if self.environment:
-            words += ["--environment", *self.environment]
+            words += ["--environment", *self.masked().environment]
         return shlex.join([*words, *self.overrides])
 
     def needs(self, target: Target, *keys: str) -> None:
@@ -242,6 +245,19 @@ def _path(path: Path) -> str:
     """A path that no program takes for a flag."""
     text = str(path)
     return f"./{text}" if text.startswith("-") else text
+
+
+def _check_environment(environment: Sequence[str]) -> None:
+    """Names a wrong word by its place: a part of it may be secret."""
+    for number, word in enumerate(environment, start=1):
+        name, equals, value = word.partition("=")
+        if not equals or not _NAME.fullmatch(name):
+            mend = "Give NAME=VALUE, in quotes where the value holds spaces."
+            raise InputError(f"word {number} sets nothing", where="--environment", mend=mend)
+        if not value.isprintable():
+            mend = "Take line breaks and other control characters out of it."
+            what = f"the value of {name} cannot be printed"
+            raise InputError(what, where="--environment", mend=mend)
 
 
 def _check_bucket(bucket: str) -> None:

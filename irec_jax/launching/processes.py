@@ -1,5 +1,6 @@
 """Several processes of one host as one run, over loopback, in the foreground."""
 
+import dataclasses
 import os
 import shlex
 import socket
@@ -12,8 +13,8 @@ from irec_jax.launching.folder import LaunchFolder
 from irec_jax.launching.plan import PROGRAM, LaunchPlan, Manifest, Target
 from irec_jax.launching.supervisor import Supervisor
 
-PYTHON = (sys.executable, "-m", "irec_jax.cli.main")
-"""`irec` of this very Python, whatever the PATH holds."""
+PYTHON = (sys.executable, "-P", "-m", "irec_jax.cli.main")
+"""`irec` of this very Python, whatever the PATH and the working folder hold."""
 
 
 class Member(NamedTuple):
@@ -105,9 +106,11 @@ def _assignment(name: str, value: str) -> str:
 
 
 def main(run_folder: Path, lock: int) -> int:
-    """Supervises the plan of a run folder, whose lock was inherited."""
+    """Supervises the plan of a run folder, whose lock and environment were inherited."""
     folder = LaunchFolder(run_folder)
     plan = folder.plan()
+    environment = tuple(f"{name}={os.environ[name]}" for name in plan.variables())
+    plan = dataclasses.replace(plan, environment=environment)
     return Supervisor(folder, plan, lock).run(members(plan, str(free_port())))
 
 

@@ -188,7 +188,7 @@ def compile_job(job: Job, tell: Callable[[str], None] | None = None) -> Answer:
     with (
         tempfile.TemporaryFile("w+") as errors,
         subprocess.Popen(
-            [sys.executable, "-m", "irec_jax.planning.worker", json.dumps(job.to_json())],
+            [sys.executable, "-P", "-m", "irec_jax.planning.worker", json.dumps(job.to_json())],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=errors,

@@ -44,7 +44,7 @@ def environment(tmp_path_factory, cached) -> dict[str, str]:
     """One device, compiled programs that all processes share, and `irec` on the PATH."""
     programs = tmp_path_factory.mktemp("bin")
     irec = programs / "irec"
-    irec.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m irec_jax.cli.main "$@"\n')
+    irec.write_text(f'#!/bin/sh\nexec "{sys.executable}" -P -m irec_jax.cli.main "$@"\n')
     irec.chmod(0o755)
     return {
         **os.environ,

@@ -330,3 +330,51 @@ def test_a_run_of_mixed_parts_or_without_a_catalog_is_refused(
     (run / "catalog.parquet").unlink()
     assert main(["teach", str(experiment), "--by", "model", "--run", str(run), *out]) == 2
     assert "the run has no catalog" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "key", ["sk-sécret-key", "sk-secret-key\n", " sk-secret-key", "sk-\x7fsecret-key"]
+)
+def test_a_key_that_cannot_be_sent_is_refused(
+    key: str,
+    experiment: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    with serve() as server:
+        assert main(words(experiment, tmp_path / "notes", server)) == 2
+        assert not server.requests
+    errors = capsys.readouterr().err
+    assert errors.startswith("irec: error: the environment variable OPENAI_API_KEY: ")
+    assert len(errors.splitlines()) == 2
+    assert "secret-key" not in errors
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["log", "small.py"]
+
+
+@pytest.mark.parametrize("fault", ["401", "500", "400", "429 seconds"])
+def test_a_password_in_the_url_is_never_shown(
+    fault: str, experiment: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+):
+    with serve([fault] * 100) as server:
+        server.url = server.url.replace("://", "://me:hunter2@")
+        more = ["--chat.retries", "0", "--chat.longest-wait-s", "0.1"]
+        assert main(words(experiment, tmp_path / "notes", server, *more)) == 2
+    printed = "".join(capfd.readouterr())
+    assert "http://***@127.0.0.1:" in printed
+    assert "hunter2" not in printed
+    assert "hunter2" not in (tmp_path / "notes.answers.jsonl").read_text()
+
+
+@pytest.mark.parametrize(
+    "url", ["me:hunter2@host/v1", "http://me:hun/hunter2@host/v1", "http://h:x/?key=hunter2"]
+)
+def test_a_password_in_what_is_no_url_is_not_shown(
+    url: str, experiment: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+):
+    command = ["teach", str(experiment), "--by", "chat", "--out", str(tmp_path / "notes")]
+    assert main([*command, "--chat.model", "m", "--chat.base-url", url]) == 2
+    printed = "".join(capfd.readouterr())
+    assert "is not a valid URL" in printed
+    assert "hunter2" not in printed

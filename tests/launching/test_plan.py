@@ -28,7 +28,18 @@ CLOUD = {
     "project": "p",
     "zone": "us-west4-a",
 }
-AWKWARD = ("--data.log", 'it\'s "$HOME" `date` $(date) \\ %h & | > < ; * ~ ! # é 日本', "--x", "")
+AWKWARD = (
+    "--data.log",
+    'it\'s "$HOME" `date` $(date) $$ $$(x) \\ %h & | > < ; * ~ ! # é 日本',
+    "--x",
+    "",
+)
+
+
+def expanded(text: str) -> str:
+    """As Kubernetes expands it: `$$` is a dollar, `$(NAME)` a variable, of which there is none."""
+    assert not re.search(r"\$\(", text.replace("$$", ""))
+    return text.replace("$$", "$")
 
 
 def plan(**settings) -> LaunchPlan:
@@ -59,20 +70,19 @@ def test_a_shell_starts_the_words_of_a_plan_and_no_others(overrides, value):
 
 
 def test_words_survive_every_target():
-    made = plan(overrides=AWKWARD, environment=("A=it's $1",), **CLOUD)
+    made = plan(overrides=AWKWARD, environment=("A=it's $1 $$ $(A) $$(B) $",), **CLOUD)
     wanted = ["irec", "tune", "configs/a.py", "--out", "runs/a b", *AWKWARD]
 
     script = slurm.render(made).text
     line = next(x for x in script.splitlines() if x.startswith("  irec tune"))
     assert shlex.split(line)[:-1] == wanted
-    assert "export A='it'\"'\"'s $1'" in script
+    assert "export A='it'\"'\"'s $1 $$ $(A) $$(B) $'" in script
 
     job = yaml.safe_load(gke.render(made).text)["spec"]["replicatedJobs"][0]["template"]["spec"]
     container = job["template"]["spec"]["containers"][0]
-    # As Kubernetes expands: $(NAME) is a variable, $$(NAME) is text.
-    assert not any(re.search(r"(?<!\$)\$\(", word) for word in container["command"])
-    assert [word.replace("$$(", "$(") for word in container["command"]] == wanted
-    assert {"name": "A", "value": "it's $1"} in container["env"]
+    assert [expanded(word) for word in container["command"]] == wanted
+    values = {entry["name"]: expanded(entry["value"]) for entry in container["env"]}
+    assert values["A"] == "it's $1 $$ $(A) $$(B) $"
 
     script = tpu_vm.render(made).text
     start = next(x for x in script.splitlines() if "/opt/irec/bin/irec tune" in x)
@@ -80,7 +90,7 @@ def test_words_survive_every_target():
     words = shlex.split(remote.removeprefix("--command="), comments=False)
     unit = words[words.index("--") + 1 :]
     assert [word.replace("$$", "$") for word in unit] == ["/opt/irec/bin/irec", *wanted[1:]]
-    assert "--setenv=A=it's $1" in words
+    assert "--setenv=A=it's $1 $$ $(A) $$(B) $" in words
 
 
 @given(
@@ -100,8 +110,9 @@ def test_yaml_reads_back_as_what_was_written(value):
     ("given", "message"),
     [
         ({"overrides": ("a\nb",)}, "cannot be printed"),
-        ({"environment": ("A",)}, "--environment: 'A' sets nothing"),
-        ({"environment": ("A B=1",)}, "--environment"),
+        ({"environment": ("A=1", "B")}, "--environment: word 2 sets nothing"),
+        ({"environment": ("A B=1",)}, "--environment: word 1 sets nothing"),
+        ({"environment": ("A=1\n2",)}, "--environment: the value of A cannot be printed"),
         ({"processes": 0}, "--processes: 0 is below 1"),
         ({"time_limit": -1}, "--time-limit"),
         ({"grace": 100_000}, "--grace"),

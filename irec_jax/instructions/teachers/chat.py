@@ -212,7 +212,7 @@ class _Asking:
                 self._ledger.fail(key)
         raise InputError(
             f"no answer after {self._config.retries + 1} requests: {failure.told}",
-            where=self._config.base_url,
+            where=self._config.shown_url,
             mend="see that the endpoint is up, then give the same command again.",
         )
 
@@ -221,7 +221,7 @@ class _Asking:
         if failure.wait_s > self._config.longest_wait_s:
             raise InputError(
                 f"the endpoint asks to wait {failure.wait_s:.0f} seconds",
-                where=self._config.base_url,
+                where=self._config.shown_url,
                 mend="give the same command later, or raise --chat.longest-wait-s.",
             )
         draw = derive_key(self._seed, _JITTER_STREAM, int(key[:12], 16), attempt) / _DRAWS

@@ -7,7 +7,9 @@ import hashlib
 import json
 import math
 import os
+import re
 import time
+import urllib.parse
 from typing import Any, Literal, NamedTuple, get_args
 
 from irec_jax.errors import InputError, nearest
@@ -18,6 +20,9 @@ LengthKey = Literal["max_tokens", "max_completion_tokens"]
 
 REFUSED = "refused"
 """Why an answer ended where the endpoint would not give one."""
+
+MASK = "***"
+"""What is shown in the place of a secret."""
 
 _MESSAGE_TOKENS = 64  # of a chat template, for each message, at most
 _NOT_SENT = {"ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError", "UnsupportedProtocol"}
@@ -71,9 +76,10 @@ class ChatConfig:
     budget_money: float | None = None
 
     def __post_init__(self) -> None:
-        if not self.base_url.startswith(("http://", "https://")):
-            mend = "give a URL such as http://localhost:8000/v1."
-            raise InputError(f"'{self.base_url}' is no URL", where="--chat.base-url", mend=mend)
+        if not _is_url(self.base_url):
+            what = f"{self.shown_url!r} is not a valid URL"
+            mend = "Give a URL such as http://localhost:8000/v1."
+            raise InputError(what, where="--chat.base-url", mend=mend)
         least = {"concurrency": 1, "retries": 0, "answer_tokens": 1}
         for key, value in least.items():
             if getattr(self, key) < value:
@@ -95,6 +101,26 @@ class ChatConfig:
                 where=_flag("budget_money"),
                 mend="give --chat.price-in and --chat.price-out, for a million tokens.",
             )
+
+    @property
+    def shown_url(self) -> str:
+        """The URL for messages and files, without its secrets."""
+        return mask_url(self.base_url)
+
+    def api_key(self) -> str:
+        """Reads the API key from the environment, "" where there is none.
+
+        Raises:
+            InputError: It holds what no HTTP header can; the key is not in the message.
+        """
+        key = os.environ.get(self.key_variable, "")
+        if not (key.isascii() and key.isprintable() and key == key.strip()):
+            raise InputError(
+                "the API key holds characters that cannot be sent",
+                where=f"the environment variable {self.key_variable}",
+                mend="Set it to the key alone: ASCII without spaces or line breaks around it.",
+            )
+        return key
 
     @property
     def prices(self) -> Prices:
@@ -170,7 +196,7 @@ class Endpoint:
             mend = "name the model as the endpoint does."
             raise InputError("no model is named", where="--chat.model", mend=mend)
         self._openai, self._config = openai, config
-        self._secret = os.environ.get(config.key_variable, "")
+        self._secret = config.api_key()
         # Retries are ours: the client's would be neither counted nor paid for.
         self._client = openai.AsyncOpenAI(
             api_key=self._secret or "none",
@@ -239,7 +265,7 @@ class Endpoint:
         if code not in _NO_CREDIT and (status in _PASSING or status >= 500):
             wait = retry_after(error.response.headers.get("retry-after", ""), time.time())
             return Failure(f"status {status}", is_free=True, wait_s=wait)
-        told, where, mend = self._said(error), self._config.base_url, ""
+        told, where, mend = self._said(error), self._config.shown_url, ""
         if status in (401, 403):
             # What it says may hold a part of the key.
             told, variable = "", self._config.key_variable
@@ -261,8 +287,10 @@ class Endpoint:
     def _said(self, error: Any) -> str:
         body = error.body
         said = body.get("message", "") if isinstance(body, dict) else ""
-        said = clean(str(said))[:_TOLD]
-        return said.replace(self._secret, "***") if self._secret else said
+        said = clean(str(said))
+        for secret in (self._secret, urllib.parse.urlsplit(self._config.base_url).password):
+            said = said.replace(secret, MASK) if secret else said
+        return said[:_TOLD]
 
 
 def retry_after(header: str, now: float) -> float:
@@ -286,6 +314,29 @@ def retry_after(header: str, now: float) -> float:
         except ValueError:
             return 0.0
     return max(0.0, seconds) if math.isfinite(seconds) else 0.0
+
+
+def mask_url(url: str) -> str:
+    """Replaces the user, the password and the query of a URL, which may be secrets.
+
+    A password with a slash in it makes the URL invalid; it is masked all the same.
+
+    >>> mask_url("http://me:pass/word@localhost:8000/v1?key=1")
+    'http://***@localhost:8000/v1?***'
+    """
+    url = re.sub(r"^(\w+://)?.*@", rf"\1{MASK}@", url, flags=re.DOTALL)
+    return re.sub(r"\?.*", f"?{MASK}", url, flags=re.DOTALL)
+
+
+def _is_url(text: str) -> bool:
+    try:
+        parts = urllib.parse.urlsplit(text)
+        # The port is read when it is asked for.
+        is_address = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+    is_text = text.isprintable() and " " not in text
+    return is_address and is_text and parts.scheme in ("http", "https")
 
 
 def _flag(key: str) -> str:
