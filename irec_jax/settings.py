@@ -47,10 +47,13 @@ def from_json(cls: type[T], data: Any, *, where: str = "") -> T:
     if not isinstance(data, Mapping):
         raise InputError(f"expected an object, got {data!r}", where=where)
     hints = typing.get_type_hints(cls)
-    names = [field.name for field in dataclasses.fields(typing.cast(Any, cls))]
+    fields = {field.name: field for field in dataclasses.fields(typing.cast(Any, cls))}
     for key in data:
-        if key not in names:
-            raise InputError(f"unknown key '{key}'", where=where, mend=nearest(key, names))
+        if key not in fields:
+            raise InputError(f"unknown key '{key}'", where=where, mend=nearest(key, fields))
+    for key in sorted(fields.keys() - data.keys()):
+        if fields[key].default is fields[key].default_factory is dataclasses.MISSING:
+            raise InputError(f"the key '{key}' is missing", where=where)
     values = {
         key: _read(hints[key], value, f"{where}.{key}".lstrip(".")) for key, value in data.items()
     }
@@ -117,8 +120,10 @@ def _read(hint: Any, value: Any, where: str) -> Any:
             raise InputError(f"expected a list, got {value!r}", where=where)
         return tuple(_read(arguments[0], item, where) for item in value)
     if origin is dict:
-        return dict(value)
-    return _read_plain(hint, value, where)
+        if not isinstance(value, Mapping):
+            raise InputError(f"expected an object, got {value!r}", where=where)
+        return {key: _read(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
+    return value if hint is Any else _read_plain(hint, value, where)
 
 
 def _read_enum(hint: type[enum.Enum], value: Any, where: str) -> enum.Enum:

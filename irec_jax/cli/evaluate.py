@@ -23,10 +23,11 @@ from irec_jax.experiment import CATALOG_FILE, load_run, prepare
 from irec_jax.instructions.forms import Ranker, TaskName
 from irec_jax.instructions.tasks import Task, task_named
 from irec_jax.instructions.teachers.teacher import taught
-from irec_jax.log.events import BehaviorLog, TimeUnit
+from irec_jax.log.events import MANIFEST_FILE, BehaviorLog, TimeUnit
 from irec_jax.log.simulate import SimulateConfig, World
 from irec_jax.log.split import Role, Split, SplitProtocol
 from irec_jax.recommendation.recommender import Recommender
+from irec_jax.settings import from_json
 
 TUNED = "tuned model"
 BEST = "best possible"
@@ -149,7 +150,9 @@ def grade(
         rankers["recent popularity"] = popularity(split, last_days=config.recent_days)
     rankers |= {"markov": markov(split), "bm25": bm25(split), TUNED: tuned}
     if log.manifest.source == "simulated":
-        world = World.build(SimulateConfig(**log.manifest.settings["simulate"]))
+        simulate = log.manifest.settings.get("simulate")
+        where = f"{MANIFEST_FILE}: settings.simulate"
+        world = World.build(from_json(SimulateConfig, simulate, where=where))
         rankers[BEST] = ceiling(world, split)
     tasks = [task_named(name) for name in config.tasks]
     return evaluate(rankers, split, tasks, config, seed, more)

@@ -16,6 +16,7 @@ from irec_jax.errors import InputError
 from irec_jax.files import replaced_folder, write_text
 from irec_jax.log.checks import check_interactions, check_items
 from irec_jax.log.kcore import count_core
+from irec_jax.settings import from_json
 
 ITEMS_FILE = "items.parquet"
 INTERACTIONS_FILE = "interactions.parquet"
@@ -80,16 +81,16 @@ class Manifest:
         return json.dumps(fields, indent=2, ensure_ascii=False) + "\n"
 
     @classmethod
-    def from_json(cls, text: str, where: str = MANIFEST_FILE) -> "Manifest":
+    def from_json(cls, text: str | bytes, where: str = MANIFEST_FILE) -> "Manifest":
         """Reads the text of a `manifest.json`.
 
         Raises:
             InputError: The text is not JSON, or not of this format.
         """
-        mend = "prepare the log again with `irec data prepare`"
+        mend = "Prepare the log again with `irec data prepare`."
         try:
             fields = json.loads(text)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(f"not JSON ({error})", where=where, mend=mend) from error
         names = {field.name for field in dataclasses.fields(cls)}
         if not isinstance(fields, dict) or fields.pop("format", None) != FORMAT:
@@ -97,7 +98,12 @@ class Manifest:
         if set(fields) != names:
             wrong = ", ".join(sorted(set(fields) ^ names))
             raise InputError(f"missing or unknown keys: {wrong}", where=where, mend=mend)
-        return cls(**fields)
+        manifest = from_json(cls, fields, where=where)
+        units = [unit.value for unit in TimeUnit]
+        if manifest.settings.get("time", units[0]) not in units:
+            what = f"settings.time must be one of {', '.join(units)}"
+            raise InputError(what, where=where, mend=mend)
+        return manifest
 
     @property
     def time_unit(self) -> TimeUnit:
@@ -216,7 +222,7 @@ class BehaviorLog:
                 what = f"the behavior log misses its file {name}"
                 raise InputError(what, where=str(folder), mend=mend)
         path = folder / MANIFEST_FILE
-        manifest = Manifest.from_json(path.read_text(encoding="utf-8"), where=str(path))
+        manifest = Manifest.from_json(path.read_bytes(), where=str(path))
         tables = []
         for name in (ITEMS_FILE, INTERACTIONS_FILE):
             if _sha256(folder / name) != manifest.sha256.get(name):

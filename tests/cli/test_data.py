@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from irec_jax.cli.main import main
+
 ROOT = Path(__file__).parents[2]
 
 ITEMS = "item,title,categories\na,Red shoe,shoes\nb,Green hat,hats\n"
@@ -204,3 +206,25 @@ def test_help_has_an_example(name):
     assert answer.returncode == 0
     assert f"irec data {name} " in answer.stdout
     assert "For example" in answer.stdout
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda fields: b"\xff", "manifest.json: not JSON"),
+        (lambda fields: b"[" * 100_000, "manifest.json: not JSON"),
+        (lambda fields: {**fields, "source": 3}, "manifest.json.source: expected str"),
+        (lambda fields: {**fields, "sha256": ["x"]}, "manifest.json.sha256: expected an object"),
+        (lambda fields: {**fields, "counts": {"users": "x"}}, "counts.users: expected int"),
+        (lambda fields: {**fields, "settings": {"time": []}}, "settings.time must be one of"),
+    ],
+)
+def test_a_damaged_manifest_is_refused(tmp_path, capsys, change, said):
+    log = tmp_path / "log"
+    assert main(["data", "prepare", "table", str(write(tmp_path / "raw")), "--out", str(log)]) == 0
+    changed = change(json.loads((log / "manifest.json").read_text()))
+    text = changed if isinstance(changed, bytes) else json.dumps(changed).encode()
+    (log / "manifest.json").write_bytes(text)
+    capsys.readouterr()
+    assert main(["data", "describe", str(log)]) == 2
+    assert said in capsys.readouterr().err
