@@ -2,13 +2,15 @@
 
 import dataclasses
 import enum
+import functools
+import math
 import types
 import typing
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from irec_jax.errors import InputError, nearest
+from irec_jax.errors import InputError, nearest, shown
 
 T = TypeVar("T")
 
@@ -44,8 +46,8 @@ def from_json(cls: type[T], data: Any, *, where: str = "") -> T:
             missing key takes its default.
     """
     if not isinstance(data, Mapping):
-        raise InputError(f"expected an object, got {data!r}", where=where)
-    hints = typing.get_type_hints(cls)
+        raise InputError(f"expected an object, got {shown(data)}", where=where)
+    hints = _hints(cls)
     names = [field.name for field in dataclasses.fields(typing.cast(Any, cls))]
     for key in data:
         if key not in names:
@@ -56,9 +58,33 @@ def from_json(cls: type[T], data: Any, *, where: str = "") -> T:
     return cls(**values)
 
 
+def read_fields(settings: Any, prefix: str) -> dict[str, Any]:
+    """Reads the fields of a dataclass that was made in Python as the types they are declared with.
+
+    Args:
+        settings: The dataclass.
+        prefix: What stands before a field's name in messages.
+
+    Raises:
+        InputError: A value does not read as the type of its field.
+    """
+    hints = _hints(type(settings))
+    return {
+        field.name: _read(hints[field.name], getattr(settings, field.name), f"{prefix}{field.name}")
+        for field in dataclasses.fields(settings)
+    }
+
+
+@functools.cache
+def _hints(cls: type) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
+
+
 def _read(hint: Any, value: Any, where: str) -> Any:
     """Reads one value as the type `hint`."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type) and isinstance(value, hint):
+        return value
     if dataclasses.is_dataclass(hint):
         return from_json(typing.cast(type, hint), value, where=where)
     if isinstance(hint, type) and issubclass(hint, enum.Enum):
@@ -66,13 +92,13 @@ def _read(hint: Any, value: Any, where: str) -> Any:
     if origin is typing.Literal:
         if value not in arguments:
             mend = nearest(str(value), [str(argument) for argument in arguments])
-            raise InputError(f"{value!r} is not possible", where=where, mend=mend)
+            raise InputError(f"{shown(value)} is not possible", where=where, mend=mend)
         return value
     if origin in (typing.Union, types.UnionType):
         return _read_union(arguments, value, where)
     if origin is tuple:
         if not isinstance(value, list | tuple):
-            raise InputError(f"expected a list, got {value!r}", where=where)
+            raise InputError(f"expected a list, got {shown(value)}", where=where)
         return tuple(_read(arguments[0], item, where) for item in value)
     if origin is dict:
         return dict(value)
@@ -84,7 +110,7 @@ def _read_enum(hint: type[enum.Enum], value: Any, where: str) -> enum.Enum:
         return hint(value)
     except ValueError:
         mend = nearest(str(value), [str(member.value) for member in hint])
-        raise InputError(f"{value!r} is not possible", where=where, mend=mend) from None
+        raise InputError(f"{shown(value)} is not possible", where=where, mend=mend) from None
 
 
 def _read_union(arguments: tuple[Any, ...], value: Any, where: str) -> Any:
@@ -96,10 +122,18 @@ def _read_union(arguments: tuple[Any, ...], value: Any, where: str) -> Any:
 
 def _read_plain(hint: Any, value: Any, where: str) -> Any:
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        return _float(value)
     if hint is Path and isinstance(value, str):
         return Path(value)
     expected = hint if isinstance(hint, type) else object
     if not isinstance(value, expected) or (isinstance(value, bool) and expected is int):
-        raise InputError(f"expected {hint.__name__}, got {value!r}", where=where)
+        raise InputError(f"expected {hint.__name__}, got {shown(value)}", where=where)
     return value
+
+
+def _float(value: int) -> float:
+    """Infinity for what is too large, so that a check of the range refuses it by its key."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
