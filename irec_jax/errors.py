@@ -1,7 +1,11 @@
 """The one exception that means "the user can mend this"."""
 
 import difflib
+import math
 from collections.abc import Iterable
+from typing import Any
+
+LONGEST_SHOWN = 80
 
 
 class InputError(Exception):
@@ -31,3 +35,17 @@ def nearest(word: str, allowed: Iterable[str]) -> str:
     close = difflib.get_close_matches(word, words, n=1, cutoff=0.5)
     guess = f"did you mean '{close[0]}'? " if close else ""
     return f"{guess}Allowed: {', '.join(words)}."
+
+
+def shown(value: Any) -> str:
+    """Writes a value into a message: numbers grouped, anything long shortened.
+
+    >>> shown(65536), shown(2**70), shown("many")
+    ('65,536', 'about 10**21', "'many'")
+    """
+    if isinstance(value, int) and not isinstance(value, bool):
+        if abs(value) < 10**15:
+            return f"{value:,}"
+        return f"about {'-' if value < 0 else ''}10**{int(math.log10(abs(value)))}"
+    text = repr(value)
+    return text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN - 3]}..."

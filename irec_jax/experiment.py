@@ -5,12 +5,14 @@ import difflib
 import importlib.util
 import json
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
 import tyro
 
 from irec_jax.batches.packed import PackedRows, Packing
+from irec_jax.bounds import SEED, check_settings
 from irec_jax.decoding.beam import DecodeConfig
 from irec_jax.errors import InputError
 from irec_jax.evaluation.protocol import EvaluationConfig
@@ -80,8 +82,8 @@ class Experiment:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.seed < 0:
-            raise InputError(f"{self.seed} is negative", where="seed", mend="Give 0 or more.")
+        """Refuses impossible settings."""
+        check_settings(self, "", seed=SEED)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -138,12 +140,14 @@ def _run_config_file(path: Path) -> Experiment:
     written_bytecode, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     try:
         specification.loader.exec_module(module)
+    except KeyboardInterrupt:
+        raise
     except InputError as error:
-        raise InputError(
-            error.what, where=f"{path}: {error.where}".rstrip(": "), mend=error.mend
-        ) from None
-    except (SyntaxError, NameError, TypeError, ImportError, AttributeError) as error:
-        raise InputError(f"{type(error).__name__}: {error}", where=str(path)) from error
+        where = f"{_place(path, error)}: {error.where}".rstrip(": ")
+        raise InputError(error.what, where=where, mend=error.mend) from None
+    except BaseException as error:  # SystemExit too: the command would end with its code
+        what = f"{type(error).__name__}: {error}".rstrip(": ")
+        raise InputError(what, where=_place(path, error)) from error
     finally:
         sys.dont_write_bytecode = written_bytecode
     experiment = getattr(module, "experiment", None)
@@ -151,6 +155,15 @@ def _run_config_file(path: Path) -> Experiment:
         mend = "End the file with `experiment = Experiment(...)`."
         raise InputError("it defines no `experiment`", where=str(path), mend=mend)
     return experiment
+
+
+def _place(path: Path, error: BaseException) -> str:
+    """Returns the file and the line of it that raised `error`, where that is known."""
+    if isinstance(error, SyntaxError) and error.filename == str(path):
+        return f"{path}:{error.lineno}"
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if frame.filename == str(path)]
+    return f"{path}:{lines[-1]}" if lines else str(path)
 
 
 def prepare(experiment: Experiment, run: Path | None = None) -> Materials:
