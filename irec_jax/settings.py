@@ -146,10 +146,14 @@ def _read(hint: Any, value: Any, where: str) -> Any:
             raise InputError(f"expected a list, got {shown(value)}", where=where)
         return tuple(_read(arguments[0], item, where) for item in value)
     if origin is dict:
-        if not isinstance(value, Mapping):
-            raise InputError(f"expected an object, got {shown(value)}", where=where)
-        return {key: _read(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
-    return value if hint is Any else _read_plain(hint, value, where)
+        return _read_mapping(arguments[1], value, where)
+    return _read_plain(hint, value, where)
+
+
+def _read_mapping(hint: Any, value: Any, where: str) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise InputError(f"expected an object, got {shown(value)}", where=where)
+    return {key: _read(hint, item, f"{where}.{key}") for key, item in value.items()}
 
 
 def _read_enum(hint: type[enum.Enum], value: Any, where: str) -> enum.Enum:
@@ -173,7 +177,7 @@ def _read_plain(hint: Any, value: Any, where: str) -> Any:
     if hint is Path and isinstance(value, str):
         check_text(value, where)
         return Path(value)
-    expected = hint if isinstance(hint, type) else object
+    expected = hint if isinstance(hint, type) and hint is not Any else object
     if not isinstance(value, expected) or (isinstance(value, bool) and expected is int):
         raise InputError(f"expected {hint.__name__}, got {shown(value)}", where=where)
     if isinstance(value, str):

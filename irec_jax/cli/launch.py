@@ -12,6 +12,7 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
+from irec_jax.bounds import Range, check_between
 from irec_jax.errors import InputError
 from irec_jax.experiment import Experiment, load_experiment
 from irec_jax.files import write_text
@@ -30,6 +31,7 @@ RENDER = {
     "tpu-vm": tpu_vm.render,
 }
 SHOWN_LINES = 5
+SHOWN_RANGE = Range(0, 100_000)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -200,9 +202,10 @@ class LaunchStatus:
         """Shows it.
 
         Raises:
-            InputError: Nothing was launched there.
+            InputError: Nothing was launched there, or `lines` is out of range.
             SystemExit: The launch failed.
         """
+        check_between(self.lines, SHOWN_RANGE, "--lines")
         state = LaunchFolder(self.folder).state()
         _show(state, self.folder, self.lines)
         if state.phase == "failed":
