@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-import polars as pl
 import tyro
 from rich.console import Console
 
@@ -19,13 +18,14 @@ from irec_jax.evaluation.figures import Report
 from irec_jax.evaluation.protocol import EvaluationConfig
 from irec_jax.evaluation.report import RankersOf, evaluate, save_report
 from irec_jax.evaluation.table import differences_table, report_tables
-from irec_jax.experiment import CATALOG_FILE, load_run, prepare
+from irec_jax.experiment import load_run, prepare
 from irec_jax.instructions.forms import Ranker, TaskName
 from irec_jax.instructions.tasks import Task, task_named
 from irec_jax.instructions.teachers.teacher import taught
 from irec_jax.log.events import MANIFEST_FILE, BehaviorLog, TimeUnit
 from irec_jax.log.simulate import SimulateConfig, World
 from irec_jax.log.split import Role, Split, SplitProtocol
+from irec_jax.recommendation.catalog import Catalog
 from irec_jax.recommendation.recommender import Recommender
 from irec_jax.settings import from_json
 
@@ -87,9 +87,10 @@ def evaluate_run(run: Path, config: EvaluationConfig | None = None) -> Report:
         InputError: If the run lacks a file, or its log has changed since it was tuned.
     """
     experiment = load_run(run)
-    tuned = Recommender.load(run).rank
+    recommender = Recommender.load(run)
+    tuned = recommender.rank
     materials = prepare(experiment, run)
-    _refuse_other_catalog(run, materials.split)
+    _refuse_other_catalog(run, recommender.catalog, materials.split)
     settings = config or experiment.evaluation
     if not settings.tasks:
         settings = dataclasses.replace(settings, tasks=_ranked(experiment.instructions.tasks))
@@ -173,8 +174,8 @@ def show(report: Report, run: Path) -> None:
     console.print(f"page:   {folder / 'index.html'}", soft_wrap=True, highlight=False)
 
 
-def _refuse_other_catalog(run: Path, split: Split) -> None:
-    tuned_on = pl.read_parquet(run / CATALOG_FILE, columns=["item"])["item"]
+def _refuse_other_catalog(run: Path, catalog: Catalog, split: Split) -> None:
+    tuned_on = catalog.table["item"]
     if not tuned_on.equals(split.catalog["item"]):
         raise InputError(
             f"the log now gives another catalog ({split.num_items} items) than the run was "

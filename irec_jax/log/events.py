@@ -16,6 +16,7 @@ from irec_jax.errors import InputError
 from irec_jax.files import replaced_folder, write_text
 from irec_jax.log.checks import check_interactions, check_items
 from irec_jax.log.kcore import count_core
+from irec_jax.parquet import read_parquet
 from irec_jax.settings import from_json
 
 ITEMS_FILE = "items.parquet"
@@ -228,7 +229,7 @@ class BehaviorLog:
             if _sha256(folder / name) != manifest.sha256.get(name):
                 what = f"not what was written (sha256 differs from {MANIFEST_FILE})"
                 raise InputError(what, where=str(folder / name), mend=mend)
-            tables.append(pl.read_parquet(folder / name))
+            tables.append(read_parquet(folder / name, mend))
         return cls(tables[0], tables[1], manifest)
 
 

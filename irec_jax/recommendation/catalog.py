@@ -11,6 +11,8 @@ import polars as pl
 from jaxtyping import Bool
 
 from irec_jax.errors import InputError
+from irec_jax.log.checks import check_items
+from irec_jax.parquet import read_parquet
 from irec_jax.recommendation.filter_language import parse, to_polars
 
 Where = str | pl.Expr | Callable[[Mapping[str, Any]], bool]
@@ -54,18 +56,14 @@ class Catalog:
         Raises:
             InputError: The file is missing or is not what a run holds.
         """
-        mend = "copy the whole run folder, or tune again with `irec tune`."
+        mend = "Copy the whole run folder, or tune again with `irec tune`."
         if not path.is_file():
             raise InputError("the run has no catalog", where=str(path), mend=mend)
+        table = read_parquet(path, mend)
         try:
-            table = pl.read_parquet(path)
-        except (pl.exceptions.PolarsError, OSError) as error:
-            what = str(error).splitlines()[0]
-            raise InputError(f"cannot be read: {what}", where=str(path), mend=mend) from error
-        missing = {"item", "title"} - set(table.columns)
-        if missing:
-            what = f"the column '{min(missing)}' is missing"
-            raise InputError(what, where=str(path), mend=mend)
+            check_items(table, where=str(path))
+        except InputError as error:
+            raise InputError(error.what, where=error.where, mend=mend) from None
         return cls.of(table)
 
     def __len__(self) -> int:

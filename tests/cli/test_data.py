@@ -119,6 +119,31 @@ def test_bad_input_is_refused_and_nothing_is_written(tmp_path, change, parts):
     assert sorted(os.listdir(tmp_path)) == ["raw"]
 
 
+def test_a_folder_name_is_never_a_pattern(tmp_path):
+    less = "\n".join(EVENTS.splitlines()[:6])
+    for name, events in {"v1": EVENTS, "v[1]": less, "v*": less, "v?": less}.items():
+        source = write(tmp_path / f"raw-{name}", interactions=events)
+        answer = irec("data", "prepare", "table", source, "--out", tmp_path / name)
+        assert answer.returncode == 0, answer.stderr
+        answer = irec("data", "describe", tmp_path / name)
+        assert answer.returncode == 0, answer.stderr
+        assert ("5 / 2 / 25" if name == "v1" else "1 / 2 / 5") in answer.stdout, name
+
+
+def test_a_folder_of_a_source_is_never_a_pattern(tmp_path):
+    header = "user_id:token\titem_id:token\ttimestamp:float\n"
+    for name, users in {"ml1": 3, "ml[1]": 2}.items():
+        (tmp_path / name).mkdir()
+        lines = [f"u{user}\ti{item}\t{item}\n" for user in range(users) for item in range(2)]
+        (tmp_path / name / "ml.inter").write_text(header + "".join(lines))
+        names = "item_id:token\tmovie_title:token_seq\ni0\tone\ni1\ttwo\n"
+        (tmp_path / name / "ml.item").write_text(names)
+    answer = irec("data", "prepare", "recbole", tmp_path / "ml[1]", "--out", tmp_path / "log")
+    assert answer.returncode == 0, answer.stderr
+    counts = json.loads((tmp_path / "log" / "manifest.json").read_text())["counts"]
+    assert counts["interactions"] == 4
+
+
 def test_missing_sources_are_refused(tmp_path):
     out = ("--out", tmp_path / "log")
     refused(irec("data", "prepare", "table", tmp_path / "nowhere", *out), "no such folder")

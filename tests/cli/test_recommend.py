@@ -9,6 +9,7 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import polars as pl
 import pytest
 
 from irec_jax.cli.main import main
@@ -160,6 +161,42 @@ def test_a_condition_of_every_form(made, capsys):
     assert items
     assert set(items) <= set(expected["item"])
     assert len(items) == expected["title"].n_unique()
+
+
+def test_a_folder_name_is_never_a_pattern(made, tmp_path, capsys):
+    for name in ("run[1]", "run1"):
+        shutil.copytree(made[0], tmp_path / name)
+    catalog = pl.read_parquet(tmp_path / "run1" / "catalog.parquet")
+    catalog.with_columns(title="run1 " + pl.col("item")).write_parquet(
+        tmp_path / "run1" / "catalog.parquet"
+    )
+    assert main(["recommend", str(tmp_path / "run[1]"), "--instruction", "x", "-k", "3"]) == 0
+    printed = capsys.readouterr().out
+    assert len(items_in(printed)) == 3
+    assert "run1 " not in printed
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        (pl.int_range(pl.len()).alias("title"), "column 'title' is Int64, not String"),
+        (pl.lit(None, pl.String).alias("title"), "no title"),
+        (pl.col("title").alias("categories"), "column 'categories' is String, not List(String)"),
+        (pl.col("title").alias("price"), "column 'price' is String, not Float64"),
+        (pl.lit(7).alias("item"), "column 'item' is Int32, not String"),
+    ],
+    ids=["title", "null", "categories", "price", "item"],
+)
+def test_a_catalog_of_other_types_is_refused(made, tmp_path, capsys, column, message):
+    run = tmp_path / "copy"
+    shutil.copytree(made[0], run)
+    catalog = pl.read_parquet(run / "catalog.parquet").with_columns(column)
+    catalog.write_parquet(run / "catalog.parquet")
+    assert main(["recommend", str(run), "--instruction", "x"]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert str(run / "catalog.parquet") in error
+    assert "To mend it: Copy the whole run folder" in error
 
 
 def test_a_run_that_lacks_a_file_names_it(made, tmp_path, capsys):

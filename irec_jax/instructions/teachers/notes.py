@@ -16,6 +16,7 @@ from irec_jax.files import replaced_folder, write_text
 from irec_jax.instructions.forms import Intention
 from irec_jax.instructions.teachers.teacher import LogTeacher
 from irec_jax.log.split import Split
+from irec_jax.parquet import read_parquet
 from irec_jax.settings import from_json, to_json
 
 NOTES_FILE = "notes.parquet"
@@ -199,7 +200,7 @@ def read_notes(folder: Path) -> tuple[pl.DataFrame, NotesManifest]:
     if _file_sha256(folder / NOTES_FILE) != manifest.sha256:
         what = f"not what was written (sha256 differs from {MANIFEST_FILE})"
         raise InputError(what, where=str(folder / NOTES_FILE), mend=_MEND)
-    return pl.read_parquet(folder / NOTES_FILE), manifest
+    return read_parquet(folder / NOTES_FILE, _MEND), manifest
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
