@@ -1,6 +1,7 @@
 """Tables with faults, through the command line in this process."""
 
 import datetime
+import gzip
 import json
 
 import polars as pl
@@ -8,6 +9,7 @@ import pytest
 
 from irec_jax.cli.main import main
 from irec_jax.log.events import BehaviorLog
+from irec_jax.log.readers import lines, unpacking
 
 ITEMS = "item,title\na,Red shoe\nb,Green hat\n"
 EVENTS = "user,item,time\nu0,a,1\nu1,b,2\n"
@@ -125,3 +127,58 @@ def stamped(values, dtype=None):
 )
 def test_parquet_times_of_other_types_are_refused(refused, values, dtype, parts):
     refused(stamped(values, dtype), "interactions.parquet, ", *parts)
+
+
+@pytest.fixture
+def small_machine(monkeypatch):
+    """A machine whose quarter of memory is one MiB."""
+    monkeypatch.setattr(unpacking, "largest_file", lambda: 1 << 20)
+    monkeypatch.setattr(unpacking, "LONGEST_LINE", 1 << 20)
+
+
+def test_a_gz_file_that_unpacks_to_more_than_memory_is_refused(refused, small_machine):
+    bomb = gzip.compress(EVENTS.encode() + b"u0,a,1\n" * 2**20)
+    assert len(bomb) < 100_000
+    files = {"items.csv": ITEMS, "interactions.csv.gz": bomb}
+    refused(files, "interactions.csv.gz: more than 1.0 MiB unpacked", "Split the file")
+
+
+def test_a_parquet_file_of_more_rows_than_memory_is_refused(refused, small_machine):
+    rows = pl.select(user=pl.repeat(1, 2**20), item=pl.lit("a"), time=pl.lit(5))
+    files = {"items.csv": ITEMS, "interactions.parquet": rows}
+    refused(files, "interactions.parquet: 1,048,576 rows of 3 columns: more than 1.0 MiB")
+
+
+def test_a_plain_file_larger_than_memory_is_refused(refused, small_machine):
+    files = {"items.csv": ITEMS + "c,x\n" * 2**18, "interactions.csv": EVENTS}
+    refused(files, "items.csv: more than 1.0 MiB unpacked")
+
+
+@pytest.mark.parametrize("reviews", ["reviews_X_5.json.gz", "ratings_X.csv.gz"])
+def test_a_gz_file_of_one_line_is_refused(refused, monkeypatch, reviews):
+    for module in (unpacking, lines):
+        monkeypatch.setattr(module, "LONGEST_LINE", 1 << 20)
+    files = {reviews: gzip.compress(b" " * 2**22), "meta_X.json": '{"asin": "a", "title": "A"}\n'}
+    refused(files, reviews, "a line is longer than 1 MiB", source="amazon")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_utf_16_is_named_with_the_way_to_convert_it(refused, encoding, packed):
+    data, name = EVENTS.encode(encoding), "interactions.csv" + ".gz" * packed
+    files = {"items.csv": ITEMS, name: gzip.compress(data) if packed else data}
+    kind = encoding[:6].upper()
+    refused(files, f"{name}, line 1: this is {kind} text, not UTF-8", f"iconv -f {kind}")
+
+
+def test_lines_that_end_in_cr_are_named(refused):
+    files = {"items.csv": ITEMS, "interactions.csv": EVENTS.replace("\n", "\r")}
+    refused(files, "interactions.csv, line 1: the lines end in CR only", "tr '\\r' '\\n' <")
+
+
+def test_the_text_of_other_sources_is_named_too(refused):
+    inter = "user_id:token\titem_id:token\n1\ta\n"
+    files = {"x.inter": inter.encode("utf-16"), "x.item": "item_id:token\ttitle:token\na\tA\n"}
+    refused(files, "x.inter, line 1: this is UTF-16 text", source="recbole")
+    files["x.inter"] = inter.replace("\n", "\r").encode()
+    refused(files, "x.inter, line 1: the lines end in CR only", source="recbole")

@@ -326,7 +326,7 @@ def test_damaged_and_missing_files_are_refused(tmp_path, refused):
     meta = folder / "meta_Sports.json.gz"
     whole = meta.read_bytes()
     meta.write_bytes(whole[:-20])
-    refused("amazon", folder, "meta_Sports.json.gz, after line", "damaged gzip", "fetch it again")
+    refused("amazon", folder, "meta_Sports.json.gz, after line", "damaged gzip", "Fetch the file again")
     meta.write_bytes(gzip.compress(META_2014.encode().replace(b"'asin'", b"'isbn'")))
     refused("amazon", folder, "meta_Sports.json.gz, line 1: no parent_asin (nor asin)")
     meta.write_bytes(b"not gzip")
@@ -350,7 +350,7 @@ def test_a_gzip_of_ratings_that_was_cut_off_is_refused(tmp_path, refused):
     whole = gzip.compress("".join(f"B{n:09},A{n},5.0,{n}\n" for n in many).encode())
     folder = write(tmp_path / "raw", meta_X__json=jsonl(META_2018))
     (folder / "X.csv.gz").write_bytes(whole[: len(whole) // 2])
-    refused("amazon", folder, "X.csv.gz, after line", "damaged gzip", "fetch it again")
+    refused("amazon", folder, "X.csv.gz, after line", "damaged gzip", "Fetch the file again")
 
 
 def test_beauty_of_2014_as_a_table(shared, prepare):

@@ -1,20 +1,31 @@
 """Reads text files of any size line by line, and delimited ones column by column."""
 
-import gzip
+import contextlib
 import hashlib
-import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import polars as pl
 
 from irec_jax.errors import InputError
+from irec_jax.log.readers.encoding import refuse_other_text
 from irec_jax.log.readers.source import Source
+from irec_jax.log.readers.unpacking import (
+    LONGEST_LINE,
+    UNPACKING_ERRORS,
+    damaged_gzip,
+    is_gz,
+    long_line,
+    refuse_long_lines,
+    unpacked,
+)
 
 # A character that no text holds, so that polars takes a whole line for one value.
 _NEVER = "\x01"
 # How many lines are read between two looks at how far the file was read.
 _TELL_EVERY = 10_000
+# How many bytes are looked at to find out what kind of text a file is.
+_START = 1 << 16
 # How much of a wrong line a message shows.
 _SHOWN = 200
 
@@ -36,21 +47,23 @@ class Lines:
         """Yields the lines with their line breaks.
 
         Raises:
-            InputError: The file is missing, or its gzip is damaged or cut off.
+            InputError: The file is missing or no text that can be read, a line is longer than
+                `LONGEST_LINE`, or its gzip is damaged or cut off.
         """
-        refuse_missing(self.path)
-        packed = self.path.suffix.lower() == ".gz"
+        refuse_other_files(self.path)
         with self.path.open("rb") as raw:
+            lines = unpacked(self.path, raw)
             try:
-                for line in gzip.GzipFile(fileobj=raw) if packed else raw:
+                while line := lines.readline(LONGEST_LINE + 1):
                     self.number += 1
+                    if len(line) > LONGEST_LINE:
+                        raise long_line(self.here)
                     self._digest.update(line)
                     if self.number % _TELL_EVERY == 0:
                         self.read_bytes = raw.tell()
                     yield line
-            except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-                what = f"damaged gzip ({error})"
-                raise InputError(what, where=self.after(), mend="fetch it again") from error
+            except UNPACKING_ERRORS as error:
+                raise damaged_gzip(error, self.after()) from error
 
     @property
     def here(self) -> str:
@@ -67,8 +80,8 @@ class Lines:
         return self._digest.hexdigest()
 
 
-def refuse_missing(path: Path) -> None:
-    """Refuses a file that is not there or empty.
+def refuse_other_files(path: Path) -> None:
+    """Refuses a file that is not there, empty, UTF-16 text, or without line feeds.
 
     Raises:
         InputError: Naming it.
@@ -78,6 +91,9 @@ def refuse_missing(path: Path) -> None:
         raise InputError("there is no such file", where=str(path), mend=mend)
     if path.stat().st_size == 0:
         raise InputError("the file is empty", where=str(path), mend="give a file with rows")
+    with path.open("rb") as raw, contextlib.suppress(*UNPACKING_ERRORS):
+        # Where its gzip is damaged, reading the lines names the last that can be read.
+        refuse_other_text(unpacked(path, raw).read(_START), path)
 
 
 def scan_values(
@@ -95,7 +111,9 @@ def scan_values(
         A row for every line: the columns, null where the line ends before them; `blank`, whether
         nothing is in it; and `longer`, whether there are more values than columns.
     """
-    refuse_missing(path)
+    refuse_other_files(path)
+    if is_gz(path):
+        refuse_long_lines(path)
     lines = pl.scan_csv(
         path,
         separator=_NEVER,

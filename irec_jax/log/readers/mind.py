@@ -10,7 +10,7 @@ from irec_jax.log.readers.lines import (
     collected,
     file_sha256,
     refuse_lines,
-    refuse_missing,
+    refuse_other_files,
     scan_values,
     without_blank_end,
 )
@@ -52,7 +52,7 @@ def read_mind(folder: Path, seed: int) -> BehaviorLog:
     for part in parts:
         prefix = "" if part == folder else f"{part.name}/"
         for name in (_NEWS_FILE, _BEHAVIORS_FILE):
-            refuse_missing(part / name)
+            refuse_other_files(part / name)
             files[prefix + name] = file_sha256(part / name)
         news.append(_news(part / _NEWS_FILE))
         lines = scan_values(part / _BEHAVIORS_FILE, "\t", _BEHAVIORS, header=False)

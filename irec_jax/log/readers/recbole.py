@@ -11,7 +11,7 @@ from irec_jax.log.readers.lines import (
     collected,
     file_sha256,
     refuse_lines,
-    refuse_missing,
+    refuse_other_files,
     scan_values,
     without_blank_end,
 )
@@ -115,7 +115,7 @@ def _opened(
     path: Path, fields: dict[str, tuple[str, ...]], needed: tuple[str, ...]
 ) -> tuple[Source, dict[str, str], dict[str, str]]:
     """Gives the table, our name -> field of what it has, and field -> type."""
-    refuse_missing(path)
+    refuse_other_files(path)
     head = next(iter(Lines(path)), b"").decode("utf-8", "replace").strip("\r\n\N{BOM}")
     types = {}
     for word in head.split("\t"):

@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 
 from irec_jax.errors import InputError
-from irec_jax.log.readers.lines import Lines, refuse_missing
+from irec_jax.log.readers.lines import Lines, refuse_other_files
 from irec_jax.progress import track
 
 CHUNK = 50_000
@@ -30,7 +30,7 @@ def records(lines: Lines) -> Iterator[Record]:
     Raises:
         InputError: A line is neither a JSON object nor a Python dict, or the gzip is damaged.
     """
-    refuse_missing(lines.path)
+    refuse_other_files(lines.path)
     told, size = 0, lines.path.stat().st_size
     with track(f"read {lines.path.name}", size, unit="bytes") as advance:
         for line in lines:

@@ -1,15 +1,15 @@
 """Opens a table file of any format that we read: csv, tsv, jsonl and parquet, plain or gz."""
 
-import gzip
 import hashlib
 import io
-import zlib
 from pathlib import Path
 from typing import NamedTuple
 
 import polars as pl
 
 from irec_jax.errors import InputError, nearest
+from irec_jax.log.readers.encoding import refuse_other_encodings, refuse_other_text
+from irec_jax.log.readers.unpacking import read_bounded, refuse_many_values
 
 FORMATS = ("tsv", "csv", "jsonl", "parquet")
 SUFFIXES = tuple(f".{name}{gz}" for name in FORMATS for gz in ("", ".gz"))
@@ -68,17 +68,16 @@ def open_table(path: Path) -> Source:
     if form not in FORMATS:
         what = f"the suffix .{form} tells no format that can be read"
         raise InputError(what, where=str(path), mend=nearest(form, FORMATS))
-    data = _bytes(path, packed=packed)
-    if not data.strip():
-        raise InputError("the file is empty", where=str(path), mend="give a file with rows")
+    data = _bytes(path)
     if form != "parquet":
+        refuse_other_text(data, path)
         # Polars checks the values, but lets a header in any encoding pass.
-        _refuse_other_encodings(data[: data.find(b"\n") + 1 or None], path)
+        refuse_other_encodings(data[: data.find(b"\n") + 1 or None], path)
     try:
-        table = _parse(data, form)
+        table = _parse(data, form, path)
     except pl.exceptions.PolarsError as error:
         if form != "parquet":
-            _refuse_other_encodings(data, path)
+            refuse_other_encodings(data, path)
         what = f"not {form} that can be read ({str(error).splitlines()[0]})"
         raise InputError(what, where=str(path), mend=_HOW[form]) from error
     if table.height == 0:
@@ -95,22 +94,20 @@ _HOW = {
 }
 
 
-def _bytes(path: Path, *, packed: bool) -> bytes:
+def _bytes(path: Path) -> bytes:
     if not path.is_file():
         raise InputError("there is no such file", where=str(path), mend=_NO_PATH)
-    data = path.read_bytes()
-    if not packed or not data:
-        return data
-    try:
-        return gzip.decompress(data)
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise InputError(
-            f"damaged gzip ({error})", where=str(path), mend="fetch it again"
-        ) from error
+    data = read_bounded(path)
+    if not data or data.isspace():
+        raise InputError("the file is empty", where=str(path), mend="give a file with rows")
+    return data
 
 
-def _parse(data: bytes, form: str) -> pl.DataFrame:
+def _parse(data: bytes, form: str, path: Path) -> pl.DataFrame:
     if form == "parquet":
+        scan = pl.scan_parquet(io.BytesIO(data))
+        rows = int(scan.select(pl.len()).collect().item())
+        refuse_many_values(rows, len(scan.collect_schema()), path)
         return pl.read_parquet(io.BytesIO(data))
     if form == "jsonl":
         return pl.read_ndjson(io.BytesIO(data), infer_schema_length=None)
@@ -120,15 +117,3 @@ def _parse(data: bytes, form: str) -> pl.DataFrame:
     while table.height and all(value is None for value in table.row(-1)):
         table = table.head(-1)
     return table
-
-
-def _refuse_other_encodings(data: bytes, path: Path) -> None:
-    try:
-        data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise InputError(
-            f"not UTF-8: byte 0x{data[error.start]:02x} at offset {error.start:,}",
-            where=f"{path}, line {line:,}",
-            mend=f"convert it, such as with: iconv -f latin1 -t utf-8 {path.name}",
-        ) from error
