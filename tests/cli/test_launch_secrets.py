@@ -1,4 +1,4 @@
-"""Values of `irec launch --environment`: in the job file alone, which nobody else can read."""
+"""Values of `irec launch --environment`: in a job file that only its owner reads, nowhere else."""
 
 import json
 import os
