@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-import polars as pl
 import tyro
 from rich.console import Console
 
@@ -19,7 +18,7 @@ from irec_jax.evaluation.figures import Report
 from irec_jax.evaluation.protocol import EvaluationConfig
 from irec_jax.evaluation.report import RankersOf, evaluate, save_report
 from irec_jax.evaluation.table import differences_table, report_tables
-from irec_jax.experiment import CATALOG_FILE, load_run, prepare
+from irec_jax.experiment import load_run, prepare, sources_of
 from irec_jax.instructions.forms import Ranker, TaskName
 from irec_jax.instructions.tasks import Task, task_named
 from irec_jax.instructions.teachers.teacher import taught
@@ -27,6 +26,7 @@ from irec_jax.log.events import BehaviorLog, TimeUnit
 from irec_jax.log.simulate import SimulateConfig, World
 from irec_jax.log.split import Role, Split, SplitProtocol
 from irec_jax.recommendation.recommender import Recommender
+from irec_jax.run_files import refuse_other_sources
 
 TUNED = "tuned model"
 BEST = "best possible"
@@ -88,7 +88,7 @@ def evaluate_run(run: Path, config: EvaluationConfig | None = None) -> Report:
     experiment = load_run(run)
     tuned = Recommender.load(run).rank
     materials = prepare(experiment, run)
-    _refuse_other_catalog(run, materials.split)
+    refuse_other_sources(run, sources_of(materials))
     settings = config or experiment.evaluation
     if not settings.tasks:
         settings = dataclasses.replace(settings, tasks=_ranked(experiment.instructions.tasks))
@@ -168,14 +168,3 @@ def show(report: Report, run: Path) -> None:
     folder = run / "reports" / report.name
     console.print(f"report: {folder / 'report.json'}", soft_wrap=True, highlight=False)
     console.print(f"page:   {folder / 'index.html'}", soft_wrap=True, highlight=False)
-
-
-def _refuse_other_catalog(run: Path, split: Split) -> None:
-    tuned_on = pl.read_parquet(run / CATALOG_FILE, columns=["item"])["item"]
-    if not tuned_on.equals(split.catalog["item"]):
-        raise InputError(
-            f"the log now gives another catalog ({split.num_items} items) than the run was "
-            f"tuned on ({len(tuned_on)} items)",
-            where=str(run),
-            mend="Bring the log back as it was, or tune the run again.",
-        )
