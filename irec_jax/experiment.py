@@ -30,11 +30,22 @@ from irec_jax.instructions.templates import (
     with_copied_packs,
 )
 from irec_jax.instructions.wording import SEPARATOR
-from irec_jax.log.dataset import DataConfig, load_log
+from irec_jax.log.dataset import SIMULATED, DataConfig, load_log
 from irec_jax.log.events import BehaviorLog
 from irec_jax.log.split import Role, Split, split_log
 from irec_jax.model.config import T5Config
 from irec_jax.model.lora import LoraConfig
+from irec_jax.run_files import (
+    CATALOG_FILE,
+    CHECKSUMS_FILE,
+    PACKS_FOLDER,
+    TOKENS_FOLDER,
+    Sources,
+    catalog_sha256,
+    check_files,
+    refuse_other_sources,
+    write_checksums,
+)
 from irec_jax.settings import check_texts, from_json, to_json
 from irec_jax.tokens.items import TokenWriter, make_writer
 from irec_jax.tokens.text import UNKNOWN, TokensConfig
@@ -43,9 +54,6 @@ from irec_jax.training.optimizer import OptimizerConfig
 from irec_jax.training.sharding import MeshConfig
 
 CONFIG_FILE = "config.json"
-CATALOG_FILE = "catalog.parquet"
-TOKENS_FOLDER = "tokens"
-PACKS_FOLDER = "packs"
 TEMPLATE_WEIGHT = 20
 TAUGHT_SAMPLE = 5_000  # events whose teacher's texts a tokenizer learns from
 UNKNOWN_SHARE = 0.1  # of a pack's tokens, at most
@@ -175,8 +183,11 @@ def prepare(experiment: Experiment, run: Path | None = None) -> Materials:
             meets the ids that it was tuned on.
 
     Raises:
-        InputError: If the log, the tokenizer or the settings do not fit.
+        InputError: If the log, the tokenizer or the settings do not fit, or a file of the run is
+            not what was written.
     """
+    if run is not None and (run / CHECKSUMS_FILE).is_file():
+        check_files(run)
     log = load_log(experiment.data)
     split = split_log(log, experiment.data, experiment.seed)
     instructions = experiment.instructions
@@ -193,6 +204,15 @@ def prepare(experiment: Experiment, run: Path | None = None) -> Materials:
     model = dataclasses.replace(experiment.model, vocabulary=writer.index.vocabulary)
     resolved = dataclasses.replace(experiment, model=model)
     return Materials(resolved, log, split, writer, renderer)
+
+
+def sources_of(materials: Materials) -> Sources:
+    """Checksums of what an experiment is trained on, besides its settings."""
+    return Sources(
+        log=dict(materials.log.manifest.sha256),
+        catalog=catalog_sha256(materials.split.catalog),
+        teacher=materials.renderer.teacher.fingerprint(),
+    )
 
 
 def packing_of(materials: Materials) -> Packing:
@@ -301,11 +321,13 @@ def save_run(run: Path, materials: Materials) -> None:
     """Writes what a run needs besides its weights: config, catalog and tokens.
 
     Raises:
-        InputError: If the run was started with another config, naming the first key that differs.
+        InputError: If the run was started with another config, log, catalog or teacher, naming
+            the first that differs.
     """
-    config = to_json(materials.experiment)
+    config, sources = to_json(materials.experiment), sources_of(materials)
     if (run / CONFIG_FILE).exists():
         _refuse_other(run, fingerprint(load_run(run)), fingerprint(materials.experiment))
+        refuse_other_sources(run, sources)
     run.mkdir(parents=True, exist_ok=True)
     if not (run / TOKENS_FOLDER).is_dir():
         materials.writer.save(run / TOKENS_FOLDER)
@@ -313,6 +335,7 @@ def save_run(run: Path, materials: Materials) -> None:
     if not (run / CATALOG_FILE).exists():
         with replaced_file(run / CATALOG_FILE) as temporary:
             materials.split.catalog.write_parquet(temporary)
+    write_checksums(run, sources)
     write_text(run / CONFIG_FILE, json.dumps(config, indent=2) + "\n")
 
 
@@ -334,8 +357,13 @@ def load_run(run: Path) -> Experiment:
 
 
 def fingerprint(experiment: Experiment) -> dict:
-    """The part of the config that a checkpoint depends on; the rest may change on resume."""
+    """The part of the config that a checkpoint depends on; the rest may change on resume.
+
+    The path of a prepared log is not in it: `sources_of` has the checksums of its files.
+    """
     config = to_json(experiment)
+    if experiment.data.log != SIMULATED:
+        config["data"]["log"] = "prepared"
     if not experiment.lora.rank:
         config["lora"] = to_json(LoraConfig())  # without a rank the rest says nothing
     names = ("data", "instructions", "tokens", "model", "lora", "optimizer", "seed")

@@ -18,15 +18,15 @@ from irec_jax.evaluation.figures import Report
 from irec_jax.evaluation.protocol import EvaluationConfig
 from irec_jax.evaluation.report import RankersOf, evaluate, save_report
 from irec_jax.evaluation.table import differences_table, report_tables
-from irec_jax.experiment import load_run, prepare
+from irec_jax.experiment import load_run, prepare, sources_of
 from irec_jax.instructions.forms import Ranker, TaskName
 from irec_jax.instructions.tasks import Task, task_named
 from irec_jax.instructions.teachers.teacher import taught
 from irec_jax.log.events import MANIFEST_FILE, BehaviorLog, TimeUnit
 from irec_jax.log.simulate import SimulateConfig, World
 from irec_jax.log.split import Role, Split, SplitProtocol
-from irec_jax.recommendation.catalog import Catalog
 from irec_jax.recommendation.recommender import Recommender
+from irec_jax.run_files import refuse_other_sources
 from irec_jax.settings import from_json
 
 TUNED = "tuned model"
@@ -90,7 +90,7 @@ def evaluate_run(run: Path, config: EvaluationConfig | None = None) -> Report:
     recommender = Recommender.load(run)
     tuned = recommender.rank
     materials = prepare(experiment, run)
-    _refuse_other_catalog(run, recommender.catalog, materials.split)
+    refuse_other_sources(run, sources_of(materials))
     settings = config or experiment.evaluation
     if not settings.tasks:
         settings = dataclasses.replace(settings, tasks=_ranked(experiment.instructions.tasks))
@@ -172,14 +172,3 @@ def show(report: Report, run: Path) -> None:
     folder = run / "reports" / report.name
     console.print(f"report: {folder / 'report.json'}", soft_wrap=True, highlight=False)
     console.print(f"page:   {folder / 'index.html'}", soft_wrap=True, highlight=False)
-
-
-def _refuse_other_catalog(run: Path, catalog: Catalog, split: Split) -> None:
-    tuned_on = catalog.table["item"]
-    if not tuned_on.equals(split.catalog["item"]):
-        raise InputError(
-            f"the log now gives another catalog ({split.num_items} items) than the run was "
-            f"tuned on ({len(tuned_on)} items)",
-            where=str(run),
-            mend="Bring the log back as it was, or tune the run again.",
-        )

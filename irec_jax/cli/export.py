@@ -12,9 +12,10 @@ from rich.console import Console
 from irec_jax.batches.pipeline import Example, encode_record
 from irec_jax.cli.agreement import compare, need_transformers
 from irec_jax.errors import InputError
-from irec_jax.experiment import TOKENS_FOLDER, Experiment, load_run, prepare
+from irec_jax.experiment import Experiment, load_run, prepare
 from irec_jax.model.naming import CONFIG
 from irec_jax.model.pretrained import INDEX, WEIGHTS, save_hf
+from irec_jax.run_files import TOKENS_FOLDER, check_files
 from irec_jax.tokens.text import HUGGING_FACE_FILE, SENTENCEPIECE_FILE
 from irec_jax.training.checkpoint import load_params
 
@@ -54,13 +55,11 @@ class Export:
         if self.check:
             need_transformers()
         experiment = load_run(self.folder)
+        check_files(self.folder)
         model = experiment.model
         examples = self._examples(experiment) if self.check else []
         params = load_params(self.folder, model, self.step)
         tokens = self.folder / TOKENS_FOLDER
-        if not tokens.is_dir():
-            mend = "Copy the whole run folder, or tune again."
-            raise InputError("the run has no tokens folder", where=str(self.folder), mend=mend)
         files = {path.name: path.read_bytes() for path in sorted(tokens.iterdir())}
         files.update(_tokenizer_files(files, model.family))
         save_hf(self.out, model, params, beside=files)

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from irec_jax.errors import InputError
-from irec_jax.experiment import CATALOG_FILE, load_experiment
+from irec_jax.experiment import load_experiment
 from irec_jax.instructions.teachers.chat import ask_chat
 from irec_jax.instructions.teachers.endpoint import ChatConfig
 from irec_jax.instructions.teachers.ledger import Ledger
@@ -29,6 +29,7 @@ from irec_jax.instructions.templates import load_packs
 from irec_jax.instructions.wording import Wording
 from irec_jax.log.dataset import load_split
 from irec_jax.log.split import Split
+from irec_jax.run_files import CATALOG_FILE
 
 ANSWERS_SUFFIX = ".answers.jsonl"
 

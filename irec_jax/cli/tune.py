@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import grain
 import tyro
@@ -26,6 +26,7 @@ from irec_jax.experiment import (
     open_rows,
     prepare,
     save_run,
+    sources_of,
 )
 from irec_jax.instructions.render import Renderer
 from irec_jax.log.split import Role
@@ -97,13 +98,13 @@ def tune(
             processes were given different ones.
         Interrupted: After Ctrl-C, with everything saved.
     """
-    experiment = materials.experiment
-    _refuse_differing(experiment)
+    experiment, sources = materials.experiment, dataclasses.asdict(sources_of(materials))
+    _refuse_differing(experiment, sources)
     on_first(lambda: save_run(run, materials))
     mesh, cuts = make_mesh(experiment.mesh), Cuts()
     if is_first():
         _say_what_is_trained(materials, run)
-    decisive = fingerprint(experiment)
+    decisive = {**fingerprint(experiment), "sources": sources}
     for known in ("model", "lora"):  # the checkpoint knows them itself
         del decisive[known]
     if experiment.train.packed:
@@ -182,10 +183,15 @@ def _validation(materials: Materials) -> list[Batch]:
     return list(itertools.islice(iter(_batches(materials, renderer)), train.validate_batches))
 
 
-def _refuse_differing(experiment: Experiment) -> None:
+def _refuse_differing(experiment: Experiment, sources: dict[str, Any]) -> None:
     """Other settings in one process would be another program there, and a wait without an end."""
     settings = gather(json.dumps(to_json(experiment)))
+    logs = gather(json.dumps(sources))
     for number, given in enumerate(settings):
+        if logs[number] != logs[0]:
+            mend = "Give all processes the same files."
+            what = f"process {number} reads another log or other notes than process 0"
+            raise InputError(what, where="data.log", mend=mend)
         if given != settings[0]:
             mend = "Start all with the same experiment file and the same overrides."
             what = f"process {number} has other settings than process 0"

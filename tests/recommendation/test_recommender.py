@@ -17,6 +17,7 @@ from irec_jax.decoding.steps import Prompts
 from irec_jax.errors import InputError
 from irec_jax.instructions.forms import Intention, Preference, Scenario, TaskForm
 from irec_jax.recommendation.recommender import Told
+from irec_jax.run_files import Sources, write_checksums
 
 HISTORY = ["i3", "blue tent 12", 7]
 
@@ -210,9 +211,10 @@ def test_a_request_that_cannot_be_answered_is_told_so(run_of, given, message):
     ("piece", "message"),
     [
         ("config.json", "the run has no config.json"),
-        ("catalog.parquet", "catalog.parquet: the run has no catalog"),
-        ("tokens", "tokens: the run has no tokenizer and item index"),
-        ("tokens/index.npz", "index.npz is missing"),
+        ("catalog.parquet", "catalog.parquet: the file is missing"),
+        ("tokens", "the file is missing"),
+        ("tokens/index.npz", r"index.npz: the file is missing"),
+        ("checksums.json", "the run has no checksums.json"),
         ("checkpoints", "checkpoints: no checkpoint"),
     ],
 )
@@ -230,9 +232,11 @@ def test_parts_of_different_runs_are_refused(run_of, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(run_of("title"), run)
     pl.read_parquet(run / "catalog.parquet").head(20).write_parquet(run / "catalog.parquet")
+    write_checksums(run, Sources(log={}, catalog="", teacher=""))
     with pytest.raises(InputError, match=r"24 items in tokens/, 20 in catalog\.parquet"):
         Recommender.load(run)
     (run / "catalog.parquet").write_bytes(b"PAR1 no")
+    write_checksums(run, Sources(log={}, catalog="", teacher=""))
     with pytest.raises(InputError, match="cannot be read"):
         Recommender.load(run)
     (run / "config.json").write_text("{}")
