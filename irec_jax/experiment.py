@@ -4,6 +4,7 @@ import dataclasses
 import difflib
 import importlib.util
 import json
+import shutil
 import sys
 import traceback
 from collections.abc import Sequence
@@ -49,6 +50,7 @@ from irec_jax.run_files import (
 from irec_jax.settings import check_texts, from_json, to_json
 from irec_jax.tokens.items import TokenWriter, make_writer
 from irec_jax.tokens.text import UNKNOWN, TokensConfig
+from irec_jax.training.checkpoint import has_started
 from irec_jax.training.config import TrainConfig
 from irec_jax.training.optimizer import OptimizerConfig
 from irec_jax.training.sharding import MeshConfig
@@ -179,8 +181,8 @@ def prepare(experiment: Experiment, run: Path | None = None) -> Materials:
 
     Args:
         experiment: The experiment.
-        run: A run whose `tokens/` are used if they are there, so that a tuned model always
-            meets the ids that it was tuned on.
+        run: A run whose `tokens/` are used once it has a checkpoint, so that a tuned model
+            always meets the ids that it was tuned on.
 
     Raises:
         InputError: If the log, the tokenizer or the settings do not fit, or a file of the run is
@@ -191,6 +193,8 @@ def prepare(experiment: Experiment, run: Path | None = None) -> Materials:
     log = load_log(experiment.data)
     split = split_log(log, experiment.data, experiment.seed)
     instructions = experiment.instructions
+    if run is not None and not has_started(run):
+        run = None  # what a failed first start has left decides nothing
     if run is not None:
         instructions = with_copied_packs(instructions, run / PACKS_FOLDER)
     if run is not None and (run / TOKENS_FOLDER).is_dir():
@@ -320,19 +324,24 @@ def _refuse_unwritable(pack: TemplatePack, writer: TokenWriter) -> None:
 def save_run(run: Path, materials: Materials) -> None:
     """Writes what a run needs besides its weights: config, catalog and tokens.
 
+    Until its first checkpoint a run may change, and all of it is written again.
+
     Raises:
         InputError: If the run was started with another config, log, catalog or teacher, naming
             the first that differs.
     """
     config, sources = to_json(materials.experiment), sources_of(materials)
-    if (run / CONFIG_FILE).exists():
+    started = has_started(run)
+    if started and (run / CONFIG_FILE).exists():
         _refuse_other(run, fingerprint(load_run(run)), fingerprint(materials.experiment))
         refuse_other_sources(run, sources)
     run.mkdir(parents=True, exist_ok=True)
-    if not (run / TOKENS_FOLDER).is_dir():
+    if not started or not (run / TOKENS_FOLDER).is_dir():
         materials.writer.save(run / TOKENS_FOLDER)
+    if not started:
+        shutil.rmtree(run / PACKS_FOLDER, ignore_errors=True)
     copy_packs(materials.experiment.instructions, run / PACKS_FOLDER)
-    if not (run / CATALOG_FILE).exists():
+    if not started or not (run / CATALOG_FILE).exists():
         with replaced_file(run / CATALOG_FILE) as temporary:
             materials.split.catalog.write_parquet(temporary)
     write_checksums(run, sources)

@@ -5,6 +5,7 @@ import functools
 import json
 import math
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -29,12 +30,14 @@ from irec_jax.training.stored import (
     load_trees,
     orbax_context,
     quiet_orbax,
+    why_unreadable,
 )
 from irec_jax.training.watch import is_loss
 
 FOLDER = "checkpoints"
 AVERAGE = "average"
 LOSS = "validation_loss"
+_STEP = re.compile("0|[1-9][0-9]{0,18}")  # as a step is written, and not any digit of Unicode
 
 
 class TrainState(NamedTuple):
@@ -115,18 +118,21 @@ class Checkpoints:
             The checkpoint, or None if this run has none yet.
 
         Raises:
-            InputError: When a checkpoint is of another config, or all are damaged.
+            InputError: When a checkpoint is of another config, all are damaged, or the newest
+                cannot be read although nothing says that it is damaged.
         """
         # What process 0 sees counts: a shared disk may show a new folder to some before others.
         steps: list[int] = json.loads(gather(json.dumps(saved_steps(self.folder)))[0])
         for step in steps:
-            read, trouble = None, ""
+            read, trouble, unreadable = None, "", ""
             try:
                 read = self._read(step, target)
             except InputError:
                 raise
             except Exception as error:
-                trouble = first_line(error)
+                trouble, unreadable = first_line(error), why_unreadable(error)
+            for why in filter(None, gather(unreadable)):
+                raise _unreadable(self.folder / str(step), why)
             troubles = gather(trouble)
             if read is not None and not any(troubles):
                 arrays, data, expected = read
@@ -258,8 +264,15 @@ def saved_steps(folder: Path) -> list[int]:
     if not folder.is_dir():
         return []
     return sorted(
-        (int(path.name) for path in folder.iterdir() if path.name.isdigit()), reverse=True
+        (int(path.name) for path in folder.iterdir() if _STEP.fullmatch(path.name)), reverse=True
     )
+
+
+def has_started(run: Path) -> bool:
+    """Whether a run has a checkpoint, be it a damaged one: its settings are decided then."""
+    folder = run / FOLDER
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    return any(_STEP.fullmatch(name.partition(".damaged")[0]) for name in names)
 
 
 def load_params(
@@ -277,7 +290,8 @@ def load_params(
         shardings: A tree of shardings for the weights; None puts them on the default device.
 
     Raises:
-        InputError: When there is no such checkpoint, it is of another model, or it is damaged.
+        InputError: When there is no such checkpoint, it is of another model, it is damaged, or it
+            cannot be read.
     """
     folder = run.resolve() / FOLDER
     steps = saved_steps(folder) if step is None else [step]
@@ -308,6 +322,8 @@ def load_params(
         except InputError:
             raise
         except Exception as error:
+            if why := why_unreadable(error):
+                raise _unreadable(path, why) from error
             say(f"checkpoint {path} is damaged ({first_line(error)})")
     raise _all_damaged(folder)
 
@@ -361,3 +377,8 @@ def _set_aside(path: Path, aside: Path) -> None:
 def _all_damaged(folder: Path) -> InputError:
     mend = "Move the folder away to start from the beginning."
     return InputError("every checkpoint is damaged", where=str(folder), mend=mend)
+
+
+def _unreadable(path: Path, why: str) -> InputError:
+    mend = "See that this user may read it and that its disk answers, then start again."
+    return InputError(f"the checkpoint cannot be read ({why})", where=str(path), mend=mend)

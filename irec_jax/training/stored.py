@@ -1,7 +1,10 @@
 """Named trees of arrays in a folder, as Orbax writes them, with sums that say if they are whole."""
 
+import errno
 import logging
 import math
+import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +13,11 @@ import jax
 from orbax.checkpoint import v1 as ocp
 
 from irec_jax.training.checksums import sums_of
-from irec_jax.training.processes import how_many, which
+from irec_jax.training.processes import first_line, how_many, which
+
+_MISSING = (errno.ENOENT, errno.ENOTDIR)
+_SPOILED = (ValueError, LookupError, TypeError, AttributeError, EOFError)
+_OS_ERROR = re.compile(r"os_error_code='(\d+)'")  # as TensorStore writes it into its messages
 
 READ_AT_ONCE = 64 * 2**20
 """Bytes of each tree that are read at the same time, at least."""
@@ -55,6 +62,27 @@ def load_checked(
         if sums != list(expected[name]):
             raise ValueError(f"the bits of {name} are not those that were saved")
     return arrays
+
+
+def why_unreadable(error: BaseException) -> str:
+    """Why a folder could not be read, although nothing is wrong with what it holds.
+
+    Args:
+        error: What reading it raised. Orbax and TensorStore wrap the error of the system.
+
+    Returns:
+        The cause in a line; "" if a part is missing, cut short or of another form.
+    """
+    inner = error.__cause__ or error.__context__
+    for other in (*getattr(error, "exceptions", ()), *filter(None, [inner])):
+        if cause := why_unreadable(other):
+            return cause
+    if isinstance(error, OSError):  # Orbax raises some of its own, without a number
+        return "" if error.errno in (None, *_MISSING) else first_line(error)
+    number = _OS_ERROR.search(str(error))
+    if number:
+        return "" if int(number[1]) in _MISSING else os.strerror(int(number[1]))
+    return "" if inner is not None or isinstance(error, _SPOILED) else first_line(error)
 
 
 def orbax_context() -> ocp.Context:
