@@ -5,7 +5,8 @@ import logging
 import math
 import os
 import re
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -96,5 +97,24 @@ def orbax_context() -> ocp.Context:
 
 
 def quiet_orbax() -> None:
-    """Orbax logs each array at the level of warnings and information; errors are raised anyway."""
+    """Silences what Orbax prints besides raising it.
+
+    It logs each array at the level of warnings and information. When one array cannot be read,
+    the other reads meet a closed event loop, and each prints that from a thread of TensorStore.
+    """
     logging.getLogger("absl").setLevel(logging.ERROR)
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    if not isinstance(sys.unraisablehook, _LateReads):
+        sys.unraisablehook = _LateReads(sys.unraisablehook)
+
+
+class _LateReads:
+    """A hook for what threads raise that drops reads whose event loop has been closed."""
+
+    def __init__(self, hook: Callable[[Any], None]) -> None:
+        self._hook = hook
+
+    def __call__(self, raised: Any) -> None:
+        late = raised.exc_type is RuntimeError and str(raised.exc_value) == "Event loop is closed"
+        if not late:
+            self._hook(raised)
