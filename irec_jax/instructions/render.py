@@ -97,9 +97,9 @@ class Renderer:
                 empty, or there are not as many names as items.
         """
         if len(names) != len(split.catalog):
-            raise InputError(
-                f"{len(names)} names for {len(split.catalog)} items", where="item index"
-            )
+            what = f"{len(names)} items are named, but the log's catalog has {len(split.catalog)}"
+            mend = "Use the log that the run was tuned on, or tune again with this log."
+            raise InputError(what, where="item index", mend=mend)
         wording = Wording.build(config, names)
         if config.answer_items > 1 and wording.separator == SEPARATOR:
             raise InputError(

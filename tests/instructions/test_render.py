@@ -290,5 +290,5 @@ def test_a_log_without_queries_or_names_is_refused(make: Callable[..., Split]):
         Renderer.build(split, config, ["a", "b", "c"], 0)
     with pytest.raises(InputError, match="item number 1 has no name"):
         Renderer.build(split, config, ["a", "\u202e", "c"], 0, Role.TEST)
-    with pytest.raises(InputError, match="2 names for 3 items"):
+    with pytest.raises(InputError, match="2 items are named, but the log"):
         Renderer.build(split, config, ["a", "b"], 0, Role.TEST)

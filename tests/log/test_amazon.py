@@ -326,7 +326,9 @@ def test_damaged_and_missing_files_are_refused(tmp_path, refused):
     meta = folder / "meta_Sports.json.gz"
     whole = meta.read_bytes()
     meta.write_bytes(whole[:-20])
-    refused("amazon", folder, "meta_Sports.json.gz, after line", "damaged gzip", "Fetch the file again")
+    refused(
+        "amazon", folder, "meta_Sports.json.gz, after line", "damaged gzip", "Fetch the file again"
+    )
     meta.write_bytes(gzip.compress(META_2014.encode().replace(b"'asin'", b"'isbn'")))
     refused("amazon", folder, "meta_Sports.json.gz, line 1: no parent_asin (nor asin)")
     meta.write_bytes(b"not gzip")

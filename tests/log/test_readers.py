@@ -201,7 +201,7 @@ def test_users_are_pseudonyms_of_the_seed(tmp_path):
         ),
         ({"interactions": EVENTS.replace("\t5\t", "\tNaN\t")}, ["row 3: time 'NaN' is neither"]),
         ({"interactions": EVENTS.replace("adam", "")}, ["interactions.tsv, row 3: no user"]),
-        ({"interactions": EVENTS + "eve\t08\t1\t\t\tx\n"}, ["interactions.tsv: not tsv that can"]),
+        ({"interactions": EVENTS + "eve\t08\t1\t\t\tx\n"}, ["interactions.tsv, line 5: 6 values"]),
         (
             {"items": ITEMS.encode() + b"9\tCaf\xe9\t\t\t\n"},
             [
@@ -231,7 +231,7 @@ def test_missing_and_damaged_files_are_named(tmp_path):
     (tmp_path / "x.parquet").write_bytes(b"PAR1 no")
     refused(tmp_path, "x.parquet: not parquet", interactions=str(tmp_path / "x.parquet"))
     (tmp_path / "x.jsonl").write_text('{"user": 1, "item": "08"}\n{"user": ')
-    refused(tmp_path, "x.jsonl: not jsonl", interactions=str(tmp_path / "x.jsonl"))
+    refused(tmp_path, "x.jsonl, line 2: not JSON", interactions=str(tmp_path / "x.jsonl"))
     (tmp_path / "y.jsonl").write_bytes(b'{"user": 1, "item": "08"}\n{"user": "\xe9"}')
     refused(tmp_path, "y.jsonl, line 2: not UTF-8", interactions=str(tmp_path / "y.jsonl"))
 

@@ -1,6 +1,7 @@
 """Turns raw columns of a source into the columns of a behavior log."""
 
 import datetime
+from collections.abc import Iterable
 
 import polars as pl
 
@@ -149,19 +150,59 @@ def text_of(column: pl.Series) -> pl.Series:
     return text.set(text == "", None)
 
 
-def one_line(column: pl.Series) -> pl.Series:
-    """Gives trimmed text without line breaks and tabs, null where blank."""
+def ids_of(column: pl.Series, name: str, where: str) -> pl.Series:
+    """Gives users or items as they are where they are whole numbers, else as trimmed text.
+
+    Raises:
+        InputError: The column is of another type, or an id is NaN or has a NUL character; with
+            its row in the file `where`.
+    """
+    refuse_type(column, f"{name} ids", where)
+    if column.dtype.is_integer():
+        return column
+    ids = text_of(column)
+    mend = f"Drop these rows, or write the {name} that they are with."
+    refuse_rows(
+        ids, ids.is_in(["NaN", "nan"]), f"{name} {{value!r}} is a missing value", where, mend
+    )
+    mend = "Write the file again: a NUL character is damage, or binary data."
+    nul = ids.str.contains("\x00", literal=True)
+    refuse_rows(ids, nul, f"{name} {{value!r}} has a NUL character", where, mend)
+    return ids
+
+
+def one_line(column: pl.Series, name: str, where: str) -> pl.Series:
+    """Gives trimmed text without line breaks, tabs and NUL characters, null where blank.
+
+    Raises:
+        InputError: The column holds lists, objects or another type that is not text.
+    """
+    refuse_type(column, name, where)
     # One line each: line breaks and tabs inside a title would end up inside prompts.
-    return text_of(column.cast(pl.String).str.replace_all(r"\s+", " "))
+    return text_of(column.cast(pl.String).str.replace_all(r"[\s\x00]+", " "))
 
 
-def list_of(column: pl.Series, separator: str) -> pl.Series:
-    """Gives list[str] from lists or from text with separators, without blank parts."""
+def nul_count(columns: Iterable[pl.Series]) -> int:
+    """Counts the values of text columns that have a NUL character."""
+    texts = (column for column in columns if column.dtype == pl.String)
+    return sum(int(text.str.contains("\x00", literal=True).sum()) for text in texts)
+
+
+def list_of(column: pl.Series, separator: str, where: str) -> pl.Series:
+    """Gives list[str] from lists or from text with separators, without blank parts.
+
+    Raises:
+        InputError: The column, or its lists, hold what is neither text nor numbers.
+    """
     lists = column
-    if not isinstance(column.dtype, pl.List):
+    if isinstance(column.dtype, pl.List):
+        refuse_type(column.list.first(), "categories", where)
+    else:
+        refuse_type(column, "categories", where)
         lists = column.cast(pl.String).fill_null("").str.split(separator)
     parts = lists.cast(pl.List(pl.String)).fill_null([])
-    trimmed = parts.list.eval(pl.element().str.strip_chars())
+    blank = pl.element().str.replace_all("\x00", " ", literal=True)
+    trimmed = parts.list.eval(blank.str.strip_chars())
     return trimmed.list.eval(pl.element().filter(pl.element() != ""))
 
 

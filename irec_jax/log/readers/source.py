@@ -9,6 +9,7 @@ import polars as pl
 
 from irec_jax.errors import InputError, nearest
 from irec_jax.log.readers.encoding import refuse_other_encodings, refuse_other_text
+from irec_jax.log.readers.faults import SEPARATORS, refuse_duplicate_names, refuse_line
 from irec_jax.log.readers.unpacking import read_bounded, refuse_many_values
 
 FORMATS = ("tsv", "csv", "jsonl", "parquet")
@@ -40,13 +41,16 @@ def find_table(folder: Path, name: str, mend: str) -> Path:
         mend: What to do where it is not there.
 
     Raises:
-        InputError: The folder is missing, or has no such file.
+        InputError: The folder is missing, or has no such file, or several.
     """
     if not folder.is_dir():
         raise InputError("there is no such folder", where=str(folder), mend=_NO_PATH)
-    for suffix in SUFFIXES:
-        if (folder / f"{name}{suffix}").is_file():
-            return folder / f"{name}{suffix}"
+    found = [path for path in (folder / f"{name}{suffix}" for suffix in SUFFIXES) if path.is_file()]
+    if len(found) > 1:
+        what = f"there are several files of {name}: {', '.join(path.name for path in found)}"
+        raise InputError(what, where=str(folder), mend=f"Keep one of them. Or, {mend}.")
+    if found:
+        return found[0]
     raise InputError(
         f"there is no {name}.tsv in it (nor one of {', '.join(SUFFIXES[1:])})",
         where=str(folder),
@@ -73,13 +77,19 @@ def open_table(path: Path) -> Source:
         refuse_other_text(data, path)
         # Polars checks the values, but lets a header in any encoding pass.
         refuse_other_encodings(data[: data.find(b"\n") + 1 or None], path)
+    if form in SEPARATORS:
+        refuse_duplicate_names(data, form, path)
     try:
         table = _parse(data, form, path)
-    except pl.exceptions.PolarsError as error:
+    except (pl.exceptions.PolarsError, RecursionError) as error:
         if form != "parquet":
             refuse_other_encodings(data, path)
+            refuse_line(data, form, path, _HOW[form])
         what = f"not {form} that can be read ({str(error).splitlines()[0]})"
         raise InputError(what, where=str(path), mend=_HOW[form]) from error
+    if form == "jsonl" and (b"[" in data or data.count(b"{") > data.count(b"\n{") + 1):
+        # Polars makes text of an object, and a list of text, where lines differ.
+        refuse_line(data, form, path, _HOW[form])
     if table.height == 0:
         what = "the table has a header and no rows"
         raise InputError(what, where=str(path), mend="give a file with rows")
@@ -111,8 +121,8 @@ def _parse(data: bytes, form: str, path: Path) -> pl.DataFrame:
         return pl.read_parquet(io.BytesIO(data))
     if form == "jsonl":
         return pl.read_ndjson(io.BytesIO(data), infer_schema_length=None)
-    separator, quote = ("\t", None) if form == "tsv" else (",", '"')
-    table = pl.read_csv(data, separator=separator, quote_char=quote, infer_schema=False)
+    quote = None if form == "tsv" else '"'
+    table = pl.read_csv(data, separator=SEPARATORS[form], quote_char=quote, infer_schema=False)
     # A blank last line is common and no row.
     while table.height and all(value is None for value in table.row(-1)):
         table = table.head(-1)

@@ -12,10 +12,13 @@ from irec_jax.log.checks import check_interactions, check_items
 from irec_jax.log.events import BehaviorLog, EventKind, Manifest, TimeUnit
 from irec_jax.log.privacy import pseudonyms
 from irec_jax.log.readers.columns import (
+    ids_of,
     list_of,
+    nul_count,
     numbers_of,
     one_line,
     refuse_compact_dates,
+    refuse_type,
     text_of,
     time_form_fault,
     times_of,
@@ -24,6 +27,7 @@ from irec_jax.log.readers.columns import (
 from irec_jax.log.readers.source import Source, find_table, open_table
 
 UNKNOWN_ITEM = "interaction with an item that is not in the items table"
+NUL_TEXT = "text with NUL characters, which became blanks"
 BLANK_TITLE = "blank title, written from brand and category instead"
 
 POSITION, ROW_ORDER = "position", "row"
@@ -173,7 +177,12 @@ def log_of(
     if drop:
         allowed = pl.concat([allowed, events["item"].drop_nulls()])
     check_interactions(events, allowed, kinds, ordered=False, where=where)
-    dropped = known.dropped | ({BLANK_TITLE: blank} if blank else {})
+    nul = sum(
+        nul_count(source.table[name] for name in set(used.values()))
+        for source, used in ((items, catalog_columns), (interactions, event_columns))
+    )
+    repaired = {BLANK_TITLE: blank, NUL_TEXT: nul}
+    dropped = known.dropped | {reason: rows for reason, rows in repaired.items() if rows}
     if drop:
         stays = events["item"].is_in(catalog["item"].implode())
         if not stays.any():
@@ -206,19 +215,20 @@ def _catalog(source: Source, config: TableConfig) -> tuple[pl.DataFrame, dict[st
     names = ("item", "title", "categories", "brand", "description", "price", "released")
     picked = _pick(source, config.columns, names, needed=("item", "title"))
     raw = source.table
-    columns = {"item": text_of(raw[picked["item"]])}
-    columns["title"] = one_line(raw[picked["title"]])
+    where = str(source.path)
+    columns = {"item": ids_of(raw[picked["item"]], "item", where).cast(pl.String)}
+    columns["title"] = one_line(raw[picked["title"]], "title", where)
     if "categories" in picked:
-        columns["categories"] = list_of(raw[picked["categories"]], config.category_separator)
+        columns["categories"] = list_of(raw[picked["categories"]], config.category_separator, where)
     else:
         columns["categories"] = pl.Series([[]] * raw.height, dtype=pl.List(pl.String))
     for name in ("brand", "description", "released"):
         if name in picked:
-            columns[name] = one_line(raw[picked[name]])
+            columns[name] = one_line(raw[picked[name]], name, where)
     if "price" in picked:
-        columns["price"] = numbers_of(raw[picked["price"]], "price", str(source.path))
+        columns["price"] = numbers_of(raw[picked["price"]], "price", where)
     catalog, blank = titled(pl.DataFrame(columns))
-    check_items(catalog, str(source.path))
+    check_items(catalog, where)
     return catalog, picked, blank
 
 
@@ -229,8 +239,8 @@ def _events(
     picked = _pick(source, config.columns, names, needed=("user", "item"))
     raw, where = source.table, str(source.path)
     columns = {
-        "user": pseudonyms(raw[picked["user"]], seed),
-        "item": text_of(raw[picked["item"]]),
+        "user": pseudonyms(ids_of(raw[picked["user"]], "user", where), seed),
+        "item": ids_of(raw[picked["item"]], "item", where).cast(pl.String),
     }
     time = _time_column(source, config.columns.time)
     if time in (None, POSITION) and config.time_format:
@@ -246,6 +256,7 @@ def _events(
             refuse_compact_dates(raw[time], where)
         unit = TimeUnit.POSITION if time == POSITION else TimeUnit.SECONDS
     if "event" in picked:
+        refuse_type(raw[picked["event"]], "event", where)
         columns["event"] = text_of(raw[picked["event"]]).str.to_lowercase()
     else:
         columns["event"] = pl.repeat(config.kind, raw.height, dtype=pl.String, eager=True)
@@ -253,7 +264,7 @@ def _events(
         columns["rating"] = numbers_of(raw[picked["rating"]], "rating", where)
     for name in ("review", "query", "intention", "place"):
         if name in picked:
-            columns[name] = one_line(raw[picked[name]])
+            columns[name] = one_line(raw[picked[name]], name, where)
     return pl.DataFrame(columns), picked, unit
 
 
