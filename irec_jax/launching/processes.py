@@ -1,6 +1,5 @@
 """Several processes of one host as one run, over loopback, in the foreground."""
 
-import os
 import shlex
 import socket
 import sys
@@ -84,12 +83,12 @@ def run(plan: LaunchPlan, echo: Callable[[str], object]) -> int:
         InputError: A launch is running in the run folder.
     """
     folder = LaunchFolder(plan.run)
-    lock = folder.claim()
+    lock = folder.claim(take_over=plan.take_over)
     try:
         folder.save_plan(plan)
         return Supervisor(folder, plan, lock).run(members(plan, str(free_port())), echo)
     finally:
-        os.close(lock)
+        folder.lock.release()
 
 
 def free_port() -> int:
@@ -107,8 +106,12 @@ def _assignment(name: str, value: str) -> str:
 def main(run_folder: Path, lock: int) -> int:
     """Supervises the plan of a run folder, whose lock was inherited."""
     folder = LaunchFolder(run_folder)
-    plan = folder.plan()
-    return Supervisor(folder, plan, lock).run(members(plan, str(free_port())))
+    folder.lock.adopt(lock)
+    try:
+        plan = folder.plan()
+        return Supervisor(folder, plan, lock).run(members(plan, str(free_port())))
+    finally:
+        folder.lock.release()
 
 
 if __name__ == "__main__":
