@@ -88,6 +88,8 @@ class Launch:
     """The Google Cloud project."""
     zone: str | None = None
     """Its zone, such as us-west4-a."""
+    take_over: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Take the lock that a launch or tune of another host left in the run folder."""
 
     def run(self, overrides: Sequence[str] = ()) -> None:
         """Runs the command.

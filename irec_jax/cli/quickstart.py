@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from irec_jax.cli.evaluate import BEST, TUNED, evaluate_run, show
-from irec_jax.cli.tune import tune
+from irec_jax.cli.tune import run_locked, tune
 from irec_jax.evaluation.figures import Report
 from irec_jax.evaluation.protocol import EvaluationConfig
 from irec_jax.experiment import Experiment, prepare
@@ -77,10 +77,11 @@ class Quickstart:
         started = time.monotonic()
         console = Console(highlight=False)
         console.rule("1. a behavior log, simulated")
-        materials = prepare(EXPERIMENT, self.out)
-        _print_counts(console, materials.split)
-        console.rule("2. tuning on instructions made from it")
-        tune(materials, self.out)
+        with run_locked(self.out):
+            materials = prepare(EXPERIMENT, self.out)
+            _print_counts(console, materials.split)
+            console.rule("2. tuning on instructions made from it")
+            tune(materials, self.out)
         console.rule("3. grading over the whole catalog")
         report = evaluate_run(self.out)
         show(report, self.out)

@@ -1,10 +1,11 @@
 """`irec tune`: trains the model of an experiment, or resumes it."""
 
+import contextlib
 import dataclasses
 import itertools
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -32,6 +33,7 @@ from irec_jax.instructions.render import Renderer
 from irec_jax.log.split import Role
 from irec_jax.model.lora import LoraConfig, abstract_adapters, trained_share
 from irec_jax.model.params import abstract, count
+from irec_jax.run_lock import TUNE, RunLock
 from irec_jax.settings import to_json
 from irec_jax.tokens.text import IndexKind
 from irec_jax.training.checkpoint import TrainState
@@ -58,11 +60,14 @@ class Tune:
         out: The run folder; runs/NAME OF THE FILE unless told.
         profile: Writes a trace of five steps after the first five into the run's metrics/, for
             `xprof` and TensorBoard.
+        take_over: Takes the lock that a process of another host left in the run folder; no such
+            process may run there any more.
     """
 
     experiment: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="EXPERIMENT")]
     out: Path | None = None
     profile: bool = False
+    take_over: tyro.conf.FlagCreatePairsOff[bool] = False
 
     def run(self, overrides: Sequence[str] = ()) -> None:
         """Runs the command.
@@ -75,9 +80,29 @@ class Tune:
         connect()
         with ending_together():
             experiment = load_experiment(self.experiment, overrides)
-            tune(prepare(experiment, run), run, begun=begun, profile=self.profile)
+            with run_locked(run, take_over=self.take_over):
+                tune(prepare(experiment, run), run, begun=begun, profile=self.profile)
             if is_first():
                 Console().print(f"The run is in {run}. Next: irec evaluate {run}")
+
+
+@contextlib.contextmanager
+def run_locked(run: Path, *, take_over: bool = False) -> Iterator[None]:
+    """Holds the lock of a run folder, for all processes of a run.
+
+    Args:
+        run: The folder.
+        take_over: Whether to take a lock whose holder was on another host.
+
+    Raises:
+        InputError: Another process is at work in the folder; in every process of this run.
+    """
+    lock = RunLock(run)
+    try:
+        on_first(lambda: lock.acquire(TUNE, take_over=take_over))
+        yield
+    finally:
+        lock.release()
 
 
 def tune(

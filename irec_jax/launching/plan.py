@@ -21,10 +21,13 @@ EXIT_LOST = 75
 """What a process exits with when another one of its run is gone: worth another try."""
 
 READS: dict[Target, frozenset[str]] = {
-    "local": frozenset({"time_limit", "grace"}),
-    "processes": frozenset({"processes", "devices", "time_limit", "grace"}),
+    "local": frozenset({"time_limit", "grace", "take_over"}),
+    "processes": frozenset({"processes", "devices", "time_limit", "grace", "take_over"}),
     "slurm": frozenset(
-        {"processes", "devices", "time_limit", "grace", "restarts", "partition", "account"}
+        {
+            *("processes", "devices", "time_limit", "grace", "restarts"),
+            *("partition", "account", "take_over"),
+        }
     ),
     "gke": frozenset({"topology", "slices", "spot", "grace", "restarts", "bucket", "image"}),
     "tpu-vm": frozenset(
@@ -64,6 +67,7 @@ class LaunchPlan:
         image: A container image that holds `irec`.
         project: The Google Cloud project.
         zone: Its zone, such as `us-west4-a`.
+        take_over: Whether the run may be one that another host left locked.
     """
 
     experiment: Path
@@ -85,6 +89,7 @@ class LaunchPlan:
     image: str = ""
     project: str = ""
     zone: str = ""
+    take_over: bool = False
 
     def __post_init__(self) -> None:
         for word in (str(self.experiment), str(self.run), *self.overrides):
@@ -122,13 +127,16 @@ class LaunchPlan:
         """The bucket without `gs://`."""
         return self.bucket.removeprefix("gs://").rstrip("/")
 
-    def words(self, program: Sequence[str] = PROGRAM) -> tuple[str, ...]:
+    def words(self, program: Sequence[str] = PROGRAM, *, alone: bool = False) -> tuple[str, ...]:
         """The command line of a process, word by word.
 
         Args:
             program: What stands for `irec`.
+            alone: Whether the target itself sees to it that no earlier attempt still runs.
         """
-        return (*program, "tune", _path(self.experiment), "--out", _path(self.run), *self.overrides)
+        take_over = ["--take-over"] if alone or self.take_over else []
+        experiment, run = _path(self.experiment), _path(self.run)
+        return (*program, "tune", experiment, "--out", run, *take_over, *self.overrides)
 
     def variables(self) -> dict[str, str]:
         """The environment that was asked for, by name."""

@@ -74,6 +74,30 @@ def test_damaged_metrics_and_odd_folder_names_do_not_stop_a_run(run, config, cap
     assert (run / "checkpoints" / "²").is_dir()
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"{", "it is not JSON"),
+        (b"\xff\xfe", "it is not JSON"),
+        (b"[" * 100_000, "it is not JSON"),
+        (b"[1]", "expected an object"),
+        (b"{}", "a key is missing"),
+        (b'{"phase": "running", "host": 7, "supervisor": 1}', "host: expected str, got 7"),
+        (b'{"phase": "running", "host": "h", "supervisor": 1, "processes": 3}', "expected a list"),
+        (b'{"phase": ["running"], "host": "h", "supervisor": 1}', "phase"),
+    ],
+)
+@pytest.mark.parametrize("command", ["status", "stop"])
+def test_a_damaged_launch_state_says_what_to_do(command, text, message, tmp_path, capfd):
+    path = tmp_path / "a run" / "launch" / "state.json"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(text)
+    assert main(["launch", command, str(tmp_path / "a run")]) == 2
+    printed = capfd.readouterr().err
+    assert message in printed
+    assert f"Remove {path} when nothing of the launch runs any more" in printed
+
+
 def test_before_the_first_checkpoint_a_run_may_change(config, tmp_path, capfd):
     run, fails = tmp_path / "run", ("--train.packed", "nowhere")
     words = ["tune", str(config), "--out", str(run), *fails]
