@@ -31,6 +31,7 @@ from irec_jax.instructions.render import Renderer
 from irec_jax.log.split import Role
 from irec_jax.model.lora import LoraConfig, abstract_adapters, trained_share
 from irec_jax.model.params import abstract, count
+from irec_jax.planning.limits import check_run_fits
 from irec_jax.settings import to_json
 from irec_jax.tokens.text import IndexKind
 from irec_jax.training.checkpoint import TrainState
@@ -99,8 +100,9 @@ def tune(
     """
     experiment = materials.experiment
     _refuse_differing(experiment)
-    on_first(lambda: save_run(run, materials))
     mesh, cuts = make_mesh(experiment.mesh), Cuts()
+    check_run_fits(experiment, mesh)
+    on_first(lambda: save_run(run, materials))
     if is_first():
         _say_what_is_trained(materials, run)
     decisive = fingerprint(experiment)

@@ -102,7 +102,7 @@ def test_yaml_reads_back_as_what_was_written(value):
         ({"overrides": ("a\nb",)}, "cannot be printed"),
         ({"environment": ("A",)}, "--environment: 'A' sets nothing"),
         ({"environment": ("A B=1",)}, "--environment"),
-        ({"processes": 0}, "--processes: 0 is below 1"),
+        ({"processes": 0}, "--processes: must be between 1 and"),
         ({"time_limit": -1}, "--time-limit"),
         ({"grace": 100_000}, "--grace"),
         ({"bucket": "gs://my bucket"}, "--bucket"),
