@@ -29,7 +29,7 @@ class Range(NamedTuple):
 
     low: Number
     high: Number
-    hint: str = ""
+    hint: str = "Set it to a number in this range."
     above: bool = False
     below: bool = False
 

@@ -5,6 +5,7 @@ import dataclasses
 import math
 import subprocess
 import sys
+import time
 import typing
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,17 @@ from irec_jax.cli.main import main
 from irec_jax.errors import InputError
 from irec_jax.experiment import Experiment
 
+SMALL = """
+from irec_jax.experiment import Experiment
+from irec_jax.log.dataset import DataConfig
+from irec_jax.log.simulate import SimulateConfig
+from irec_jax.tokens.text import TokensConfig
+
+experiment = Experiment(
+    data=DataConfig(simulate=SimulateConfig(users=60, items=100), core=1),
+    tokens=TokensConfig(vocabulary=512),
+)
+"""
 EMPTY = "from irec_jax.experiment import Experiment\nexperiment = Experiment()\n"
 
 
@@ -50,6 +62,18 @@ def outcome(key: str, value) -> str:
     except InputError as error:
         return str(error)
     return "accepted"
+
+
+HUGE_MODEL = ["--model.width", 2**16, "--model.hidden", 2**20, "--model.encoder-layers", 1_024]
+HUGE_BATCH = ["--train.batch-size", 2**20, "--tokens.source-length", 2**16]
+LARGE_BATCH = ["--train.batch-size", 2**17, "--tokens.source-length", 1_024]
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    path = tmp_path / "small.py"
+    path.write_text(SMALL)
+    return path
 
 
 @pytest.fixture
@@ -144,6 +168,34 @@ def test_text_that_names_a_choice_becomes_one():
 def test_an_absurd_number_ends_tune_at_once(config, tmp_path, capsys, words, message):
     assert message in command(capsys, "tune", config, "--out", tmp_path / "run", *words)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (HUGE_MODEL, "model.width, model.hidden, model.encoder_layers, model.decoder_layers: a"),
+        (HUGE_BATCH, "train.batch_size, tokens.source_length, tokens.target_length: "),
+        (LARGE_BATCH, "train.batch_size, tokens.source_length, tokens.target_length: a training"),
+    ],
+)
+def test_a_run_larger_than_the_machine_is_refused_before_anything_is_written(
+    small, tmp_path, capsys, words, message
+):
+    told = command(capsys, "tune", small, "--out", tmp_path / "run", *words)
+    assert message in told
+    assert "GiB, and there are" in told
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("topology", ["local", "v5e:4x4"])
+@pytest.mark.parametrize(("words", "key"), [(HUGE_MODEL, "model.width"), (HUGE_BATCH, "batch")])
+def test_a_plan_that_nothing_makes_fit_is_refused_at_once(small, capsys, topology, words, key):
+    start = time.monotonic()
+    told = command(capsys, "plan", small, "--topology", topology, *words)
+    assert time.monotonic() - start < 5
+    assert key in told
+    assert "a training step on" in told
+    assert "GiB, and there are" in told
 
 
 def test_a_log_larger_than_the_memory_is_not_simulated(tmp_path, capsys):

@@ -8,6 +8,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from irec_jax.bounds import SEED, check_between
 from irec_jax.errors import InputError, nearest
 from irec_jax.files import write_text
 from irec_jax.log.describe import describe
@@ -79,6 +80,7 @@ class Prepare:
             InputError: The source cannot be read, or the folder cannot be written.
         """
         self._refuse_unknown_source()
+        check_between(self.seed, SEED, "--seed")
         # Before reading: nobody should wait for a long read and then hear that --out is taken.
         refuse_foreign_folder(self.out, overwrite=self.overwrite)
         self._refuse_to_replace_the_source()
@@ -107,8 +109,6 @@ class Prepare:
                 raise InputError(what, where=f"--out {self.out}", mend="write to another folder")
 
     def _read(self) -> BehaviorLog:
-        if self.seed < 0:
-            raise InputError(f"is {self.seed}", where="seed", mend="use 0 or more")
         if self.source == "simulated":
             if self.path:
                 mend = "leave the path out, and say where to write with --out"

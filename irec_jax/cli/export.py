@@ -10,6 +10,7 @@ import tyro
 from rich.console import Console
 
 from irec_jax.batches.pipeline import Example, encode_record
+from irec_jax.bounds import COUNT_OR_NONE, check_between
 from irec_jax.cli.agreement import compare, need_transformers
 from irec_jax.errors import InputError
 from irec_jax.experiment import Experiment, load_run, prepare
@@ -51,6 +52,7 @@ class Export:
         Raises:
             SystemExit: With 1, when the check fails.
         """
+        check_between(self.step, COUNT_OR_NONE, "--step")
         _refuse_to_replace(self.out)
         if self.check:
             need_transformers()

@@ -12,6 +12,7 @@ from rich.console import Console
 from irec_jax.batches.lengths import TokenCount
 from irec_jax.batches.packed import MANIFEST_FILE as PACKED_FILE
 from irec_jax.batches.packed import write_packed
+from irec_jax.bounds import Range, check_between
 from irec_jax.cli.instruction_tables import audit_table, census_table, stored_table
 from irec_jax.errors import InputError
 from irec_jax.experiment import Materials, load_experiment, packing_of, prepare
@@ -88,13 +89,9 @@ class Instruct:
 
     def _check(self) -> None:
         """Refuses what does not go together, before anything is read."""
-        for where, number in (("--records", self.records), ("--workers", self.workers)):
-            if number is not None and number < 1:
-                raise InputError(
-                    f"{number} is less than 1",
-                    where=where,
-                    mend="give 1 or more, or leave it out.",
-                )
+        hint = "Leave it out for the default."
+        check_between(self.records, Range(1, 10**9, hint), "--records")
+        check_between(self.workers, Range(1, 1_024, hint), "--workers")
         writes = self.out is not None or self.packed is not None
         if self.audit and self.describe:
             raise InputError("each does nothing else", where="--audit and --describe")

@@ -8,6 +8,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from irec_jax.bounds import COUNT, Range, check_numbers
 from irec_jax.errors import InputError
 from irec_jax.experiment import load_run
 from irec_jax.log.dataset import load_split
@@ -54,6 +55,7 @@ class Recommend:
 
     def run(self) -> None:
         """Prints the recommendations as a table."""
+        check_numbers(self, "--", k=COUNT, user=Range(-(2**63), 2**63 - 1))
         recommender = Recommender.load(self.folder)
         past = () if self.user is None else user_history(self.folder, self.user)
         history = (*past, *self.history)

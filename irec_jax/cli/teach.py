@@ -9,6 +9,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from irec_jax.bounds import TEMPERATURE, Range, check_numbers
 from irec_jax.errors import InputError
 from irec_jax.experiment import load_experiment
 from irec_jax.instructions.teachers.chat import ask_chat
@@ -148,8 +149,7 @@ class Teach:
         return outcomes, f"{told}."
 
     def _check(self) -> None:
-        if self.attempts < 1:
-            raise InputError(f"{self.attempts} is less than 1", where="--attempts")
+        check_numbers(self, "--", attempts=Range(1, 1_000), temperature=TEMPERATURE)
         if self.by == "chat" and not self.chat.model:
             mend = "name the model as the endpoint does."
             raise InputError("no model is named", where="--chat.model", mend=mend)

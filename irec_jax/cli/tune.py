@@ -33,6 +33,7 @@ from irec_jax.instructions.render import Renderer
 from irec_jax.log.split import Role
 from irec_jax.model.lora import LoraConfig, abstract_adapters, trained_share
 from irec_jax.model.params import abstract, count
+from irec_jax.planning.limits import check_run_fits
 from irec_jax.run_lock import TUNE, RunLock
 from irec_jax.settings import to_json
 from irec_jax.tokens.text import IndexKind
@@ -125,8 +126,9 @@ def tune(
     """
     experiment, sources = materials.experiment, dataclasses.asdict(sources_of(materials))
     _refuse_differing(experiment, sources)
-    on_first(lambda: save_run(run, materials))
     mesh, cuts = make_mesh(experiment.mesh), Cuts()
+    check_run_fits(experiment, mesh)
+    on_first(lambda: save_run(run, materials))
     if is_first():
         _say_what_is_trained(materials, run)
     decisive = {**fingerprint(experiment), "sources": sources}

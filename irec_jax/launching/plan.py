@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from irec_jax.bounds import Range, check_numbers
 from irec_jax.errors import InputError
 
 Target = Literal["local", "processes", "slurm", "gke", "tpu-vm"]
@@ -39,7 +40,6 @@ READS: dict[Target, frozenset[str]] = {
 MOST_GRACE_S = 24 * 3_600
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/@,-]*")
-_COUNTS = {"processes": 1, "devices": 0, "slices": 1, "time_limit": 0, "grace": 1, "restarts": 0}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,13 +96,16 @@ class LaunchPlan:
             if not word.isprintable():
                 mend = "Take line breaks and other control characters out of it."
                 raise InputError(f"{word!r} cannot be printed", where="the command", mend=mend)
-        for key, low in _COUNTS.items():
-            if getattr(self, key) < low:
-                what = f"{getattr(self, key)} is below {low}"
-                raise InputError(what, where=flag(key), mend=f"Give a number from {low} on.")
-        if self.grace > MOST_GRACE_S:
-            what = f"{self.grace} s are more than a day"
-            raise InputError(what, where="--grace", mend="Give seconds.")
+        check_numbers(
+            self,
+            "--",
+            processes=Range(1, 10_000),
+            devices=Range(0, 10_000, "Set it to 0 for all there are."),
+            slices=Range(1, 4_096),
+            time_limit=Range(0, 525_600, "Set it to minutes, or to 0 for none."),
+            grace=Range(1, MOST_GRACE_S, "Set it to seconds, at most a day."),
+            restarts=Range(0, 10**6),
+        )
         for key in ("partition", "account", "image", "project", "zone"):
             value = getattr(self, key)
             if value and not _PLAIN.fullmatch(value):

@@ -183,8 +183,8 @@ def test_mistakes_and_faults_are_one_clear_message(
     with serve() as server:
         chat = words(experiment, out, server)
         refused([*chat, "--chat.model", ""], "--chat.model: no model is named")
-        refused([*chat, "--users", "0"], "--users: 0 is less than 1")
-        refused([*chat, "--attempts", "0"], "--attempts: 0 is less than 1")
+        refused([*chat, "--users", "0"], "--users: must be between 1 and")
+        refused([*chat, "--attempts", "0"], "--attempts: must be between 1 and")
         refused([*chat, "--chat.concurrency", "0"], "--chat.concurrency")
         refused([*chat, "--run", "runs/x"], "--run: a chat model needs no run")
         refused([*chat[:3], "model", *chat[4:]], "--run: no run is named")

@@ -218,7 +218,7 @@ def test_a_folder_with_something_else_in_it_is_left_alone(renderer: Renderer, tm
         write_instruction_set(renderer, tmp_path, 5)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["instruction_set.json", "mine"]
     for records, workers in ((0, 1), (1, 0)):
-        with pytest.raises(InputError, match="0 is less than 1"):
+        with pytest.raises(InputError, match="must be between 1 and"):
             write_instruction_set(renderer, tmp_path / "new", records, workers=workers)
 
 

@@ -115,7 +115,7 @@ def test_yaml_reads_back_as_what_was_written(value):
         ({"environment": ("A=1", "B")}, "--environment: word 2 sets nothing"),
         ({"environment": ("A B=1",)}, "--environment: word 1 sets nothing"),
         ({"environment": ("A=1\n2",)}, "--environment: the value of A cannot be printed"),
-        ({"processes": 0}, "--processes: 0 is below 1"),
+        ({"processes": 0}, "--processes: must be between 1 and"),
         ({"time_limit": -1}, "--time-limit"),
         ({"grace": 100_000}, "--grace"),
         ({"bucket": "gs://my bucket"}, "--bucket"),
