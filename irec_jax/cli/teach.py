@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
-from rich.console import Console
 from rich.table import Table
 
 from irec_jax.errors import InputError
@@ -29,6 +28,7 @@ from irec_jax.instructions.templates import load_packs
 from irec_jax.instructions.wording import Wording
 from irec_jax.log.dataset import load_split
 from irec_jax.log.split import Split
+from irec_jax.terminal import Console
 
 ANSWERS_SUFFIX = ".answers.jsonl"
 
