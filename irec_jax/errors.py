@@ -7,6 +7,8 @@ from typing import Any
 
 LONGEST_SHOWN = 80
 
+MAX_SHOWN = 800
+
 
 class InputError(Exception):
     """Bad data, a bad setting or a bad command, told in one message.
@@ -21,8 +23,17 @@ class InputError(Exception):
 
     def __init__(self, what: str, *, where: str = "", mend: str = "") -> None:
         self.what, self.where, self.mend = what, where, mend
+        what, where, mend = map(_shortened, (what, where, mend))
         message = f"{where}: {what}" if where else what
         super().__init__(f"{message}\n  To mend it: {mend}" if mend else message)
+
+
+def _shortened(text: str) -> str:
+    """Leaves out the middle of a text that is too long for a message."""
+    if len(text) <= MAX_SHOWN:
+        return text
+    left_out = f" ... {len(text) - MAX_SHOWN:,} characters ... "
+    return text[: MAX_SHOWN // 2] + left_out + text[-(MAX_SHOWN // 2) :]
 
 
 def nearest(word: str, allowed: Iterable[str]) -> str:

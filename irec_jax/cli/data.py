@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from rich.console import Console
 from rich.table import Table
 
 from irec_jax.bounds import SEED, check_between
@@ -21,6 +20,7 @@ from irec_jax.log.readers.movietweetings import read_movietweetings
 from irec_jax.log.readers.recbole import read_recbole
 from irec_jax.log.readers.table import TableConfig, read_table
 from irec_jax.log.simulate import SimulateConfig, World
+from irec_jax.terminal import Console
 
 _SIZES = ("users", "items", "interactions")
 
@@ -59,7 +59,7 @@ class Prepare:
             jsonl and parquet, plain or gz.
         path: The folder that holds the source's files; `simulated` needs none.
         out: The folder to write; an older behavior log in it is replaced.
-        overwrite: Replace what is in --out even where it is not a behavior log.
+        overwrite: Replace an older behavior log even where its folder holds other files, too.
         seed: Deals the users' numbers. Keep it to yourself where user names are sensitive.
         simulate: What the simulated world is like (source `simulated`).
         table: Which file and which column is what (source `table`).
@@ -82,8 +82,8 @@ class Prepare:
         self._refuse_unknown_source()
         check_between(self.seed, SEED, "--seed")
         # Before reading: nobody should wait for a long read and then hear that --out is taken.
-        refuse_foreign_folder(self.out, overwrite=self.overwrite)
         self._refuse_to_replace_the_source()
+        refuse_foreign_folder(self.out, overwrite=self.overwrite)
         log = self._read()
         log.save(self.out, overwrite=self.overwrite)
         console = Console(highlight=False)

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
-from rich.console import Console
 
 from irec_jax.baselines.bm25 import bm25
 from irec_jax.baselines.ceiling import ceiling
@@ -28,6 +27,7 @@ from irec_jax.log.split import Role, Split, SplitProtocol
 from irec_jax.recommendation.recommender import Recommender
 from irec_jax.run_files import refuse_other_sources
 from irec_jax.settings import from_json
+from irec_jax.terminal import Console
 
 TUNED = "tuned model"
 BEST = "best possible"

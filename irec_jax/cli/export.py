@@ -7,16 +7,18 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
-from rich.console import Console
 
 from irec_jax.batches.pipeline import Example, encode_record
 from irec_jax.bounds import COUNT_OR_NONE, check_between
 from irec_jax.cli.agreement import compare, need_transformers
 from irec_jax.errors import InputError
 from irec_jax.experiment import Experiment, load_run, prepare
+from irec_jax.files import check_output_folder
 from irec_jax.model.naming import CONFIG
 from irec_jax.model.pretrained import INDEX, WEIGHTS, save_hf
 from irec_jax.run_files import TOKENS_FOLDER, check_files
+from irec_jax.terminal import Console
+from irec_jax.tokens.items import INDEX_SETTINGS
 from irec_jax.tokens.text import HUGGING_FACE_FILE, SENTENCEPIECE_FILE
 from irec_jax.training.checkpoint import load_params
 
@@ -53,7 +55,7 @@ class Export:
             SystemExit: With 1, when the check fails.
         """
         check_between(self.step, COUNT_OR_NONE, "--step")
-        _refuse_to_replace(self.out)
+        check_output_folder(self.out, "an export", _is_export)
         if self.check:
             need_transformers()
         experiment = load_run(self.folder)
@@ -119,11 +121,7 @@ def _tokenizer_files(files: Mapping[str, bytes], family: str) -> dict[str, bytes
     return more
 
 
-def _refuse_to_replace(out: Path) -> None:
-    if not out.exists():
-        return
-    weights = any((out / name).is_file() for name in (WEIGHTS, INDEX))
-    exported = out.is_dir() and (out / CONFIG).is_file() and weights
-    if not exported and not (out.is_dir() and not any(out.iterdir())):
-        mend = "Give a new folder, or one that an earlier export wrote."
-        raise InputError("it holds something else than an export", where=str(out), mend=mend)
+def _is_export(folder: Path) -> bool:
+    """An index of items is in every export, and in no folder of transformers."""
+    weights = any((folder / name).is_file() for name in (WEIGHTS, INDEX))
+    return weights and all((folder / name).is_file() for name in (CONFIG, INDEX_SETTINGS))

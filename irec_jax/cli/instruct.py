@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from rich.console import Console
 
 from irec_jax.batches.lengths import TokenCount
 from irec_jax.batches.packed import MANIFEST_FILE as PACKED_FILE
@@ -16,6 +15,7 @@ from irec_jax.bounds import Range, check_between
 from irec_jax.cli.instruction_tables import audit_table, census_table, stored_table
 from irec_jax.errors import InputError
 from irec_jax.experiment import Materials, load_experiment, packing_of, prepare
+from irec_jax.files import check_output_place
 from irec_jax.instructions.audit import Auditor
 from irec_jax.instructions.census import take_census
 from irec_jax.instructions.contents import audit_records
@@ -26,6 +26,7 @@ from irec_jax.instructions.store import (
     read_audit,
     write_instruction_set,
 )
+from irec_jax.terminal import Console
 
 _WIDTH = 200
 
@@ -108,6 +109,9 @@ class Instruct:
                 where="--out",
                 mend="name one with --out or --packed, or use --audit or --describe.",
             )
+        for folder in (self.out, self.packed):
+            if folder is not None:
+                check_output_place(folder)
         if self.beam_options and not self.runner:
             raise InputError(
                 "there is no runner that they are for",

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
-from rich.console import Console
 from rich.table import Table
 
 from irec_jax.bounds import COUNT_OR_NONE, PRICE, Range, check_numbers
@@ -24,6 +23,7 @@ from irec_jax.planning.search import Found, search
 from irec_jax.planning.topology import Topology
 from irec_jax.progress import say
 from irec_jax.settings import to_json
+from irec_jax.terminal import Console
 
 DOES_NOT_FIT = 1
 

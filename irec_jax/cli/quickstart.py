@@ -4,14 +4,13 @@ import dataclasses
 import time
 from pathlib import Path
 
-from rich.console import Console
 from rich.markup import escape
 
 from irec_jax.cli.evaluate import BEST, TUNED, evaluate_run, show
 from irec_jax.cli.tune import run_locked, tune
 from irec_jax.evaluation.figures import Report
 from irec_jax.evaluation.protocol import EvaluationConfig
-from irec_jax.experiment import Experiment, prepare
+from irec_jax.experiment import Experiment, check_run_folder, prepare
 from irec_jax.instructions.config import InstructionsConfig
 from irec_jax.instructions.forms import TaskName
 from irec_jax.instructions.tasks import (
@@ -26,6 +25,7 @@ from irec_jax.log.simulate import SimulateConfig
 from irec_jax.log.split import Role, Split
 from irec_jax.model.config import T5Config
 from irec_jax.recommendation.recommender import Recommendation, Recommender
+from irec_jax.terminal import Console
 from irec_jax.tokens.text import TokensConfig
 from irec_jax.training.config import TrainConfig
 from irec_jax.training.optimizer import OptimizerConfig
@@ -75,6 +75,7 @@ class Quickstart:
     def run(self) -> None:
         """Runs the command."""
         started = time.monotonic()
+        check_run_folder(self.out)
         console = Console(highlight=False)
         console.rule("1. a behavior log, simulated")
         with run_locked(self.out):

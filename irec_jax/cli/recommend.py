@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from rich.console import Console
 from rich.table import Table
 
 from irec_jax.bounds import COUNT, Range, check_numbers
@@ -15,6 +14,7 @@ from irec_jax.log.dataset import load_split
 from irec_jax.recommendation.catalog import Catalog
 from irec_jax.recommendation.explain import Explanation
 from irec_jax.recommendation.recommender import Recommendation, Recommender, Told
+from irec_jax.terminal import Console
 
 
 @dataclasses.dataclass(frozen=True)

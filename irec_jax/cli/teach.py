@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
-from rich.console import Console
 from rich.table import Table
 
 from irec_jax.bounds import TEMPERATURE, Range, check_numbers
@@ -31,6 +30,7 @@ from irec_jax.instructions.wording import Wording
 from irec_jax.log.dataset import load_split
 from irec_jax.log.split import Split
 from irec_jax.run_files import CATALOG_FILE
+from irec_jax.terminal import Console
 
 ANSWERS_SUFFIX = ".answers.jsonl"
 

@@ -12,7 +12,6 @@ from typing import Annotated, Any
 import grain
 import tyro
 from jax.sharding import Mesh
-from rich.console import Console
 
 from irec_jax.batches.batch import Batch
 from irec_jax.batches.elastic import packed_batches
@@ -22,6 +21,7 @@ from irec_jax.errors import InputError
 from irec_jax.experiment import (
     Experiment,
     Materials,
+    check_run_folder,
     fingerprint,
     load_experiment,
     open_rows,
@@ -36,6 +36,7 @@ from irec_jax.model.params import abstract, count
 from irec_jax.planning.limits import check_run_fits
 from irec_jax.run_lock import TUNE, RunLock
 from irec_jax.settings import to_json
+from irec_jax.terminal import Console
 from irec_jax.tokens.text import IndexKind
 from irec_jax.training.checkpoint import TrainState
 from irec_jax.training.feed import reader_of
@@ -78,6 +79,7 @@ class Tune:
         """
         run = self.out or Path("runs") / self.experiment.stem
         begun = time.time()
+        check_run_folder(run)
         connect()
         with ending_together():
             experiment = load_experiment(self.experiment, overrides)

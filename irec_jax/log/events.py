@@ -13,7 +13,7 @@ from jaxtyping import Int
 
 from irec_jax import __version__
 from irec_jax.errors import InputError
-from irec_jax.files import replaced_folder, write_text
+from irec_jax.files import check_output_folder, remove_leftovers, replaced_folder, write_text
 from irec_jax.log.checks import check_interactions, check_items
 from irec_jax.log.kcore import count_core
 from irec_jax.parquet import read_parquet
@@ -186,7 +186,7 @@ class BehaviorLog:
 
         Args:
             folder: New, empty, or holding an older log, which is replaced.
-            overwrite: Replaces a folder of anything else, too.
+            overwrite: Replaces an older log with other files in its folder, too.
 
         Raises:
             InputError: The folder holds something else, or it could not be written; what was
@@ -194,7 +194,7 @@ class BehaviorLog:
         """
         refuse_foreign_folder(folder, overwrite=overwrite)
         try:
-            with replaced_folder(folder.resolve()) as temporary:
+            with replaced_folder(folder) as temporary:
                 self.items.write_parquet(temporary / ITEMS_FILE)
                 self.interactions.write_parquet(temporary / INTERACTIONS_FILE)
                 names = (ITEMS_FILE, INTERACTIONS_FILE)
@@ -217,6 +217,8 @@ class BehaviorLog:
         """
         mend = "prepare the log again with `irec data prepare`"
         if not folder.is_dir():
+            remove_leftovers(folder.resolve())
+        if not folder.is_dir():
             raise InputError("there is no such folder", where=str(folder), mend=mend)
         for name in (MANIFEST_FILE, ITEMS_FILE, INTERACTIONS_FILE):
             if not (folder / name).is_file():
@@ -236,19 +238,29 @@ class BehaviorLog:
 def refuse_foreign_folder(folder: Path, *, overwrite: bool = False) -> None:
     """Makes sure that replacing `folder` loses nothing but an older behavior log.
 
+    Args:
+        folder: Where a log will be.
+        overwrite: Whether other files in the folder of an older log may be lost.
+
     Raises:
-        InputError: It is a file, or a folder that holds something else.
+        InputError: As `check_output_folder`, or the folder holds other files.
     """
-    mend = "choose another folder, or give --overwrite to lose all that this one holds"
-    if folder.exists() and not folder.is_dir():
-        raise InputError("this is a file, not a folder", where=str(folder), mend=mend)
-    if overwrite or not folder.exists():
-        return
-    names = {path.name for path in folder.iterdir()}
-    foreign = sorted(names - OWN_FILES) or sorted(names if MANIFEST_FILE not in names else [])
-    if foreign:
+    check_output_folder(folder, "a behavior log", is_log)
+    foreign = sorted({path.name for path in folder.iterdir()} - OWN_FILES) if is_log(folder) else []
+    if foreign and not overwrite:
         what = f"the folder holds something that is not a behavior log: {foreign[0]}"
+        mend = "Choose another folder, or give --overwrite to lose all that this one holds."
         raise InputError(what, where=str(folder), mend=mend)
+
+
+def is_log(folder: Path) -> bool:
+    """Says whether a folder has the manifest of a behavior log."""
+    path = folder / MANIFEST_FILE
+    try:
+        Manifest.from_json(path.read_text(encoding="utf-8"))
+    except (InputError, OSError, UnicodeDecodeError):
+        return False
+    return True
 
 
 def _sha256(path: Path) -> str:

@@ -214,7 +214,7 @@ def test_mistakes_are_told(packing: Packing, stored: Path, tmp_path: Path):
     with pytest.raises(InputError, match="must be between 1 and"):
         write_packed(packing, tmp_path / "rows", 0)
     (tmp_path / "mine").write_text("precious")
-    with pytest.raises(InputError, match="it stays as it is"):
+    with pytest.raises(InputError, match="not a set of packed rows: mine"):
         write_packed(packing, tmp_path, 10)
     write_packed(packing, tmp_path / "rows", 10)
     manifest = tmp_path / "rows" / "packed_rows.json"

@@ -183,10 +183,14 @@ def test_a_folder_of_something_else_is_not_replaced(tmp_path):
     out.mkdir()
     (out / "chapter.txt").write_text("years of work")
     words = ("data", "prepare", "table", source, "--out", out)
-    refused(irec(*words), "not a behavior log", "--overwrite")
+    for more in ((), ("--overwrite",)):
+        refused(irec(*words, *more), "not a behavior log: chapter.txt")
     assert os.listdir(out) == ["chapter.txt"]
-    assert irec(*words, "--overwrite").returncode == 0
+    (out / "chapter.txt").unlink()
     assert irec(*words).returncode == 0
+    (out / "chapter.txt").write_text("more work")
+    refused(irec(*words), "not a behavior log: chapter.txt", "--overwrite")
+    assert irec(*words, "--overwrite").returncode == 0
     assert "chapter.txt" not in os.listdir(out)
 
 

@@ -161,9 +161,9 @@ def test_mistakes_are_told_and_nothing_is_lost(run, tmp_path, capsys):
     out = tmp_path / "mine"
     out.mkdir()
     (out / "letter.txt").write_text("keep me")
-    assert "something else" in fails([folder, "--out", out], capsys)
+    assert "not an export" in fails([folder, "--out", out], capsys)
     assert [path.name for path in out.iterdir()] == ["letter.txt"]
-    assert "something else" in fails([folder, "--out", folder], capsys)
+    assert "not an export" in fails([folder, "--out", folder], capsys)
     assert "no config.json" in fails([tmp_path / "no-run", "--out", tmp_path / "hf"], capsys)
     assert "no checkpoint of step 7" in fails(
         [folder, "--out", tmp_path / "hf", "--step", 7], capsys

@@ -214,7 +214,7 @@ def test_mistakes_end_with_code_2_and_leave_nothing(
     (tmp_path / "full" / "precious").write_text("kept")
     full = ["instruct", str(experiment), "--out", str(tmp_path / "full"), "--records", "5"]
     assert main(full) == 2
-    assert "it stays as it is" in capsys.readouterr().err
+    assert "not an instruction set: precious" in capsys.readouterr().err
     assert not out.exists()
     assert (tmp_path / "full" / "precious").read_text() == "kept"
 

@@ -199,6 +199,35 @@ def test_a_catalog_of_other_types_is_refused(made, tmp_path, capsys, column, mes
     assert "To mend it: Copy the whole run folder" in error
 
 
+ESCAPE = "\x1b]0;owned\x07\x1b[31m\u202eevil"
+
+
+def test_what_others_wrote_does_not_steer_the_terminal(made, tmp_path, capsys):
+    run = tmp_path / "copy"
+    shutil.copytree(made[0], run)
+    catalog = pl.read_parquet(run / "catalog.parquet")
+    catalog = catalog.with_columns(title=ESCAPE + pl.col("title"))
+    catalog.write_parquet(run / "catalog.parquet")
+    words = ["recommend", str(run), "--instruction", ESCAPE, "--explain"]
+    assert main([*words, "-k", "2", "--history", catalog["item"][0]]) == 0
+    said = capsys.readouterr()
+    assert main([*words, "--history", ESCAPE]) == 2
+    error = capsys.readouterr().err
+    for text in (said.out, said.err, error):
+        assert not set("\x1b\x07\u202e") & set(text)
+    for shown in (r"\x1b]0;owned", r"\x1b[31m\u202eevil"):  # rich leaves out the bell
+        assert shown in said.out
+        assert shown in error
+
+
+def test_a_long_word_is_shortened_in_a_message(made, capsys):
+    assert main(["recommend", str(made[0]), "--history", "long " * 20_000]) == 2
+    error = capsys.readouterr().err
+    assert "no item with the id or title 'long long" in error
+    assert "characters ..." in error
+    assert len(error) < 3_000
+
+
 def test_a_run_that_lacks_a_file_names_it(made, tmp_path, capsys):
     assert main(["recommend", str(tmp_path / "none"), "--instruction", "x"]) == 2
     assert "no such run folder" in capsys.readouterr().err
