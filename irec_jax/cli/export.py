@@ -11,7 +11,6 @@ import tyro
 from irec_jax.batches.pipeline import Example, encode_record
 from irec_jax.bounds import COUNT_OR_NONE, check_between
 from irec_jax.cli.agreement import compare, need_transformers
-from irec_jax.errors import InputError
 from irec_jax.experiment import Experiment, load_run, prepare
 from irec_jax.files import check_output_folder
 from irec_jax.model.naming import CONFIG
