@@ -48,7 +48,7 @@ def replaced_folder(path: Path) -> Iterator[Path]:
     killed process left of its own is removed, too. A link at `path` stays, and its target is
     replaced.
     """
-    path = path.resolve()
+    path = real_path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_leftovers(path)
     with _named_errors(path):
@@ -73,6 +73,11 @@ def write_text(path: Path, text: str, mode: int = 0o644) -> None:
     """Writes UTF-8 text to `path`, all of it or nothing; at no time with more than `mode`."""
     with replaced_file(path, mode) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def real_path(path: Path) -> Path:
+    """Follows links; `Path.resolve` raises a RuntimeError where they form a loop."""
+    return Path(os.path.realpath(path))
 
 
 def remove_leftovers(path: Path) -> None:
@@ -102,7 +107,7 @@ def check_output_place(folder: Path) -> None:
     """
     places = {"current folder": Path.cwd(), "home folder": Path(os.path.expanduser("~"))}
     for name, place in places.items():
-        if place.resolve().is_relative_to(folder.resolve()):
+        if real_path(place).is_relative_to(real_path(folder)):
             raise InputError(
                 f"this is the {name}, or holds it",
                 where=str(folder),
@@ -124,7 +129,7 @@ def check_output_folder(folder: Path, what: str, is_own: Callable[[Path], bool])
         InputError: As `check_output_place`, or it is a file, or holds something else.
     """
     check_output_place(folder)
-    folder = folder.resolve()
+    folder = real_path(folder)
     remove_leftovers(folder)
     hint = "Choose another folder with --out."
     if folder.exists() and not folder.is_dir():

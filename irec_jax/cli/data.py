@@ -9,7 +9,7 @@ from rich.table import Table
 
 from irec_jax.bounds import SEED, check_between
 from irec_jax.errors import InputError, nearest
-from irec_jax.files import write_text
+from irec_jax.files import real_path, write_text
 from irec_jax.log.describe import describe
 from irec_jax.log.events import COUNTED_CORE, PICTURE_FILE, BehaviorLog, refuse_foreign_folder
 from irec_jax.log.picture import draw
@@ -101,9 +101,9 @@ class Prepare:
             raise InputError(f"no source is called {self.source!r}", where="SOURCE", mend=mend)
 
     def _refuse_to_replace_the_source(self) -> None:
-        out = self.out.resolve()
+        out = real_path(self.out)
         for name in filter(None, (self.path, self.table.interactions, self.table.items)):
-            source = Path(name).resolve()
+            source = real_path(Path(name))
             if out == source or out in source.parents:
                 what = f"the source {name} lies in it and would be lost"
                 raise InputError(what, where=f"--out {self.out}", mend="write to another folder")

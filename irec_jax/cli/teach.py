@@ -11,6 +11,7 @@ from rich.table import Table
 from irec_jax.bounds import TEMPERATURE, Range, check_numbers
 from irec_jax.errors import InputError
 from irec_jax.experiment import load_experiment
+from irec_jax.files import real_path
 from irec_jax.instructions.teachers.chat import ask_chat
 from irec_jax.instructions.teachers.endpoint import ChatConfig
 from irec_jax.instructions.teachers.ledger import Ledger
@@ -99,7 +100,7 @@ class Teach:
             outcomes, told = self._ask_endpoint(questions, split, scope)
         else:
             run = self._run_folder()
-            model, told = run.resolve().name, ""
+            model, told = real_path(run).name, ""
             questions = ask(split, scope, RunWorder(split, _wording(run, split)))
             outcomes = ask_writer(
                 questions,

@@ -13,7 +13,13 @@ from jaxtyping import Int
 
 from irec_jax import __version__
 from irec_jax.errors import InputError
-from irec_jax.files import check_output_folder, remove_leftovers, replaced_folder, write_text
+from irec_jax.files import (
+    check_output_folder,
+    real_path,
+    remove_leftovers,
+    replaced_folder,
+    write_text,
+)
 from irec_jax.log.checks import check_interactions, check_items
 from irec_jax.log.kcore import count_core
 from irec_jax.parquet import read_parquet
@@ -217,7 +223,7 @@ class BehaviorLog:
         """
         mend = "prepare the log again with `irec data prepare`"
         if not folder.is_dir():
-            remove_leftovers(folder.resolve())
+            remove_leftovers(real_path(folder))
         if not folder.is_dir():
             raise InputError("there is no such folder", where=str(folder), mend=mend)
         for name in (MANIFEST_FILE, ITEMS_FILE, INTERACTIONS_FILE):

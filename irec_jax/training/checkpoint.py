@@ -15,6 +15,7 @@ import numpy as np
 from orbax.checkpoint import v1 as ocp
 
 from irec_jax.errors import InputError
+from irec_jax.files import real_path
 from irec_jax.model.config import T5Config
 from irec_jax.model.lora import LoraConfig, abstract_adapters
 from irec_jax.model.params import Params, abstract
@@ -101,7 +102,7 @@ class Checkpoints:
         keep_best: int = 0,
         warn: Callable[[str], None] = say,
     ) -> None:
-        self.folder = run.resolve() / FOLDER
+        self.folder = real_path(run) / FOLDER
         self._fingerprint = to_json(fingerprint)
         self._keep, self._keep_best = keep, keep_best
         self._warn = warn
@@ -293,7 +294,7 @@ def load_params(
         InputError: When there is no such checkpoint, it is of another model, it is damaged, or it
             cannot be read.
     """
-    folder = run.resolve() / FOLDER
+    folder = real_path(run) / FOLDER
     steps = saved_steps(folder) if step is None else [step]
     if not steps or not (folder / str(steps[0])).is_dir():
         have = ", ".join(map(str, saved_steps(folder))) or "none"
