@@ -4,17 +4,20 @@ import dataclasses
 import difflib
 import importlib.util
 import json
+import shutil
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
 import tyro
 
 from irec_jax.batches.packed import PackedRows, Packing
+from irec_jax.bounds import SEED, check_settings
 from irec_jax.decoding.beam import DecodeConfig
 from irec_jax.errors import InputError
 from irec_jax.evaluation.protocol import EvaluationConfig
-from irec_jax.files import replaced_file, write_text
+from irec_jax.files import check_output_place, replaced_file, write_text
 from irec_jax.instructions.config import InstructionsConfig
 from irec_jax.instructions.forms import ANSWER_MARK, Part, Slot
 from irec_jax.instructions.render import Renderer
@@ -28,22 +31,31 @@ from irec_jax.instructions.templates import (
     with_copied_packs,
 )
 from irec_jax.instructions.wording import SEPARATOR
-from irec_jax.log.dataset import DataConfig, load_log
-from irec_jax.log.events import BehaviorLog
+from irec_jax.log.dataset import SIMULATED, DataConfig, load_log
+from irec_jax.log.events import BehaviorLog, is_log
 from irec_jax.log.split import Role, Split, split_log
 from irec_jax.model.config import T5Config
 from irec_jax.model.lora import LoraConfig
+from irec_jax.run_files import (
+    CATALOG_FILE,
+    CHECKSUMS_FILE,
+    PACKS_FOLDER,
+    TOKENS_FOLDER,
+    Sources,
+    catalog_sha256,
+    check_files,
+    refuse_other_sources,
+    write_checksums,
+)
 from irec_jax.settings import check_texts, from_json, to_json
 from irec_jax.tokens.items import TokenWriter, make_writer
 from irec_jax.tokens.text import UNKNOWN, TokensConfig
+from irec_jax.training.checkpoint import has_started
 from irec_jax.training.config import TrainConfig
 from irec_jax.training.optimizer import OptimizerConfig
 from irec_jax.training.sharding import MeshConfig
 
 CONFIG_FILE = "config.json"
-CATALOG_FILE = "catalog.parquet"
-TOKENS_FOLDER = "tokens"
-PACKS_FOLDER = "packs"
 TEMPLATE_WEIGHT = 20
 TAUGHT_SAMPLE = 5_000  # events whose teacher's texts a tokenizer learns from
 UNKNOWN_SHARE = 0.1  # of a pack's tokens, at most
@@ -80,8 +92,8 @@ class Experiment:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.seed < 0:
-            raise InputError(f"{self.seed} is negative", where="seed", mend="Give 0 or more.")
+        """Refuses impossible settings."""
+        check_settings(self, "", seed=SEED)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -138,12 +150,14 @@ def _run_config_file(path: Path) -> Experiment:
     written_bytecode, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     try:
         specification.loader.exec_module(module)
+    except KeyboardInterrupt:
+        raise
     except InputError as error:
-        raise InputError(
-            error.what, where=f"{path}: {error.where}".rstrip(": "), mend=error.mend
-        ) from None
-    except (SyntaxError, NameError, TypeError, ImportError, AttributeError) as error:
-        raise InputError(f"{type(error).__name__}: {error}", where=str(path)) from error
+        where = f"{_place(path, error)}: {error.where}".rstrip(": ")
+        raise InputError(error.what, where=where, mend=error.mend) from None
+    except BaseException as error:  # SystemExit too: the command would end with its code
+        what = f"{type(error).__name__}: {error}".rstrip(": ")
+        raise InputError(what, where=_place(path, error)) from error
     finally:
         sys.dont_write_bytecode = written_bytecode
     experiment = getattr(module, "experiment", None)
@@ -153,20 +167,34 @@ def _run_config_file(path: Path) -> Experiment:
     return experiment
 
 
+def _place(path: Path, error: BaseException) -> str:
+    """Returns the file and the line of it that raised `error`, where that is known."""
+    if isinstance(error, SyntaxError) and error.filename == str(path):
+        return f"{path}:{error.lineno}"
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if frame.filename == str(path)]
+    return f"{path}:{lines[-1]}" if lines else str(path)
+
+
 def prepare(experiment: Experiment, run: Path | None = None) -> Materials:
     """Reads or simulates the log, splits it, and opens or trains the tokens.
 
     Args:
         experiment: The experiment.
-        run: A run whose `tokens/` are used if they are there, so that a tuned model always
-            meets the ids that it was tuned on.
+        run: A run whose `tokens/` are used once it has a checkpoint, so that a tuned model
+            always meets the ids that it was tuned on.
 
     Raises:
-        InputError: If the log, the tokenizer or the settings do not fit.
+        InputError: If the log, the tokenizer or the settings do not fit, or a file of the run is
+            not what was written.
     """
+    if run is not None and (run / CHECKSUMS_FILE).is_file():
+        check_files(run)
     log = load_log(experiment.data)
     split = split_log(log, experiment.data, experiment.seed)
     instructions = experiment.instructions
+    if run is not None and not has_started(run):
+        run = None  # what a failed first start has left decides nothing
     if run is not None:
         instructions = with_copied_packs(instructions, run / PACKS_FOLDER)
     if run is not None and (run / TOKENS_FOLDER).is_dir():
@@ -180,6 +208,15 @@ def prepare(experiment: Experiment, run: Path | None = None) -> Materials:
     model = dataclasses.replace(experiment.model, vocabulary=writer.index.vocabulary)
     resolved = dataclasses.replace(experiment, model=model)
     return Materials(resolved, log, split, writer, renderer)
+
+
+def sources_of(materials: Materials) -> Sources:
+    """Checksums of what an experiment is trained on, besides its settings."""
+    return Sources(
+        log=dict(materials.log.manifest.sha256),
+        catalog=catalog_sha256(materials.split.catalog),
+        teacher=materials.renderer.teacher.fingerprint(),
+    )
 
 
 def packing_of(materials: Materials) -> Packing:
@@ -284,22 +321,42 @@ def _refuse_unwritable(pack: TemplatePack, writer: TokenWriter) -> None:
         )
 
 
+def check_run_folder(run: Path) -> None:
+    """Refuses a folder that cannot become a run.
+
+    Raises:
+        InputError: As `check_output_place`, or it holds a behavior log.
+    """
+    check_output_place(run)
+    if is_log(run):
+        mend = "Name another folder with --out."
+        raise InputError("this is the folder of a behavior log", where=str(run), mend=mend)
+
+
 def save_run(run: Path, materials: Materials) -> None:
     """Writes what a run needs besides its weights: config, catalog and tokens.
 
+    Until its first checkpoint a run may change, and all of it is written again.
+
     Raises:
-        InputError: If the run was started with another config, naming the first key that differs.
+        InputError: If the run was started with another config, log, catalog or teacher, naming
+            the first that differs.
     """
-    config = to_json(materials.experiment)
-    if (run / CONFIG_FILE).exists():
+    config, sources = to_json(materials.experiment), sources_of(materials)
+    started = has_started(run)
+    if started and (run / CONFIG_FILE).exists():
         _refuse_other(run, fingerprint(load_run(run)), fingerprint(materials.experiment))
+        refuse_other_sources(run, sources)
     run.mkdir(parents=True, exist_ok=True)
-    if not (run / TOKENS_FOLDER).is_dir():
+    if not started or not (run / TOKENS_FOLDER).is_dir():
         materials.writer.save(run / TOKENS_FOLDER)
+    if not started:
+        shutil.rmtree(run / PACKS_FOLDER, ignore_errors=True)
     copy_packs(materials.experiment.instructions, run / PACKS_FOLDER)
-    if not (run / CATALOG_FILE).exists():
+    if not started or not (run / CATALOG_FILE).exists():
         with replaced_file(run / CATALOG_FILE) as temporary:
             materials.split.catalog.write_parquet(temporary)
+    write_checksums(run, sources)
     write_text(run / CONFIG_FILE, json.dumps(config, indent=2) + "\n")
 
 
@@ -321,8 +378,13 @@ def load_run(run: Path) -> Experiment:
 
 
 def fingerprint(experiment: Experiment) -> dict:
-    """The part of the config that a checkpoint depends on; the rest may change on resume."""
+    """The part of the config that a checkpoint depends on; the rest may change on resume.
+
+    The path of a prepared log is not in it: `sources_of` has the checksums of its files.
+    """
     config = to_json(experiment)
+    if experiment.data.log != SIMULATED:
+        config["data"]["log"] = "prepared"
     if not experiment.lora.rank:
         config["lora"] = to_json(LoraConfig())  # without a rank the rest says nothing
     names = ("data", "instructions", "tokens", "model", "lora", "optimizer", "seed")

@@ -45,7 +45,7 @@ sudo chown "$(id -u):$(id -g)" /mnt/irec /opt/irec' &&
 curl -LsSf https://astral.sh/uv/install.sh | sh
 ~/.local/bin/uv venv --clear --python 3.12 /opt/irec
 ~/.local/bin/uv pip install --python /opt/irec/bin/python '"'"'/mnt/irec/dist/irec_jax-0.1.0-py3-none-any.whl[tpu]'"'"'' &&
-      gcloud compute tpus queued-resources ssh movietweetings-tiny --project=my-project --zone=us-west4-a --node=all --worker=all '--command=sudo systemctl stop irec 2> /dev/null; sudo systemctl reset-failed irec 2> /dev/null; sudo systemd-run --unit=irec --uid=$USER --working-directory=/mnt/irec --property=Requires=irec-bucket.service --property=After=irec-bucket.service --property=KillMode=mixed --property=TimeoutStopSec=300 --property=RemainAfterExit=yes --property=LimitNOFILE=65536 --setenv=IREC_DISTRIBUTED=auto -- /opt/irec/bin/irec tune configs/movietweetings_tiny.py --out runs/movietweetings_tiny' ||
+      gcloud compute tpus queued-resources ssh movietweetings-tiny --project=my-project --zone=us-west4-a --node=all --worker=all '--command=sudo systemctl stop irec 2> /dev/null; sudo systemctl reset-failed irec 2> /dev/null; sudo systemd-run --unit=irec --uid=$USER --working-directory=/mnt/irec --property=Requires=irec-bucket.service --property=After=irec-bucket.service --property=KillMode=mixed --property=TimeoutStopSec=300 --property=RemainAfterExit=yes --property=LimitNOFILE=65536 --setenv=IREC_DISTRIBUTED=auto -- /opt/irec/bin/irec tune configs/movietweetings_tiny.py --out runs/movietweetings_tiny --take-over' ||
       code=2
     fi
 

@@ -44,3 +44,15 @@ def test_the_readme_lists_every_room_and_every_file_it_names_exists():
         assert f"{room}/" in readme, f"the README does not say what {room}/ holds"
     for name in re.findall(r"\]\(([^)#:]+)\)", readme):
         assert (ROOT / name).exists(), f"the README links {name}, which is not there"
+
+
+def test_each_test_that_the_security_page_names_exists():
+    page = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", page)
+    assert len(named) > 20
+    for file, test in named:
+        source = (ROOT / file).read_text(encoding="utf-8")
+        assert f"\ndef {test}(" in source, f"{file} has no {test}"
+    rows = re.findall(r"^\|(?! ---).*\|$", page.split("## Untrusted inputs")[1], re.MULTILINE)
+    for row in rows[1:]:
+        assert "::" in row, f"no test beside: {row}"

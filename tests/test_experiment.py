@@ -103,10 +103,16 @@ def test_a_missing_file_is_told(tmp_path):
         load_experiment(tmp_path / "none.py")
 
 
+def has_checkpoint(run: Path) -> None:
+    """From its first checkpoint on a run keeps its settings."""
+    (run / "checkpoints" / "1").mkdir(parents=True)
+
+
 def test_a_run_remembers_what_it_was_made_of(config, tmp_path):
     materials = prepare(load_experiment(config))
     run = tmp_path / "run"
     save_run(run, materials)
+    has_checkpoint(run)
     assert load_run(run) == materials.experiment
     again = prepare(load_run(run), run)
     text = again.renderer.record(5).inputs
@@ -118,6 +124,7 @@ def test_a_run_remembers_what_it_was_made_of(config, tmp_path):
 def test_a_run_refuses_another_config_and_names_the_key(config, tmp_path):
     run = tmp_path / "run"
     save_run(run, prepare(load_experiment(config)))
+    has_checkpoint(run)
     kept = (run / "config.json").read_bytes()
     with pytest.raises(InputError, match=r"data\.core = 5, not 4"):
         save_run(run, prepare(load_experiment(config, ["--data.core", "4"])))
@@ -156,6 +163,7 @@ def test_other_adapters_are_another_run_and_a_run_from_before_there_were_any_goe
 ):
     run = tmp_path / "run"
     save_run(run, prepare(load_experiment(config)))
+    has_checkpoint(run)
     path = run / "config.json"
     old = json.loads(path.read_text())
     del old["lora"]
@@ -168,5 +176,6 @@ def test_other_adapters_are_another_run_and_a_run_from_before_there_were_any_goe
     with_adapters = load_experiment(config, ["--lora.rank", "4", "--lora.alpha", "8"])
     assert fingerprint(with_adapters)["lora"]["alpha"] == 8.0
     save_run(tmp_path / "other", prepare(with_adapters))
+    has_checkpoint(tmp_path / "other")
     with pytest.raises(InputError, match=r"lora\.rank = 4, not 0"):
         save_run(tmp_path / "other", prepare(load_experiment(config)))

@@ -7,7 +7,7 @@ import numpy as np
 from scipy import sparse
 
 from irec_jax.baselines.popularity import training_counts
-from irec_jax.errors import InputError
+from irec_jax.bounds import LENGTH, check_settings
 from irec_jax.instructions.forms import Ranker, Ranking, Request
 from irec_jax.log.split import Role, Split
 
@@ -27,9 +27,7 @@ class MarkovConfig:
     last: int = 3
 
     def __post_init__(self) -> None:
-        for name in ("window", "last"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}", where="markov", mend="Use 1+.")
+        check_settings(self, "markov.", window=LENGTH, last=LENGTH)
 
 
 def markov(split: Split, config: MarkovConfig | None = None) -> Ranker:

@@ -19,6 +19,7 @@ from jaxtyping import Int
 
 from irec_jax import __version__
 from irec_jax.batches.pipeline import WINDOW, Cuts, Example, PackedWindow, RecordSource
+from irec_jax.bounds import COUNT, check_between
 from irec_jax.errors import InputError
 from irec_jax.files import write_text
 from irec_jax.instructions.audit import Auditor
@@ -129,8 +130,7 @@ def write_packed(
         OSError: The disk is full or cannot be written; what was there before stays.
     """
     for where, number in (("records", records), ("workers", workers)):
-        if number < 1:
-            raise InputError(f"{number} is less than 1", where=where)
+        check_between(number, COUNT, where)
     refuse_foreign_folder(folder, _read_manifest, WHAT)
     shards = plan_shards(NAME, records, SHARD_WINDOWS * WINDOW)
     lengths = [packing.source_length, packing.target_length]

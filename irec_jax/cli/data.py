@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from rich.console import Console
 from rich.table import Table
 
+from irec_jax.bounds import SEED, check_between
 from irec_jax.errors import InputError, nearest
-from irec_jax.files import write_text
+from irec_jax.files import real_path, write_text
 from irec_jax.log.describe import describe
 from irec_jax.log.events import COUNTED_CORE, PICTURE_FILE, BehaviorLog, refuse_foreign_folder
 from irec_jax.log.picture import draw
@@ -20,6 +20,7 @@ from irec_jax.log.readers.movietweetings import read_movietweetings
 from irec_jax.log.readers.recbole import read_recbole
 from irec_jax.log.readers.table import TableConfig, read_table
 from irec_jax.log.simulate import SimulateConfig, World
+from irec_jax.terminal import Console
 
 _SIZES = ("users", "items", "interactions")
 
@@ -58,7 +59,7 @@ class Prepare:
             jsonl and parquet, plain or gz.
         path: The folder that holds the source's files; `simulated` needs none.
         out: The folder to write; an older behavior log in it is replaced.
-        overwrite: Replace what is in --out even where it is not a behavior log.
+        overwrite: Replace an older behavior log even where its folder holds other files, too.
         seed: Deals the users' numbers. Keep it to yourself where user names are sensitive.
         simulate: What the simulated world is like (source `simulated`).
         table: Which file and which column is what (source `table`).
@@ -79,9 +80,10 @@ class Prepare:
             InputError: The source cannot be read, or the folder cannot be written.
         """
         self._refuse_unknown_source()
+        check_between(self.seed, SEED, "--seed")
         # Before reading: nobody should wait for a long read and then hear that --out is taken.
-        refuse_foreign_folder(self.out, overwrite=self.overwrite)
         self._refuse_to_replace_the_source()
+        refuse_foreign_folder(self.out, overwrite=self.overwrite)
         log = self._read()
         log.save(self.out, overwrite=self.overwrite)
         console = Console(highlight=False)
@@ -99,16 +101,14 @@ class Prepare:
             raise InputError(f"no source is called {self.source!r}", where="SOURCE", mend=mend)
 
     def _refuse_to_replace_the_source(self) -> None:
-        out = self.out.resolve()
+        out = real_path(self.out)
         for name in filter(None, (self.path, self.table.interactions, self.table.items)):
-            source = Path(name).resolve()
+            source = real_path(Path(name))
             if out == source or out in source.parents:
                 what = f"the source {name} lies in it and would be lost"
                 raise InputError(what, where=f"--out {self.out}", mend="write to another folder")
 
     def _read(self) -> BehaviorLog:
-        if self.seed < 0:
-            raise InputError(f"is {self.seed}", where="seed", mend="use 0 or more")
         if self.source == "simulated":
             if self.path:
                 mend = "leave the path out, and say where to write with --out"

@@ -5,9 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-import polars as pl
 import tyro
-from rich.console import Console
 
 from irec_jax.baselines.bm25 import bm25
 from irec_jax.baselines.ceiling import ceiling
@@ -19,14 +17,17 @@ from irec_jax.evaluation.figures import Report
 from irec_jax.evaluation.protocol import EvaluationConfig
 from irec_jax.evaluation.report import RankersOf, evaluate, save_report
 from irec_jax.evaluation.table import differences_table, report_tables
-from irec_jax.experiment import CATALOG_FILE, load_run, prepare
+from irec_jax.experiment import load_run, prepare, sources_of
 from irec_jax.instructions.forms import Ranker, TaskName
 from irec_jax.instructions.tasks import Task, task_named
 from irec_jax.instructions.teachers.teacher import taught
-from irec_jax.log.events import BehaviorLog, TimeUnit
+from irec_jax.log.events import MANIFEST_FILE, BehaviorLog, TimeUnit
 from irec_jax.log.simulate import SimulateConfig, World
 from irec_jax.log.split import Role, Split, SplitProtocol
 from irec_jax.recommendation.recommender import Recommender
+from irec_jax.run_files import refuse_other_sources
+from irec_jax.settings import from_json
+from irec_jax.terminal import Console
 
 TUNED = "tuned model"
 BEST = "best possible"
@@ -86,9 +87,10 @@ def evaluate_run(run: Path, config: EvaluationConfig | None = None) -> Report:
         InputError: If the run lacks a file, or its log has changed since it was tuned.
     """
     experiment = load_run(run)
-    tuned = Recommender.load(run).rank
+    recommender = Recommender.load(run)
+    tuned = recommender.rank
     materials = prepare(experiment, run)
-    _refuse_other_catalog(run, materials.split)
+    refuse_other_sources(run, sources_of(materials))
     settings = config or experiment.evaluation
     if not settings.tasks:
         settings = dataclasses.replace(settings, tasks=_ranked(experiment.instructions.tasks))
@@ -149,7 +151,9 @@ def grade(
         rankers["recent popularity"] = popularity(split, last_days=config.recent_days)
     rankers |= {"markov": markov(split), "bm25": bm25(split), TUNED: tuned}
     if log.manifest.source == "simulated":
-        world = World.build(SimulateConfig(**log.manifest.settings["simulate"]))
+        simulate = log.manifest.settings.get("simulate")
+        where = f"{MANIFEST_FILE}: settings.simulate"
+        world = World.build(from_json(SimulateConfig, simulate, where=where))
         rankers[BEST] = ceiling(world, split)
     tasks = [task_named(name) for name in config.tasks]
     return evaluate(rankers, split, tasks, config, seed, more)
@@ -168,14 +172,3 @@ def show(report: Report, run: Path) -> None:
     folder = run / "reports" / report.name
     console.print(f"report: {folder / 'report.json'}", soft_wrap=True, highlight=False)
     console.print(f"page:   {folder / 'index.html'}", soft_wrap=True, highlight=False)
-
-
-def _refuse_other_catalog(run: Path, split: Split) -> None:
-    tuned_on = pl.read_parquet(run / CATALOG_FILE, columns=["item"])["item"]
-    if not tuned_on.equals(split.catalog["item"]):
-        raise InputError(
-            f"the log now gives another catalog ({split.num_items} items) than the run was "
-            f"tuned on ({len(tuned_on)} items)",
-            where=str(run),
-            mend="Bring the log back as it was, or tune the run again.",
-        )

@@ -7,14 +7,17 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
-from rich.console import Console
 
 from irec_jax.batches.pipeline import Example, encode_record
+from irec_jax.bounds import COUNT_OR_NONE, check_between
 from irec_jax.cli.agreement import compare, need_transformers
-from irec_jax.errors import InputError
-from irec_jax.experiment import TOKENS_FOLDER, Experiment, load_run, prepare
+from irec_jax.experiment import Experiment, load_run, prepare
+from irec_jax.files import check_output_folder
 from irec_jax.model.naming import CONFIG
 from irec_jax.model.pretrained import INDEX, WEIGHTS, save_hf
+from irec_jax.run_files import TOKENS_FOLDER, check_files
+from irec_jax.terminal import Console
+from irec_jax.tokens.items import INDEX_SETTINGS
 from irec_jax.tokens.text import HUGGING_FACE_FILE, SENTENCEPIECE_FILE
 from irec_jax.training.checkpoint import load_params
 
@@ -50,17 +53,16 @@ class Export:
         Raises:
             SystemExit: With 1, when the check fails.
         """
-        _refuse_to_replace(self.out)
+        check_between(self.step, COUNT_OR_NONE, "--step")
+        check_output_folder(self.out, "an export", _is_export)
         if self.check:
             need_transformers()
         experiment = load_run(self.folder)
+        check_files(self.folder)
         model = experiment.model
         examples = self._examples(experiment) if self.check else []
         params = load_params(self.folder, model, self.step)
         tokens = self.folder / TOKENS_FOLDER
-        if not tokens.is_dir():
-            mend = "Copy the whole run folder, or tune again."
-            raise InputError("the run has no tokens folder", where=str(self.folder), mend=mend)
         files = {path.name: path.read_bytes() for path in sorted(tokens.iterdir())}
         files.update(_tokenizer_files(files, model.family))
         save_hf(self.out, model, params, beside=files)
@@ -118,11 +120,7 @@ def _tokenizer_files(files: Mapping[str, bytes], family: str) -> dict[str, bytes
     return more
 
 
-def _refuse_to_replace(out: Path) -> None:
-    if not out.exists():
-        return
-    weights = any((out / name).is_file() for name in (WEIGHTS, INDEX))
-    exported = out.is_dir() and (out / CONFIG).is_file() and weights
-    if not exported and not (out.is_dir() and not any(out.iterdir())):
-        mend = "Give a new folder, or one that an earlier export wrote."
-        raise InputError("it holds something else than an export", where=str(out), mend=mend)
+def _is_export(folder: Path) -> bool:
+    """An index of items is in every export, and in no folder of transformers."""
+    weights = any((folder / name).is_file() for name in (WEIGHTS, INDEX))
+    return weights and all((folder / name).is_file() for name in (CONFIG, INDEX_SETTINGS))

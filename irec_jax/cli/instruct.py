@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from rich.console import Console
 
 from irec_jax.batches.lengths import TokenCount
 from irec_jax.batches.packed import MANIFEST_FILE as PACKED_FILE
 from irec_jax.batches.packed import write_packed
+from irec_jax.bounds import Range, check_between
 from irec_jax.cli.instruction_tables import audit_table, census_table, stored_table
 from irec_jax.errors import InputError
 from irec_jax.experiment import Materials, load_experiment, packing_of, prepare
+from irec_jax.files import check_output_place
 from irec_jax.instructions.audit import Auditor
 from irec_jax.instructions.census import take_census
 from irec_jax.instructions.contents import audit_records
@@ -25,6 +26,7 @@ from irec_jax.instructions.store import (
     read_audit,
     write_instruction_set,
 )
+from irec_jax.terminal import Console
 
 _WIDTH = 200
 
@@ -88,13 +90,9 @@ class Instruct:
 
     def _check(self) -> None:
         """Refuses what does not go together, before anything is read."""
-        for where, number in (("--records", self.records), ("--workers", self.workers)):
-            if number is not None and number < 1:
-                raise InputError(
-                    f"{number} is less than 1",
-                    where=where,
-                    mend="give 1 or more, or leave it out.",
-                )
+        hint = "Leave it out for the default."
+        check_between(self.records, Range(1, 10**9, hint), "--records")
+        check_between(self.workers, Range(1, 1_024, hint), "--workers")
         writes = self.out is not None or self.packed is not None
         if self.audit and self.describe:
             raise InputError("each does nothing else", where="--audit and --describe")
@@ -111,6 +109,9 @@ class Instruct:
                 where="--out",
                 mend="name one with --out or --packed, or use --audit or --describe.",
             )
+        for folder in (self.out, self.packed):
+            if folder is not None:
+                check_output_place(folder)
         if self.beam_options and not self.runner:
             raise InputError(
                 "there is no runner that they are for",

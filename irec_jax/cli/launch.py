@@ -10,16 +10,17 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from rich.console import Console
 
+from irec_jax.bounds import Range, check_between
 from irec_jax.errors import InputError
-from irec_jax.experiment import Experiment, load_experiment
+from irec_jax.experiment import Experiment, check_run_folder, load_experiment
 from irec_jax.files import write_text
 from irec_jax.launching import gke, local, processes, slurm, tpu_vm
 from irec_jax.launching.folder import FOLDER, LaunchFolder, LaunchState, last_lines
 from irec_jax.launching.plan import READS, LaunchPlan, Manifest, Target, check_fit, flag
 from irec_jax.launching.slices import read_slice
 from irec_jax.log.dataset import SIMULATED
+from irec_jax.terminal import Console
 from irec_jax.training.ledger import LOG
 
 RENDER = {
@@ -30,6 +31,7 @@ RENDER = {
     "tpu-vm": tpu_vm.render,
 }
 SHOWN_LINES = 5
+SHOWN_RANGE = Range(0, 100_000)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,6 +88,8 @@ class Launch:
     """The Google Cloud project."""
     zone: str | None = None
     """Its zone, such as us-west4-a."""
+    take_over: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Take the lock that a launch or tune of another host left in the run folder."""
 
     def run(self, overrides: Sequence[str] = ()) -> None:
         """Runs the command.
@@ -99,6 +103,7 @@ class Launch:
         """
         experiment = load_experiment(self.experiment, overrides)
         plan = self._plan(experiment, overrides)
+        check_run_folder(plan.run)
         if self.dry_run:
             shown = plan.masked() if sys.stdout.isatty() else plan
             sys.stdout.write(RENDER[self.on](shown).text)
@@ -200,9 +205,10 @@ class LaunchStatus:
         """Shows it.
 
         Raises:
-            InputError: Nothing was launched there.
+            InputError: Nothing was launched there, or `lines` is out of range.
             SystemExit: The launch failed.
         """
+        check_between(self.lines, SHOWN_RANGE, "--lines")
         state = LaunchFolder(self.folder).state()
         _show(state, self.folder, self.lines)
         if state.phase == "failed":

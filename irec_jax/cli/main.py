@@ -1,7 +1,6 @@
 """The `irec` command: finds the sub-command, reads its arguments, turns errors into exit codes."""
 
 import difflib
-import errno
 import importlib
 import logging
 import os
@@ -10,17 +9,17 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import tyro
-from rich.console import Console
 from rich.table import Table
 
 from irec_jax.errors import InputError
+from irec_jax.files import DISK_FULL
 from irec_jax.model.memory import keep_freed_memory
 from irec_jax.planning.topology import libtpu_arguments
 from irec_jax.settings import check_text
+from irec_jax.terminal import Console
 
 LIBTPU = "LIBTPU_INIT_ARGS"
 EXIT_OK, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 2, 130
-DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class Command(NamedTuple):
@@ -69,15 +68,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         errors.print(f"irec: error: {error}", markup=False)
         return EXIT_BAD_INPUT
     except OSError as error:
-        what = "the disk is full" if error.errno in DISK_FULL else str(error.strerror or error)
-        place = f" ({error.filename})" if error.filename else ""
-        errors.print(
-            f"irec: error: {what}{place}. What was there before is unchanged.", markup=False
-        )
+        errors.print(f"irec: error: {_describe(error)}", markup=False)
         return EXIT_BAD_INPUT
     except KeyboardInterrupt:
         errors.print("irec: interrupted", markup=False)
         return EXIT_INTERRUPTED
+
+
+def _describe(error: OSError) -> str:
+    """Says what failed at which file; a writer's note says whether the old one is still there."""
+    what = "the disk is full" if error.errno in DISK_FULL else str(error.strerror or error)
+    place = f" ({error.filename})" if error.filename else ""
+    return " ".join([f"{what}{place}.", *dict.fromkeys(getattr(error, "__notes__", ()))])
 
 
 def _dispatch(words: list[str]) -> int:

@@ -8,20 +8,22 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
-from rich.console import Console
 from rich.table import Table
 
+from irec_jax.bounds import COUNT_OR_NONE, PRICE, Range, check_numbers
 from irec_jax.errors import InputError
 from irec_jax.experiment import load_experiment
 from irec_jax.files import write_text
 from irec_jax.planning.compiled import FAST, FULL, Memory, to_plain
 from irec_jax.planning.cost import FILL
+from irec_jax.planning.limits import check_plan_can_fit
 from irec_jax.planning.plan import Plan, make_plan, make_subject, mesh_sizes
 from irec_jax.planning.programs import PROGRAMS
 from irec_jax.planning.search import Found, search
 from irec_jax.planning.topology import Topology
 from irec_jax.progress import say
 from irec_jax.settings import to_json
+from irec_jax.terminal import Console
 
 DOES_NOT_FIT = 1
 
@@ -77,6 +79,7 @@ class PlanCommand:
         experiment = load_experiment(self.experiment, overrides)
         topology = Topology.parse(self.topology, self.slices)
         subject = make_subject(experiment, topology, vocabulary=self.vocabulary, items=self.items)
+        check_plan_can_fit(subject)
         for note in subject.notes:
             say(note)
         told: dict[str, Any] = {"topology": str(topology), "notes": list(subject.notes)}
@@ -113,14 +116,16 @@ class PlanCommand:
 
 
 def _check(command: PlanCommand) -> None:
-    if not 0 < command.fill <= 1:
-        raise InputError(f"{command.fill} is not above 0 and up to 1", where="fill")
-    for name in ("vocabulary", "items", "price_per_chip_hour"):
-        if getattr(command, name) < 0:
-            raise InputError(f"{getattr(command, name)} is negative", where=name)
-    for name in ("slices", "tries"):
-        if getattr(command, name) < 1:
-            raise InputError(f"{getattr(command, name)} is below 1", where=name)
+    check_numbers(
+        command,
+        "--",
+        fill=Range(0, 1, above=True),
+        vocabulary=Range(0, 2**24, "Set it to 0 to estimate it."),
+        items=COUNT_OR_NONE,
+        price_per_chip_hour=PRICE,
+        slices=Range(1, 4_096),
+        tries=Range(1, 10_000),
+    )
     unknown = [name for name in command.programs if name not in PROGRAMS]
     if unknown or not command.programs:
         mend = f"Allowed: {', '.join(PROGRAMS)}."

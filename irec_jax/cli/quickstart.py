@@ -4,14 +4,13 @@ import dataclasses
 import time
 from pathlib import Path
 
-from rich.console import Console
 from rich.markup import escape
 
 from irec_jax.cli.evaluate import BEST, TUNED, evaluate_run, show
-from irec_jax.cli.tune import tune
+from irec_jax.cli.tune import run_locked, tune
 from irec_jax.evaluation.figures import Report
 from irec_jax.evaluation.protocol import EvaluationConfig
-from irec_jax.experiment import Experiment, prepare
+from irec_jax.experiment import Experiment, check_run_folder, prepare
 from irec_jax.instructions.config import InstructionsConfig
 from irec_jax.instructions.forms import TaskName
 from irec_jax.instructions.tasks import (
@@ -26,6 +25,7 @@ from irec_jax.log.simulate import SimulateConfig
 from irec_jax.log.split import Role, Split
 from irec_jax.model.config import T5Config
 from irec_jax.recommendation.recommender import Recommendation, Recommender
+from irec_jax.terminal import Console
 from irec_jax.tokens.text import TokensConfig
 from irec_jax.training.config import TrainConfig
 from irec_jax.training.optimizer import OptimizerConfig
@@ -75,12 +75,14 @@ class Quickstart:
     def run(self) -> None:
         """Runs the command."""
         started = time.monotonic()
+        check_run_folder(self.out)
         console = Console(highlight=False)
         console.rule("1. a behavior log, simulated")
-        materials = prepare(EXPERIMENT, self.out)
-        _print_counts(console, materials.split)
-        console.rule("2. tuning on instructions made from it")
-        tune(materials, self.out)
+        with run_locked(self.out):
+            materials = prepare(EXPERIMENT, self.out)
+            _print_counts(console, materials.split)
+            console.rule("2. tuning on instructions made from it")
+            tune(materials, self.out)
         console.rule("3. grading over the whole catalog")
         report = evaluate_run(self.out)
         show(report, self.out)

@@ -5,15 +5,16 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from rich.console import Console
 from rich.table import Table
 
+from irec_jax.bounds import COUNT, Range, check_numbers
 from irec_jax.errors import InputError
 from irec_jax.experiment import load_run
 from irec_jax.log.dataset import load_split
 from irec_jax.recommendation.catalog import Catalog
 from irec_jax.recommendation.explain import Explanation
 from irec_jax.recommendation.recommender import Recommendation, Recommender, Told
+from irec_jax.terminal import Console
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,8 +32,8 @@ class Recommend:
         instruction: What the user wants now, in their own words.
         k: How many items.
         exclude: Item ids or titles that may not be returned, besides the history.
-        where: An SQL condition over the catalog's columns that every returned item meets, such as
-            "price < 80" or "array_contains(categories, 'shoes')".
+        where: A condition on the catalog's columns that every returned item meets, such as
+            "price < 80 and categories contains 'shoes'"; docs/filters.md has the language.
         user: A user number of the run's log whose whole history comes before `history`.
         preference: What the user likes, in a sentence, as "quiet films with a good story".
         context: The moment, as "on a winter evening".
@@ -54,6 +55,7 @@ class Recommend:
 
     def run(self) -> None:
         """Prints the recommendations as a table."""
+        check_numbers(self, "--", k=COUNT, user=Range(-(2**63), 2**63 - 1))
         recommender = Recommender.load(self.folder)
         past = () if self.user is None else user_history(self.folder, self.user)
         history = (*past, *self.history)

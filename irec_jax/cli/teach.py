@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
-from rich.console import Console
 from rich.table import Table
 
+from irec_jax.bounds import TEMPERATURE, Range, check_numbers
 from irec_jax.errors import InputError
-from irec_jax.experiment import CATALOG_FILE, load_experiment
+from irec_jax.experiment import load_experiment
+from irec_jax.files import real_path
 from irec_jax.instructions.teachers.chat import ask_chat
 from irec_jax.instructions.teachers.endpoint import ChatConfig
 from irec_jax.instructions.teachers.ledger import Ledger
@@ -29,6 +30,8 @@ from irec_jax.instructions.templates import load_packs
 from irec_jax.instructions.wording import Wording
 from irec_jax.log.dataset import load_split
 from irec_jax.log.split import Split
+from irec_jax.run_files import CATALOG_FILE
+from irec_jax.terminal import Console
 
 ANSWERS_SUFFIX = ".answers.jsonl"
 
@@ -97,7 +100,7 @@ class Teach:
             outcomes, told = self._ask_endpoint(questions, split, scope)
         else:
             run = self._run_folder()
-            model, told = run.resolve().name, ""
+            model, told = real_path(run).name, ""
             questions = ask(split, scope, RunWorder(split, _wording(run, split)))
             outcomes = ask_writer(
                 questions,
@@ -147,8 +150,7 @@ class Teach:
         return outcomes, f"{told}."
 
     def _check(self) -> None:
-        if self.attempts < 1:
-            raise InputError(f"{self.attempts} is less than 1", where="--attempts")
+        check_numbers(self, "--", attempts=Range(1, 1_000), temperature=TEMPERATURE)
         if self.by == "chat" and not self.chat.model:
             mend = "name the model as the endpoint does."
             raise InputError("no model is named", where="--chat.model", mend=mend)

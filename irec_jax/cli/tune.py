@@ -1,17 +1,17 @@
 """`irec tune`: trains the model of an experiment, or resumes it."""
 
+import contextlib
 import dataclasses
 import itertools
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import grain
 import tyro
 from jax.sharding import Mesh
-from rich.console import Console
 
 from irec_jax.batches.batch import Batch
 from irec_jax.batches.elastic import packed_batches
@@ -21,17 +21,22 @@ from irec_jax.errors import InputError
 from irec_jax.experiment import (
     Experiment,
     Materials,
+    check_run_folder,
     fingerprint,
     load_experiment,
     open_rows,
     prepare,
     save_run,
+    sources_of,
 )
 from irec_jax.instructions.render import Renderer
 from irec_jax.log.split import Role
 from irec_jax.model.lora import LoraConfig, abstract_adapters, trained_share
 from irec_jax.model.params import abstract, count
+from irec_jax.planning.limits import check_run_fits
+from irec_jax.run_lock import TUNE, RunLock
 from irec_jax.settings import to_json
+from irec_jax.terminal import Console
 from irec_jax.tokens.text import IndexKind
 from irec_jax.training.checkpoint import TrainState
 from irec_jax.training.feed import reader_of
@@ -57,11 +62,14 @@ class Tune:
         out: The run folder; runs/NAME OF THE FILE unless told.
         profile: Writes a trace of five steps after the first five into the run's metrics/, for
             `xprof` and TensorBoard.
+        take_over: Takes the lock that a process of another host left in the run folder; no such
+            process may run there any more.
     """
 
     experiment: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="EXPERIMENT")]
     out: Path | None = None
     profile: bool = False
+    take_over: tyro.conf.FlagCreatePairsOff[bool] = False
 
     def run(self, overrides: Sequence[str] = ()) -> None:
         """Runs the command.
@@ -71,12 +79,33 @@ class Tune:
         """
         run = self.out or Path("runs") / self.experiment.stem
         begun = time.time()
+        check_run_folder(run)
         connect()
         with ending_together():
             experiment = load_experiment(self.experiment, overrides)
-            tune(prepare(experiment, run), run, begun=begun, profile=self.profile)
+            with run_locked(run, take_over=self.take_over):
+                tune(prepare(experiment, run), run, begun=begun, profile=self.profile)
             if is_first():
                 Console().print(f"The run is in {run}. Next: irec evaluate {run}")
+
+
+@contextlib.contextmanager
+def run_locked(run: Path, *, take_over: bool = False) -> Iterator[None]:
+    """Holds the lock of a run folder, for all processes of a run.
+
+    Args:
+        run: The folder.
+        take_over: Whether to take a lock whose holder was on another host.
+
+    Raises:
+        InputError: Another process is at work in the folder; in every process of this run.
+    """
+    lock = RunLock(run)
+    try:
+        on_first(lambda: lock.acquire(TUNE, take_over=take_over))
+        yield
+    finally:
+        lock.release()
 
 
 def tune(
@@ -97,13 +126,14 @@ def tune(
             processes were given different ones.
         Interrupted: After Ctrl-C, with everything saved.
     """
-    experiment = materials.experiment
-    _refuse_differing(experiment)
-    on_first(lambda: save_run(run, materials))
+    experiment, sources = materials.experiment, dataclasses.asdict(sources_of(materials))
+    _refuse_differing(experiment, sources)
     mesh, cuts = make_mesh(experiment.mesh), Cuts()
+    check_run_fits(experiment, mesh)
+    on_first(lambda: save_run(run, materials))
     if is_first():
         _say_what_is_trained(materials, run)
-    decisive = fingerprint(experiment)
+    decisive = {**fingerprint(experiment), "sources": sources}
     for known in ("model", "lora"):  # the checkpoint knows them itself
         del decisive[known]
     if experiment.train.packed:
@@ -182,10 +212,15 @@ def _validation(materials: Materials) -> list[Batch]:
     return list(itertools.islice(iter(_batches(materials, renderer)), train.validate_batches))
 
 
-def _refuse_differing(experiment: Experiment) -> None:
+def _refuse_differing(experiment: Experiment, sources: dict[str, Any]) -> None:
     """Other settings in one process would be another program there, and a wait without an end."""
     settings = gather(json.dumps(to_json(experiment)))
+    logs = gather(json.dumps(sources))
     for number, given in enumerate(settings):
+        if logs[number] != logs[0]:
+            mend = "Give all processes the same files."
+            what = f"process {number} reads another log or other notes than process 0"
+            raise InputError(what, where="data.log", mend=mend)
         if given != settings[0]:
             mend = "Start all with the same experiment file and the same overrides."
             what = f"process {number} has other settings than process 0"

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from irec_jax.bounds import SHARE, Range, check_settings
 from irec_jax.decoding.legal import LegalSequences
 from irec_jax.decoding.steps import Prompts, start, step
 from irec_jax.errors import InputError
@@ -45,21 +46,18 @@ class DecodeConfig:
     diversity: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.method not in ("beam", "exhaustive"):
-            raise InputError(
-                f"'{self.method}' is no way to search",
-                where="decode.method",
-                mend="use 'beam' or 'exhaustive'.",
-            )
-        for name in ("beams", "batch"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{getattr(self, name)} is less than 1", where=f"decode.{name}")
+        check_settings(
+            self,
+            "decode.",
+            beams=Range(1, 2**16),
+            widest=Range(1, 2**20),
+            batch=Range(1, 2**16),
+            diversity=SHARE,
+        )
         if self.widest < self.beams:
             raise InputError(
                 f"{self.widest} is less than decode.beams = {self.beams}", where="decode.widest"
             )
-        if not 0.0 <= self.diversity <= 1.0:
-            raise InputError(f"{self.diversity} is not between 0 and 1", where="decode.diversity")
 
 
 class Found(NamedTuple):

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import math
 from typing import NamedTuple
 
 import jax
@@ -10,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, UInt32
 
+from irec_jax.bounds import LENGTH, TEMPERATURE, Range, check_settings
 from irec_jax.decoding.steps import Prompts, start, step
-from irec_jax.errors import InputError
 from irec_jax.instructions.hashing import derive_key
 from irec_jax.model.params import Params, Structure, merge
 from irec_jax.model.t5 import START, Cache
@@ -34,17 +33,13 @@ class SampleConfig:
     length: int = 64
 
     def __post_init__(self) -> None:
-        if not (self.temperature >= 0.0 and math.isfinite(self.temperature)):
-            raise InputError(
-                f"{self.temperature} is no temperature",
-                where="sample.temperature",
-                mend="use 0 for the most likely tokens, 1 for the model's own chances.",
-            )
-        if self.top_k < 0:
-            mend = "use 0 to draw from all tokens."
-            raise InputError(f"{self.top_k} is negative", where="sample.top_k", mend=mend)
-        if self.length < 1:
-            raise InputError(f"{self.length} is less than 1", where="sample.length")
+        check_settings(
+            self,
+            "sample.",
+            temperature=TEMPERATURE,
+            top_k=Range(0, 10**9, "Set it to 0 to draw from all tokens."),
+            length=LENGTH,
+        )
 
 
 class Sampled(NamedTuple):

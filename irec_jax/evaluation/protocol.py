@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Int
 
+from irec_jax.bounds import DAYS, Range, check_settings
 from irec_jax.errors import InputError
 from irec_jax.instructions.tasks import Task, TaskName
 from irec_jax.log.split import Role, Split
@@ -36,27 +37,16 @@ class EvaluationConfig:
     ablations: bool = False
 
     def __post_init__(self) -> None:
+        check_settings(
+            self,
+            "evaluation.",
+            max_requests=Range(0, 10**9, "Set it to 0 for all requests."),
+            resamples=Range(MIN_RESAMPLES, 10**6),
+            recent_days=DAYS,
+        )
         if len(set(self.tasks)) < len(self.tasks):
             names = ", ".join(task.value for task in self.tasks)
             raise InputError(f"a task is named twice in {names}", where="evaluation.tasks")
-        if self.max_requests < 0:
-            raise InputError(
-                f"{self.max_requests} is negative",
-                where="evaluation.max_requests",
-                mend="Give 0 for all requests, or how many to sample.",
-            )
-        if self.resamples < MIN_RESAMPLES:
-            raise InputError(
-                f"{self.resamples} resamples give no 95 % interval",
-                where="evaluation.resamples",
-                mend=f"Give at least {MIN_RESAMPLES}.",
-            )
-        if not 0 < self.recent_days < float("inf"):
-            raise InputError(
-                f"{self.recent_days} is no window",
-                where="evaluation.recent_days",
-                mend="Give a positive number of days.",
-            )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -3,8 +3,9 @@
 import dataclasses
 import enum
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
+from irec_jax.bounds import LENGTH, SHARE, Range, check_settings
 from irec_jax.errors import InputError, nearest
 from irec_jax.instructions.forms import Preference, TaskName
 from irec_jax.instructions.tasks import NAMED_TASKS, Task, task_named
@@ -61,28 +62,19 @@ class InstructionsConfig:
     max_overlap: float = 0.5
 
     def __post_init__(self) -> None:
+        check_settings(
+            self,
+            "instructions.",
+            max_history=LENGTH,
+            answer_items=LENGTH,
+            candidates=Range(2, 2**16),
+            max_overlap=SHARE,
+        )
         if not self.tasks:
             raise InputError(
                 "no task is listed",
                 where="instructions.tasks",
                 mend=f"list one or more of: {', '.join(name.value for name in TaskName)}.",
-            )
-        for key, kind in (("domain", Domain), ("teacher", TeacherKind)):
-            value, allowed = getattr(self, key), get_args(kind)
-            if value not in allowed:
-                raise InputError(
-                    f"'{value}'; {nearest(str(value), allowed)}", where=f"instructions.{key}"
-                )
-        for key, least in (("max_history", 1), ("answer_items", 1), ("candidates", 2)):
-            if getattr(self, key) < least:
-                raise InputError(
-                    f"{getattr(self, key)} is less than {least}", where=f"instructions.{key}"
-                )
-        if not 0 <= self.max_overlap <= 1:
-            raise InputError(
-                f"{self.max_overlap} is no share",
-                where="instructions.max_overlap",
-                mend="give 0 to 1; 1 allows everything.",
             )
         self._check_packs()
         self._check_sources()

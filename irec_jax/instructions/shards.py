@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 from array_record.python.array_record_module import ArrayRecordWriter
 
 from irec_jax.errors import InputError
-from irec_jax.files import replaced_file, write_text
+from irec_jax.files import check_output_folder, replaced_file, write_text
 from irec_jax.instructions.encoding import HASH_MODULUS, hash_text, record_sha256
 from irec_jax.instructions.workers import Advance
 from irec_jax.progress import say, track
@@ -284,7 +284,7 @@ def read_report(folder: Path, shard: Shard) -> ShardReport | None:
 
 
 def refuse_foreign_folder(folder: Path, read: Callable[[Path], Any], what: str) -> None:
-    """Refuses a folder that holds something that is no set of a kind.
+    """Refuses a folder that holds something other than a set of a kind.
 
     Args:
         folder: Where one will be.
@@ -292,18 +292,10 @@ def refuse_foreign_folder(folder: Path, read: Callable[[Path], Any], what: str) 
         what: What a set is called, in the singular.
 
     Raises:
-        InputError: There is something else.
+        InputError: As `check_output_folder`.
     """
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return
-    try:
-        read(folder)
-    except InputError as error:
-        raise InputError(
-            f"there is something here that is no {what}; it stays as it is",
-            where=str(folder),
-            mend=f"name a new folder, or an old {what}.",
-        ) from error
+    article = "an" if what[0] in "aeiou" else "a"
+    check_output_folder(folder, f"{article} {what}", lambda folder: bool(read(folder)))
 
 
 def read_manifest(path: Path, what: str, mend: str) -> dict[str, Any]:

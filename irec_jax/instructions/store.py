@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from irec_jax import __version__
+from irec_jax.bounds import COUNT, check_between
 from irec_jax.errors import InputError
 from irec_jax.files import write_text
 from irec_jax.instructions.audit import Audit, Auditor
@@ -145,8 +146,7 @@ def write_instruction_set(
         OSError: The disk is full or cannot be written; what was there before stays.
     """
     for where, number in (("records", records), ("workers", workers)):
-        if number < 1:
-            raise InputError(f"{number} is less than 1", where=where)
+        check_between(number, COUNT, where)
     refuse_foreign_folder(folder, _read_manifest, WHAT)
     split = renderer.role.name.lower()
     shards = plan_shards(f"{NAME}-{split}", records, SHARD_RECORDS)

@@ -1,23 +1,19 @@
-"""What a launch keeps in its run folder: a lock, what was started, how it stands, the logs."""
+"""What a launch keeps in its run folder: what was started, how it stands, the logs."""
 
 import dataclasses
-import datetime
-import fcntl
 import json
-import os
-import socket
-import time
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from irec_jax.errors import InputError
 from irec_jax.files import write_text
 from irec_jax.launching.plan import LaunchPlan
+from irec_jax.run_lock import LAUNCH, RunLock, here
 from irec_jax.settings import from_json, to_json
 
 FOLDER = "launch"
-CLAIM_S = 2.0
 
+T = TypeVar("T")
 Phase = Literal["starting", "running", "finished", "stopped", "failed"]
 
 
@@ -59,42 +55,28 @@ class LaunchFolder:
     def __init__(self, run: Path) -> None:
         self.run = run
         self.folder = run / FOLDER
+        self.lock = RunLock(run)
 
-    def claim(self) -> int:
-        """Takes the lock.
+    def claim(self, *, take_over: bool = False) -> int:
+        """Takes the lock of the run.
+
+        Args:
+            take_over: Whether to take a lock whose holder was on another host.
 
         Returns:
             The file that holds it, until all copies of it are closed.
 
         Raises:
-            InputError: The run is being trained by another launch.
+            InputError: Another launch, or `irec tune`, is at work in the run folder.
         """
+        file = self.lock.acquire(LAUNCH, take_over=take_over)
         self.folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
-        until = time.monotonic() + CLAIM_S  # `is_live` holds it for a moment
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return lock
-            except BlockingIOError:
-                if time.monotonic() > until:
-                    os.close(lock)
-                    raise self._in_use() from None
-                time.sleep(0.1)
+        return file
 
     def is_live(self) -> bool:
-        """Whether anything of the launch still runs."""
-        try:
-            lock = os.open(self.folder / "lock", os.O_RDONLY)
-        except FileNotFoundError:
-            return False
-        try:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(lock)
-        return False
+        """Whether anything of the launch still runs, or may run on another host."""
+        holder = self.lock.holder()
+        return holder is not None and holder.command == LAUNCH
 
     def state(self) -> LaunchState:
         """How the launch stands; what vanished without a word has failed.
@@ -107,7 +89,7 @@ class LaunchFolder:
         if not path.is_file():
             mend = f"Launch it: irec launch EXPERIMENT --on local --out {self.run}"
             raise InputError("nothing was launched there", where=str(self.run), mend=mend)
-        state = from_json(LaunchState, json.loads(path.read_text()), where=str(path))
+        state = _read_json(LaunchState, path)
         if state.phase in ("starting", "running") and not live and state.host == here():
             what = "it ended without a word: killed, or the machine was started anew"
             return dataclasses.replace(state, phase="failed", exit_code=1, message=what)
@@ -119,8 +101,7 @@ class LaunchFolder:
 
     def plan(self) -> LaunchPlan:
         """What was launched; the values of its environment are masked."""
-        path = self.folder / "plan.json"
-        return from_json(LaunchPlan, json.loads(path.read_text()), where=str(path))
+        return _read_json(LaunchPlan, self.folder / "plan.json")
 
     def save_plan(self, plan: LaunchPlan) -> None:
         """Writes what is launched, without the values of its environment."""
@@ -131,19 +112,21 @@ class LaunchFolder:
         """What a process prints."""
         return self.folder / f"process-{process}.log"
 
-    def _in_use(self) -> InputError:
-        mend = f"See `irec launch status {self.run}`, end it with `irec launch stop {self.run}`."
-        return InputError("a launch is running there", where=str(self.run), mend=mend)
 
-
-def here() -> str:
-    """This host."""
-    return socket.gethostname()
-
-
-def now() -> str:
-    """The time, in ISO 8601."""
-    return datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+def _read_json(cls: type[T], path: Path) -> T:
+    """Reads what a launch wrote; anything else in its place is one clear error."""
+    try:
+        return from_json(cls, json.loads(path.read_bytes()), where=str(path))
+    except FileNotFoundError:
+        what, where = "the file is missing", str(path)
+    except (ValueError, RecursionError) as error:
+        what, where = f"it is not JSON: {error}", str(path)
+    except TypeError:
+        what, where = "a key is missing", str(path)
+    except InputError as error:
+        what, where = error.what, error.where
+    mend = f"Remove {path} when nothing of the launch runs any more, then launch the run again."
+    raise InputError(what, where=where, mend=mend)
 
 
 def last_lines(path: Path, count: int) -> list[str]:

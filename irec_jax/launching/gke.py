@@ -114,8 +114,9 @@ def _pod(plan: LaunchPlan, part: Slice) -> dict[str, Any]:
     container = {
         "name": CONTAINER,
         "image": plan.image,
-        # The words themselves, without a shell: SIGTERM reaches Python.
-        "command": [_unexpanded(word) for word in plan.words()],
+        # The words themselves, without a shell: SIGTERM reaches Python. A JobSet removes the pods
+        # of an attempt before the next one, so that a lock they left is taken over.
+        "command": [_unexpanded(word) for word in plan.words(alone=True)],
         "workingDir": MOUNT,
         "envFrom": [{"secretRef": {"name": SECRET, "optional": True}}],
         "env": [{"name": key, "value": _unexpanded(word)} for key, word in variables.items()],

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from irec_jax.errors import InputError
 from irec_jax.launching import processes
-from irec_jax.launching.folder import LaunchFolder, LaunchState, here, now
+from irec_jax.launching.folder import LaunchFolder, LaunchState
 from irec_jax.launching.plan import LaunchPlan, Manifest
+from irec_jax.run_lock import here, now
 
 START_S = 20.0
 
@@ -33,7 +34,7 @@ def start(plan: LaunchPlan) -> LaunchState:
         InputError: A launch is running in the run folder, or the processes cannot be started.
     """
     folder = LaunchFolder(plan.run)
-    lock = folder.claim()
+    lock = folder.claim(take_over=plan.take_over)
     try:
         folder.save_plan(plan)
         folder.save_state(LaunchState("starting", here(), os.getpid(), started=now()))
@@ -48,8 +49,10 @@ def start(plan: LaunchPlan) -> LaunchState:
                 pass_fds=(lock,),
                 start_new_session=True,
             )
-    finally:
-        os.close(lock)
+    except BaseException:
+        folder.lock.release()
+        raise
+    folder.lock.hand_on()
     until = time.monotonic() + START_S
     while (state := folder.state()).phase == "starting":
         if supervisor.poll() is not None or time.monotonic() > until:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from irec_jax.bounds import Range, check_numbers
 from irec_jax.errors import InputError
 
 Target = Literal["local", "processes", "slurm", "gke", "tpu-vm"]
@@ -21,10 +22,13 @@ EXIT_LOST = 75
 """What a process exits with when another one of its run is gone: worth another try."""
 
 READS: dict[Target, frozenset[str]] = {
-    "local": frozenset({"time_limit", "grace"}),
-    "processes": frozenset({"processes", "devices", "time_limit", "grace"}),
+    "local": frozenset({"time_limit", "grace", "take_over"}),
+    "processes": frozenset({"processes", "devices", "time_limit", "grace", "take_over"}),
     "slurm": frozenset(
-        {"processes", "devices", "time_limit", "grace", "restarts", "partition", "account"}
+        {
+            *("processes", "devices", "time_limit", "grace", "restarts"),
+            *("partition", "account", "take_over"),
+        }
     ),
     "gke": frozenset({"topology", "slices", "spot", "grace", "restarts", "bucket", "image"}),
     "tpu-vm": frozenset(
@@ -36,7 +40,6 @@ READS: dict[Target, frozenset[str]] = {
 MOST_GRACE_S = 24 * 3_600
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/@,-]*")
-_COUNTS = {"processes": 1, "devices": 0, "slices": 1, "time_limit": 0, "grace": 1, "restarts": 0}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +67,7 @@ class LaunchPlan:
         image: A container image that holds `irec`.
         project: The Google Cloud project.
         zone: Its zone, such as `us-west4-a`.
+        take_over: Whether the run may be one that another host left locked.
     """
 
     experiment: Path
@@ -85,19 +89,23 @@ class LaunchPlan:
     image: str = ""
     project: str = ""
     zone: str = ""
+    take_over: bool = False
 
     def __post_init__(self) -> None:
         for word in (str(self.experiment), str(self.run), *self.overrides):
             if not word.isprintable():
                 mend = "Take line breaks and other control characters out of it."
                 raise InputError(f"{word!r} cannot be printed", where="the command", mend=mend)
-        for key, low in _COUNTS.items():
-            if getattr(self, key) < low:
-                what = f"{getattr(self, key)} is below {low}"
-                raise InputError(what, where=flag(key), mend=f"Give a number from {low} on.")
-        if self.grace > MOST_GRACE_S:
-            what = f"{self.grace} s are more than a day"
-            raise InputError(what, where="--grace", mend="Give seconds.")
+        check_numbers(
+            self,
+            "--",
+            processes=Range(1, 10_000),
+            devices=Range(0, 10_000, "Set it to 0 for all there are."),
+            slices=Range(1, 4_096),
+            time_limit=Range(0, 525_600, "Set it to minutes, or to 0 for none."),
+            grace=Range(1, MOST_GRACE_S, "Set it to seconds, at most a day."),
+            restarts=Range(0, 10**6),
+        )
         for key in ("partition", "account", "image", "project", "zone"):
             value = getattr(self, key)
             if value and not _PLAIN.fullmatch(value):
@@ -122,13 +130,16 @@ class LaunchPlan:
         """The bucket without `gs://`."""
         return self.bucket.removeprefix("gs://").rstrip("/")
 
-    def words(self, program: Sequence[str] = PROGRAM) -> tuple[str, ...]:
+    def words(self, program: Sequence[str] = PROGRAM, *, alone: bool = False) -> tuple[str, ...]:
         """The command line of a process, word by word.
 
         Args:
             program: What stands for `irec`.
+            alone: Whether the target itself sees to it that no earlier attempt still runs.
         """
-        return (*program, "tune", _path(self.experiment), "--out", _path(self.run), *self.overrides)
+        take_over = ["--take-over"] if alone or self.take_over else []
+        experiment, run = _path(self.experiment), _path(self.run)
+        return (*program, "tune", experiment, "--out", run, *take_over, *self.overrides)
 
     def variables(self) -> dict[str, str]:
         """The environment that was asked for, by name."""

@@ -85,12 +85,12 @@ def run(plan: LaunchPlan, echo: Callable[[str], object]) -> int:
         InputError: A launch is running in the run folder.
     """
     folder = LaunchFolder(plan.run)
-    lock = folder.claim()
+    lock = folder.claim(take_over=plan.take_over)
     try:
         folder.save_plan(plan)
         return Supervisor(folder, plan, lock).run(members(plan, str(free_port())), echo)
     finally:
-        os.close(lock)
+        folder.lock.release()
 
 
 def free_port() -> int:
@@ -108,10 +108,14 @@ def _assignment(name: str, value: str) -> str:
 def main(run_folder: Path, lock: int) -> int:
     """Supervises the plan of a run folder, whose lock and environment were inherited."""
     folder = LaunchFolder(run_folder)
-    plan = folder.plan()
-    environment = tuple(f"{name}={os.environ[name]}" for name in plan.variables())
-    plan = dataclasses.replace(plan, environment=environment)
-    return Supervisor(folder, plan, lock).run(members(plan, str(free_port())))
+    folder.lock.adopt(lock)
+    try:
+        plan = folder.plan()
+        environment = tuple(f"{name}={os.environ[name]}" for name in plan.variables())
+        plan = dataclasses.replace(plan, environment=environment)
+        return Supervisor(folder, plan, lock).run(members(plan, str(free_port())))
+    finally:
+        folder.lock.release()
 
 
 if __name__ == "__main__":

@@ -13,8 +13,12 @@ export IREC_PROCESSES="$SLURM_NTASKS"
 """
 # What srun must not do is said to it: processes of a run end each other, after they saved.
 _STEP = """
+# The attempt before this one has ended, on whatever node; the lock that it left is taken over.
+again=
+[ "${{SLURM_RESTART_COUNT:-0}}" -gt 0 ] && again=--take-over
+
 srun --kill-on-bad-exit=0 --wait=0 bash -c 'IREC_PROCESS="$SLURM_PROCID" exec "$@"' irec \\
-  {words} &
+  {words} $again &
 step=$!
 
 # SLURM sends TERM {grace} seconds before the limit, to this script alone; srun passes it on.

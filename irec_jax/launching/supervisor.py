@@ -9,8 +9,9 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Protocol, runtime_checkable
 
-from irec_jax.launching.folder import LaunchFolder, LaunchState, Phase, here, now
+from irec_jax.launching.folder import LaunchFolder, LaunchState, Phase
 from irec_jax.launching.plan import EXIT_LOST, LaunchPlan
+from irec_jax.run_lock import INHERITED, here, now
 
 TICK_S = 0.1
 MINUTE_S = 60
@@ -92,7 +93,7 @@ class Supervisor:
         with self._folder.log(number).open("wb") as log:
             self._running[number] = subprocess.Popen(
                 process.words,
-                env={**os.environ, **process.variables},
+                env={**os.environ, INHERITED: str(self._lock), **process.variables},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -174,11 +175,16 @@ class _Follower:
     """Passes on what process 0 prints."""
 
     def __init__(self, folder: LaunchFolder, echo: Callable[[str], object] | None) -> None:
-        self._echo, self._file = echo, folder.log(0).open("rb") if echo else None
+        self._echo, self._path, self._seen = echo, folder.log(0), 0
 
     def look(self) -> None:
-        if self._file and self._echo and (text := self._file.read()):
-            self._echo(text.decode("utf-8", errors="replace"))
+        if self._echo:
+            with self._path.open("rb") as file:
+                file.seek(self._seen)
+                text = file.read()
+            self._seen += len(text)
+            if text:
+                self._echo(text.decode("utf-8", errors="replace"))
 
 
 def _signal_name(code: int) -> str:

@@ -213,7 +213,7 @@ def _start(plan: LaunchPlan) -> str:
     # What ended well stays, to be asked for its exit code.
     unit += ["--property=RemainAfterExit=yes", "--property=LimitNOFILE=65536"]
     unit += [shlex.quote(f"--setenv={name}={value}") for name, value in variables.items()]
-    return " ".join([*unit, "--", _unexpanded(plan.words((PROGRAM,)))])
+    return " ".join([*unit, "--", _unexpanded(plan.words((PROGRAM,), alone=True))])
 
 
 def _unexpanded(words: tuple[str, ...]) -> str:

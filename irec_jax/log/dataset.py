@@ -25,7 +25,7 @@ class DataConfig(SplitConfig):
 
     def __post_init__(self) -> None:
         """Refuses impossible settings."""
-        super().__post_init__()
+        super().__post_init__()  # reads the fields of this class too
         if not self.log:
             mend = f"give the folder of a prepared log, or {SIMULATED!r}"
             raise InputError("is empty", where="data.log", mend=mend)

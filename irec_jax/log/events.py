@@ -13,9 +13,17 @@ from jaxtyping import Int
 
 from irec_jax import __version__
 from irec_jax.errors import InputError
-from irec_jax.files import replaced_folder, write_text
+from irec_jax.files import (
+    check_output_folder,
+    real_path,
+    remove_leftovers,
+    replaced_folder,
+    write_text,
+)
 from irec_jax.log.checks import check_interactions, check_items
 from irec_jax.log.kcore import count_core
+from irec_jax.parquet import read_parquet
+from irec_jax.settings import from_json
 
 ITEMS_FILE = "items.parquet"
 INTERACTIONS_FILE = "interactions.parquet"
@@ -80,16 +88,16 @@ class Manifest:
         return json.dumps(fields, indent=2, ensure_ascii=False) + "\n"
 
     @classmethod
-    def from_json(cls, text: str, where: str = MANIFEST_FILE) -> "Manifest":
+    def from_json(cls, text: str | bytes, where: str = MANIFEST_FILE) -> "Manifest":
         """Reads the text of a `manifest.json`.
 
         Raises:
             InputError: The text is not JSON, or not of this format.
         """
-        mend = "prepare the log again with `irec data prepare`"
+        mend = "Prepare the log again with `irec data prepare`."
         try:
             fields = json.loads(text)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(f"not JSON ({error})", where=where, mend=mend) from error
         names = {field.name for field in dataclasses.fields(cls)}
         if not isinstance(fields, dict) or fields.pop("format", None) != FORMAT:
@@ -97,7 +105,12 @@ class Manifest:
         if set(fields) != names:
             wrong = ", ".join(sorted(set(fields) ^ names))
             raise InputError(f"missing or unknown keys: {wrong}", where=where, mend=mend)
-        return cls(**fields)
+        manifest = from_json(cls, fields, where=where)
+        units = [unit.value for unit in TimeUnit]
+        if manifest.settings.get("time", units[0]) not in units:
+            what = f"settings.time must be one of {', '.join(units)}"
+            raise InputError(what, where=where, mend=mend)
+        return manifest
 
     @property
     def time_unit(self) -> TimeUnit:
@@ -179,7 +192,7 @@ class BehaviorLog:
 
         Args:
             folder: New, empty, or holding an older log, which is replaced.
-            overwrite: Replaces a folder of anything else, too.
+            overwrite: Replaces an older log with other files in its folder, too.
 
         Raises:
             InputError: The folder holds something else, or it could not be written; what was
@@ -187,7 +200,7 @@ class BehaviorLog:
         """
         refuse_foreign_folder(folder, overwrite=overwrite)
         try:
-            with replaced_folder(folder.resolve()) as temporary:
+            with replaced_folder(folder) as temporary:
                 self.items.write_parquet(temporary / ITEMS_FILE)
                 self.interactions.write_parquet(temporary / INTERACTIONS_FILE)
                 names = (ITEMS_FILE, INTERACTIONS_FILE)
@@ -210,38 +223,50 @@ class BehaviorLog:
         """
         mend = "prepare the log again with `irec data prepare`"
         if not folder.is_dir():
+            remove_leftovers(real_path(folder))
+        if not folder.is_dir():
             raise InputError("there is no such folder", where=str(folder), mend=mend)
         for name in (MANIFEST_FILE, ITEMS_FILE, INTERACTIONS_FILE):
             if not (folder / name).is_file():
                 what = f"the behavior log misses its file {name}"
                 raise InputError(what, where=str(folder), mend=mend)
         path = folder / MANIFEST_FILE
-        manifest = Manifest.from_json(path.read_text(encoding="utf-8"), where=str(path))
+        manifest = Manifest.from_json(path.read_bytes(), where=str(path))
         tables = []
         for name in (ITEMS_FILE, INTERACTIONS_FILE):
             if _sha256(folder / name) != manifest.sha256.get(name):
                 what = f"not what was written (sha256 differs from {MANIFEST_FILE})"
                 raise InputError(what, where=str(folder / name), mend=mend)
-            tables.append(pl.read_parquet(folder / name))
+            tables.append(read_parquet(folder / name, mend))
         return cls(tables[0], tables[1], manifest)
 
 
 def refuse_foreign_folder(folder: Path, *, overwrite: bool = False) -> None:
     """Makes sure that replacing `folder` loses nothing but an older behavior log.
 
+    Args:
+        folder: Where a log will be.
+        overwrite: Whether other files in the folder of an older log may be lost.
+
     Raises:
-        InputError: It is a file, or a folder that holds something else.
+        InputError: As `check_output_folder`, or the folder holds other files.
     """
-    mend = "choose another folder, or give --overwrite to lose all that this one holds"
-    if folder.exists() and not folder.is_dir():
-        raise InputError("this is a file, not a folder", where=str(folder), mend=mend)
-    if overwrite or not folder.exists():
-        return
-    names = {path.name for path in folder.iterdir()}
-    foreign = sorted(names - OWN_FILES) or sorted(names if MANIFEST_FILE not in names else [])
-    if foreign:
+    check_output_folder(folder, "a behavior log", is_log)
+    foreign = sorted({path.name for path in folder.iterdir()} - OWN_FILES) if is_log(folder) else []
+    if foreign and not overwrite:
         what = f"the folder holds something that is not a behavior log: {foreign[0]}"
+        mend = "Choose another folder, or give --overwrite to lose all that this one holds."
         raise InputError(what, where=str(folder), mend=mend)
+
+
+def is_log(folder: Path) -> bool:
+    """Says whether a folder has the manifest of a behavior log."""
+    path = folder / MANIFEST_FILE
+    try:
+        Manifest.from_json(path.read_text(encoding="utf-8"))
+    except (InputError, OSError, UnicodeDecodeError):
+        return False
+    return True
 
 
 def _sha256(path: Path) -> str:

@@ -3,13 +3,14 @@
 import dataclasses
 import functools
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 import polars as pl
 from jaxtyping import Float, Int
 
-from irec_jax.errors import InputError, nearest
+from irec_jax.bounds import SEED, SHARE, Range, check_memory, check_settings, machine_memory
+from irec_jax.errors import InputError
 from irec_jax.log.catalog import Catalog, build_catalog
 from irec_jax.log.domain import load_domain
 from irec_jax.log.draws import CHUNK, draw_items, masked_odds
@@ -28,6 +29,11 @@ from irec_jax.log.visits import draw_counts, draw_times
 from irec_jax.log.wording import Grammar
 
 Domain = Literal["shop", "content", "social", "finance"]
+
+EVENT_BYTES = 100
+"""Of an event while a log is drawn, at least: eleven columns of 8 bytes, and its texts."""
+ITEM_BYTES = 2 * 4 * CHUNK
+"""Of an item, at least: its odds for `CHUNK` requests, once copied."""
 
 _STRANGERS = 3_000  # users that the population marginal is averaged over
 
@@ -72,40 +78,24 @@ class SimulateConfig:
 
     def __post_init__(self) -> None:
         """Refuses impossible settings."""
-        if self.domain not in get_args(Domain):
-            raise InputError(
-                f"unknown domain {self.domain!r}; {nearest(self.domain, get_args(Domain))}",
-                where="data.simulate.domain",
-                mend="use one of the allowed words.",
-            )
-        lowest = {"users": 1, "items": 100, "days": 30, "seed": 0, "events_per_user": 8}
-        for name, least in lowest.items():
-            if not getattr(self, name) >= least:
-                raise InputError(
-                    f"is {getattr(self, name)}, must be at least {least}",
-                    where=f"data.simulate.{name}",
-                    mend=f"set {name} to {least} or more.",
-                )
-        if not self.events_per_user <= 40:
-            raise InputError(
-                f"is {self.events_per_user}, must be at most 40",
-                where="data.simulate.events_per_user",
-                mend="use more users instead.",
-            )
-        for name in ("query_share", "specific_share", "review_share", "drift"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InputError(
-                    f"is {getattr(self, name)}, must lie between 0 and 1",
-                    where=f"data.simulate.{name}",
-                    mend="give a share.",
-                )
-        for name in ("taste", "continuation", "popularity", "season"):
-            if not 0 <= getattr(self, name) <= 3:
-                raise InputError(
-                    f"is {getattr(self, name)}, must lie between 0 and 3",
-                    where=f"data.simulate.{name}",
-                    mend="1 is the usual strength.",
-                )
+        strength = Range(0, 3, "1 is the usual strength.")
+        check_settings(
+            self,
+            "data.simulate.",
+            users=Range(1, 10**9),
+            items=Range(100, 10**8),
+            events_per_user=Range(8, 40, "Use more users instead."),
+            days=Range(30, 36_500),
+            query_share=SHARE,
+            specific_share=SHARE,
+            review_share=SHARE,
+            drift=SHARE,
+            taste=strength,
+            continuation=strength,
+            popularity=strength,
+            season=strength,
+            seed=SEED,
+        )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -132,7 +122,18 @@ class World:
 
         Args:
             config: Decides everything.
+
+        Raises:
+            InputError: It needs more memory than there is.
         """
+        events = config.users * config.events_per_user
+        check_memory(
+            EVENT_BYTES * events + ITEM_BYTES * config.items,
+            machine_memory(),
+            f"a log of {events:,.0f} events and {config.items:,} items",
+            "data.simulate.users, data.simulate.items",
+            "Lower them.",
+        )
         domain = load_domain(config.domain)
         catalog = build_catalog(domain, config.items, config.seed)
         strengths = Strengths(config.continuation, config.popularity, config.season, domain.repeat)

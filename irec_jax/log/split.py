@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 from jaxtyping import Bool, Int
 
+from irec_jax.bounds import Range, check_settings
 from irec_jax.errors import InputError
 from irec_jax.log.events import BehaviorLog, TimeUnit
 from irec_jax.log.kcore import filter_core
@@ -129,12 +130,12 @@ class SplitConfig:
 
     def __post_init__(self) -> None:
         """Refuses impossible settings."""
-        if self.core < 1:
-            mend = "use 1 to keep every user and item that has an event"
-            raise InputError(f"is {self.core}, must be at least 1", where="data.core", mend=mend)
-        if not 0 < self.cut < 1:
-            mend = "give the share of events before the cut, such as 0.8"
-            raise InputError(f"is {self.cut}, must be between 0 and 1", where="data.cut", mend=mend)
+        check_settings(
+            self,
+            "data.",
+            core=Range(1, 10**9, "Set it to 1 to keep every user and item that has an event."),
+            cut=Range(0, 1, "Set it to the share of events before the cut.", True, True),
+        )
 
 
 def split_log(log: BehaviorLog, config: SplitConfig, seed: int) -> Split:

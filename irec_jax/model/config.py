@@ -3,7 +3,8 @@
 import dataclasses
 from typing import Literal
 
-from irec_jax.errors import InputError, nearest
+from irec_jax.bounds import BELOW_ONE, Range, check_settings
+from irec_jax.errors import InputError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,38 +61,33 @@ class T5Config:
 
     def __post_init__(self) -> None:
         """Refuses impossible values, naming the key."""
-        for name in _SIZES:
-            if getattr(self, name) < 1:
-                raise InputError(
-                    f"must be at least 1, not {getattr(self, name)}", where=f"model.{name}"
-                )
-        if self.relative_buckets < 4 or self.relative_buckets % 4:
+        check_settings(
+            self,
+            "model.",
+            vocabulary=Range(1, 2**24),
+            width=Range(1, 2**16),
+            head_dim=Range(1, 2**12),
+            heads=Range(1, 2**12),
+            hidden=Range(1, 2**20),
+            encoder_layers=Range(1, 1_024),
+            decoder_layers=Range(1, 1_024),
+            relative_buckets=Range(4, 2**12, "T5 uses 32."),
+            relative_max_distance=Range(1, 2**20, "T5 uses 128."),
+            dropout=BELOW_ONE,
+            norm_epsilon=Range(0, 1, above=True),
+        )
+        if self.relative_buckets % 4:
             raise InputError(
-                f"must be a multiple of 4, not {self.relative_buckets}",
+                f"must be a multiple of 4, got {self.relative_buckets}",
                 where="model.relative_buckets",
                 mend="T5 uses 32.",
             )
         if self.relative_max_distance <= self.relative_buckets // 2:
             raise InputError(
-                f"must be above half of the buckets, not {self.relative_max_distance}",
+                f"must be above half of model.relative_buckets, got {self.relative_max_distance}",
                 where="model.relative_max_distance",
                 mend="T5 uses 128.",
             )
-        if not 0.0 <= self.dropout < 1.0:
-            raise InputError(
-                f"must be from 0 up to but not 1, not {self.dropout}", where="model.dropout"
-            )
-        if not self.norm_epsilon > 0:
-            raise InputError(
-                f"must be above 0, not {self.norm_epsilon}", where="model.norm_epsilon"
-            )
-        for name, allowed in _CHOICES.items():
-            if getattr(self, name) not in allowed:
-                raise InputError(
-                    f"{getattr(self, name)!r} is not possible",
-                    where=f"model.{name}",
-                    mend=nearest(str(getattr(self, name)), allowed),
-                )
         if self.family == "mt5" and self.tied_head:
             raise InputError(
                 "mT5 has a head of its own",
@@ -104,22 +100,6 @@ class T5Config:
         """Whether all layers of a side share one position bias; in umT5 each has its own."""
         return self.family != "umt5"
 
-
-_SIZES = (
-    "vocabulary",
-    "width",
-    "head_dim",
-    "heads",
-    "hidden",
-    "encoder_layers",
-    "decoder_layers",
-)
-_CHOICES = {
-    "family": ("t5", "mt5", "umt5"),
-    "activation": ("gelu", "relu"),
-    "compute": ("float32", "bfloat16"),
-    "remat": ("none", "dots", "full"),
-}
 
 # T5 v1.1 and Flan-T5 (Raffel et al. 2020, released configurations). TINY is no published size:
 # it is what a CPU can train in minutes.

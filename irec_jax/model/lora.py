@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
+from irec_jax.bounds import Range, check_settings
 from irec_jax.errors import InputError
 from irec_jax.model.params import Params
 
@@ -36,12 +37,12 @@ class LoraConfig:
     whole: str = ""
 
     def __post_init__(self) -> None:
-        if self.rank < 0:
-            raise InputError(
-                f"{self.rank} is below 0", where="lora.rank", mend="Give 0 to train all weights."
-            )
-        if not 0 < self.alpha < float("inf"):
-            raise InputError(f"{self.alpha} is not above 0", where="lora.alpha")
+        check_settings(
+            self,
+            "lora.",
+            rank=Range(0, 2**16, "Set it to 0 to train all weights."),
+            alpha=Range(0, 10**6, above=True),
+        )
         for key in ("targets", "whole"):
             try:
                 re.compile(getattr(self, key))

@@ -252,7 +252,8 @@ class T5(nnx.Module):
         return logits, after
 
     def _embed(self, tokens: Int[Array, "*rows"]) -> Float[Array, "*rows width"]:
-        return self.embedding[...].astype(self.config.compute)[tokens]
+        # Rows are cast after the lookup, so that their gradients are added up in float32.
+        return self.embedding[...][tokens].astype(self.config.compute)
 
 
 def gather_cache(cache: Cache, parents: Int[Array, "requests beams"]) -> Cache:

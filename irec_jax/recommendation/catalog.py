@@ -11,10 +11,13 @@ import polars as pl
 from jaxtyping import Bool
 
 from irec_jax.errors import InputError
+from irec_jax.log.checks import check_items
+from irec_jax.parquet import read_parquet
+from irec_jax.recommendation.filter_language import parse, to_polars
 
 Where = str | pl.Expr | Callable[[Mapping[str, Any]], bool]
-"""A condition on items: SQL over the catalog's columns, a Polars expression, or a function of an
-item's row as a dict."""
+"""A condition on items: text in the language of docs/filters.md, a Polars expression, or a function
+of an item's row as a dict."""
 
 Reference = str | int
 """An item as people name it: its id or its title, or as a number its row in the catalog."""
@@ -53,18 +56,14 @@ class Catalog:
         Raises:
             InputError: The file is missing or is not what a run holds.
         """
-        mend = "copy the whole run folder, or tune again with `irec tune`."
+        mend = "Copy the whole run folder, or tune again with `irec tune`."
         if not path.is_file():
             raise InputError("the run has no catalog", where=str(path), mend=mend)
+        table = read_parquet(path, mend)
         try:
-            table = pl.read_parquet(path)
-        except (pl.exceptions.PolarsError, OSError) as error:
-            what = str(error).splitlines()[0]
-            raise InputError(f"cannot be read: {what}", where=str(path), mend=mend) from error
-        missing = {"item", "title"} - set(table.columns)
-        if missing:
-            what = f"the column '{min(missing)}' is missing"
-            raise InputError(what, where=str(path), mend=mend)
+            check_items(table, where=str(path))
+        except InputError as error:
+            raise InputError(error.what, where=error.where, mend=mend) from None
         return cls.of(table)
 
     def __len__(self) -> int:
@@ -117,15 +116,17 @@ class Catalog:
             return np.ones(len(self), bool)
         if callable(where) and not isinstance(where, pl.Expr):
             return np.array([bool(where(row)) for row in self.table.iter_rows(named=True)], bool)
+        condition = where
+        if isinstance(condition, str):
+            condition = to_polars(parse(condition), self.table.schema)
         try:
-            condition = pl.sql_expr(where) if isinstance(where, str) else where
             rows = self.table.with_row_index("_row").filter(condition)["_row"]
         except pl.exceptions.PolarsError as error:
             columns = ", ".join(self.table.columns)
             raise InputError(
                 " ".join(str(error).split()),
                 where="where",
-                mend=f'write a condition such as "price < 80" over the columns {columns}.',
+                mend=f"Write an expression that is true or false, over the columns {columns}.",
             ) from error
         mask = np.zeros(len(self), bool)
         mask[rows.to_numpy()] = True

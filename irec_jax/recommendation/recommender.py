@@ -29,6 +29,7 @@ from irec_jax.recommendation.refine import (
     drop_repeated,
 )
 from irec_jax.recommendation.run import Settings, check_parts, read_settings, read_writer
+from irec_jax.run_files import CATALOG_FILE
 from irec_jax.tokens.items import TokenWriter
 from irec_jax.tokens.trie import build_trie
 from irec_jax.training.checkpoint import load_params
@@ -124,7 +125,7 @@ class Recommender:
         settings = read_settings(run)
         if decode is not None:
             settings = dataclasses.replace(settings, decode=decode)
-        catalog = Catalog.load(run / "catalog.parquet")
+        catalog = Catalog.load(run / CATALOG_FILE)
         writer = read_writer(run)
         return cls(settings, catalog, writer, load_params(run, settings.model))
 

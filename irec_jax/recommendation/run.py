@@ -12,6 +12,7 @@ from irec_jax.instructions.config import InstructionsConfig
 from irec_jax.instructions.templates import with_copied_packs
 from irec_jax.model.config import T5Config
 from irec_jax.recommendation.catalog import Catalog
+from irec_jax.run_files import PACKS_FOLDER, TOKENS_FOLDER, check_files
 from irec_jax.settings import from_json
 from irec_jax.tokens.items import TokenWriter
 from irec_jax.tokens.text import TokensConfig
@@ -35,10 +36,11 @@ class Settings:
 
 
 def read_settings(run: Path) -> Settings:
-    """Reads them from `config.json` of a run.
+    """Reads them from `config.json` of a run, and checks the files beside it.
 
     Raises:
-        InputError: The folder is no run, or its config is not one of this version.
+        InputError: The folder is no run, its config is not one of this version, or its catalog,
+            tokens or packs are not what was written.
     """
     path = run / "config.json"
     if not path.is_file():
@@ -57,7 +59,8 @@ def read_settings(run: Path) -> Settings:
         what = f"it must be an object with the sections {', '.join(names)}"
         raise InputError(what, where=str(path), mend=mend)
     settings = from_json(Settings, {name: config[name] for name in names}, where=str(path))
-    instructions = with_copied_packs(settings.instructions, run / "packs")
+    check_files(run)
+    instructions = with_copied_packs(settings.instructions, run / PACKS_FOLDER)
     return dataclasses.replace(settings, instructions=instructions)
 
 
@@ -67,13 +70,13 @@ def read_writer(run: Path) -> TokenWriter:
     Raises:
         InputError: They are missing or damaged.
     """
-    if not (run / "tokens").is_dir():
+    if not (run / TOKENS_FOLDER).is_dir():
         raise InputError(
             "the run has no tokenizer and item index",
-            where=str(run / "tokens"),
+            where=str(run / TOKENS_FOLDER),
             mend="copy the whole run folder, or tune again with `irec tune`.",
         )
-    return TokenWriter.load(run / "tokens")
+    return TokenWriter.load(run / TOKENS_FOLDER)
 
 
 def check_vocabulary(settings: Settings, writer: TokenWriter) -> None:

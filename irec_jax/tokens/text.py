@@ -15,6 +15,7 @@ import numpy as np
 import sentencepiece
 import tokenizers
 
+from irec_jax.bounds import LENGTH, Range, check_settings
 from irec_jax.errors import InputError
 
 PAD, EOS, UNKNOWN = 0, 1, 2
@@ -69,19 +70,20 @@ class TokensConfig:
         Raises:
             InputError: A size is too small, or an item would not fit a decoder row.
         """
+        check_settings(
+            self,
+            "tokens.",
+            vocabulary=Range(512, 10**6),
+            max_item_tokens=Range(8, 1_024),
+            source_length=Range(16, 2**16, "Set it to the longest prompt, for example 256."),
+            target_length=LENGTH,
+        )
         if not self.tokenizer:
             raise InputError(
                 "the path is empty",
                 where="tokens.tokenizer",
                 mend="say 'trained', or the path of a tokenizer.json or sentencepiece model",
             )
-        for name, least in (("vocabulary", 512), ("max_item_tokens", 8), ("source_length", 16)):
-            if getattr(self, name) < least:
-                raise InputError(
-                    f"{getattr(self, name)} is too small",
-                    where=f"tokens.{name}",
-                    mend=f"use at least {least}",
-                )
         if self.target_length < self.max_item_tokens:
             raise InputError(
                 f"{self.target_length} cannot hold an item of {self.max_item_tokens} tokens",

@@ -5,6 +5,7 @@ import functools
 import json
 import math
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -14,6 +15,7 @@ import numpy as np
 from orbax.checkpoint import v1 as ocp
 
 from irec_jax.errors import InputError
+from irec_jax.files import real_path
 from irec_jax.model.config import T5Config
 from irec_jax.model.lora import LoraConfig, abstract_adapters
 from irec_jax.model.params import Params, abstract
@@ -29,12 +31,14 @@ from irec_jax.training.stored import (
     load_trees,
     orbax_context,
     quiet_orbax,
+    why_unreadable,
 )
 from irec_jax.training.watch import is_loss
 
 FOLDER = "checkpoints"
 AVERAGE = "average"
 LOSS = "validation_loss"
+_STEP = re.compile("0|[1-9][0-9]{0,18}")  # as a step is written, and not any digit of Unicode
 
 
 class TrainState(NamedTuple):
@@ -98,7 +102,7 @@ class Checkpoints:
         keep_best: int = 0,
         warn: Callable[[str], None] = say,
     ) -> None:
-        self.folder = run.resolve() / FOLDER
+        self.folder = real_path(run) / FOLDER
         self._fingerprint = to_json(fingerprint)
         self._keep, self._keep_best = keep, keep_best
         self._warn = warn
@@ -115,18 +119,21 @@ class Checkpoints:
             The checkpoint, or None if this run has none yet.
 
         Raises:
-            InputError: When a checkpoint is of another config, or all are damaged.
+            InputError: When a checkpoint is of another config, all are damaged, or the newest
+                cannot be read although nothing says that it is damaged.
         """
         # What process 0 sees counts: a shared disk may show a new folder to some before others.
         steps: list[int] = json.loads(gather(json.dumps(saved_steps(self.folder)))[0])
         for step in steps:
-            read, trouble = None, ""
+            read, trouble, unreadable = None, "", ""
             try:
                 read = self._read(step, target)
             except InputError:
                 raise
             except Exception as error:
-                trouble = first_line(error)
+                trouble, unreadable = first_line(error), why_unreadable(error)
+            for why in filter(None, gather(unreadable)):
+                raise _unreadable(self.folder / str(step), why)
             troubles = gather(trouble)
             if read is not None and not any(troubles):
                 arrays, data, expected = read
@@ -258,8 +265,15 @@ def saved_steps(folder: Path) -> list[int]:
     if not folder.is_dir():
         return []
     return sorted(
-        (int(path.name) for path in folder.iterdir() if path.name.isdigit()), reverse=True
+        (int(path.name) for path in folder.iterdir() if _STEP.fullmatch(path.name)), reverse=True
     )
+
+
+def has_started(run: Path) -> bool:
+    """Whether a run has a checkpoint, be it a damaged one: its settings are decided then."""
+    folder = run / FOLDER
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    return any(_STEP.fullmatch(name.partition(".damaged")[0]) for name in names)
 
 
 def load_params(
@@ -277,9 +291,10 @@ def load_params(
         shardings: A tree of shardings for the weights; None puts them on the default device.
 
     Raises:
-        InputError: When there is no such checkpoint, it is of another model, or it is damaged.
+        InputError: When there is no such checkpoint, it is of another model, it is damaged, or it
+            cannot be read.
     """
-    folder = run.resolve() / FOLDER
+    folder = real_path(run) / FOLDER
     steps = saved_steps(folder) if step is None else [step]
     if not steps or not (folder / str(steps[0])).is_dir():
         have = ", ".join(map(str, saved_steps(folder))) or "none"
@@ -308,6 +323,8 @@ def load_params(
         except InputError:
             raise
         except Exception as error:
+            if why := why_unreadable(error):
+                raise _unreadable(path, why) from error
             say(f"checkpoint {path} is damaged ({first_line(error)})")
     raise _all_damaged(folder)
 
@@ -361,3 +378,8 @@ def _set_aside(path: Path, aside: Path) -> None:
 def _all_damaged(folder: Path) -> InputError:
     mend = "Move the folder away to start from the beginning."
     return InputError("every checkpoint is damaged", where=str(folder), mend=mend)
+
+
+def _unreadable(path: Path, why: str) -> InputError:
+    mend = "See that this user may read it and that its disk answers, then start again."
+    return InputError(f"the checkpoint cannot be read ({why})", where=str(path), mend=mend)

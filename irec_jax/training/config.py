@@ -2,19 +2,20 @@
 
 import dataclasses
 
-from irec_jax.errors import InputError
-
-_COUNTS = (
-    "steps",
-    "batch_size",
-    "accumulate",
-    "log_every",
-    "checkpoint_every",
-    "keep",
-    "validate_batches",
+from irec_jax.bounds import (
+    BELOW_ONE,
+    COUNT,
+    COUNT_OR_NONE,
+    PRICE,
+    SHARE,
+    Range,
+    check_settings,
 )
 
-_OR_NONE = ("keep_best", "validate_every", "checkpoint_minutes", "read_threads", "device_price")
+MINUTES = Range(0, 525_600, "Set it to 0 for none, or to at most a year.")
+HANG_SECONDS = Range(
+    0, 31_536_000, "Set it to more than compiling a step takes, at most a year.", above=True
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,28 +75,25 @@ class TrainConfig:
     max_skipped: int = 5
 
     def __post_init__(self) -> None:
-        for key in _COUNTS:
-            value = getattr(self, key)
-            if value < 1:
-                mend = "Give a whole number from 1 on."
-                raise InputError(f"{value} is below 1", where=f"train.{key}", mend=mend)
-        for key in _OR_NONE:
-            value = getattr(self, key)
-            if not 0 <= value < float("inf"):
-                what = f"{value} is below 0 or endless"
-                raise InputError(what, where=f"train.{key}", mend="Give 0 for none.")
-        if not self.hang_seconds > 0:
-            mend = "Give more than the compiler needs for a step."
-            what = f"{self.hang_seconds} is not above 0"
-            raise InputError(what, where="train.hang_seconds", mend=mend)
-        if self.max_skipped < 0:
-            mend = "Give 0 to end the run at the first."
-            raise InputError(f"{self.max_skipped} is below 0", where="train.max_skipped", mend=mend)
-        if not 0.0 <= self.title_share <= 1.0:
-            what = f"{self.title_share} is not between 0 and 1"
-            raise InputError(what, where="train.title_share")
-        if not 0.0 <= self.label_smoothing < 1.0:
-            what = f"{self.label_smoothing} is not from 0 up to but not 1"
-            raise InputError(what, where="train.label_smoothing")
-        if not 0.0 <= self.z_loss < float("inf"):
-            raise InputError(f"{self.z_loss} is below 0", where="train.z_loss")
+        """Refuses impossible settings."""
+        check_settings(
+            self,
+            "train.",
+            steps=COUNT,
+            batch_size=Range(1, 2**20),
+            accumulate=Range(1, 2**20),
+            log_every=COUNT,
+            checkpoint_every=COUNT,
+            checkpoint_minutes=MINUTES,
+            keep=COUNT,
+            keep_best=COUNT_OR_NONE,
+            validate_every=COUNT_OR_NONE,
+            validate_batches=COUNT,
+            device_price=PRICE,
+            hang_seconds=HANG_SECONDS,
+            read_threads=Range(0, 1_024, "Set it to 0 to read in the thread that makes batches."),
+            title_share=SHARE,
+            z_loss=Range(0, 1),
+            label_smoothing=BELOW_ONE,
+            max_skipped=Range(0, 10**9, "Set it to 0 to end the run at the first."),
+        )

@@ -10,6 +10,7 @@ from jax.sharding import Mesh, NamedSharding
 from orbax.checkpoint import v1 as ocp
 
 from irec_jax.errors import InputError
+from irec_jax.files import real_path
 from irec_jax.model.lora import LoraConfig, first_adapters, frozen_part, merged
 from irec_jax.model.params import Params
 from irec_jax.training.checksums import sums_of
@@ -136,7 +137,7 @@ def adapter_shardings(target: Params, adapters: Params) -> Any:
 
 
 def _folder(run: Path) -> Path:
-    return run.resolve() / FOLDER
+    return real_path(run) / FOLDER
 
 
 def _clear(path: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from irec_jax.files import write_text
+from irec_jax.training.json_lines import read_json_lines
 
 GOODPUT = Path("metrics/goodput.jsonl")
 
@@ -149,10 +150,10 @@ def _kept(attempts: Sequence[Attempt]) -> Iterator[float]:
 
 def read_attempts(run: Path) -> list[Attempt]:
     """The attempts that a run has written down, in their order."""
-    path = run / GOODPUT
-    if not path.is_file():
-        return []
-    entries: list[dict[str, Any]] = [
-        json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()
-    ]
-    return [Attempt(**entry) for entry in entries]
+    return read_json_lines(run / GOODPUT, _attempt)
+
+
+def _attempt(entry: dict[str, Any]) -> Attempt:
+    seconds = {str(Cause(name)): float(spent) for name, spent in entry["seconds"].items()}
+    counts = {name: int(entry[name]) for name in ("start", "step", "devices")}
+    return Attempt(float(entry["begun"]), float(entry["ended"]), **counts, seconds=seconds)

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, TextIO
 from irec_jax.files import write_text
 from irec_jax.progress import say, track
 from irec_jax.training.goodput import Cause, Clock
+from irec_jax.training.json_lines import loss_of, read_json_lines, step_of
 from irec_jax.training.work import Work, memory_in_use
 
 STEPS = Path("metrics/steps.jsonl")
@@ -94,8 +95,8 @@ class Ledger:
         self._machine, self._goodput = machine, clock
         self._on_log, self._advance = on_log, advance
         self.count = clock.count
-        self._losses = _reopen(run / STEPS, span.start)
-        self._intervals = _reopen(run / INTERVALS, span.start)
+        self._losses = _reopen(run / STEPS, span.start, loss_of)
+        self._intervals = _reopen(run / INTERVALS, span.start, step_of)
         self._log = (run / LOG).open("a", encoding="utf-8")
         # Imported late: it imports torch wherever torch is installed, which takes seconds.
         from tensorboardX import SummaryWriter
@@ -211,21 +212,18 @@ def open_ledger(
 
 def read_losses(run: Path) -> dict[int, float]:
     """The loss of every step that a run has written down, by step; NaN where it had none."""
-    losses = {entry["step"]: entry["loss"] for entry in _entries(run / STEPS)}
-    return {step: math.nan if loss is None else loss for step, loss in losses.items()}
+    return dict(read_json_lines(run / STEPS, loss_of))
 
 
-def _entries(path: Path) -> Iterator[dict[str, Any]]:
-    """The whole lines of a JSON lines file; a kill may have left half a line at its end."""
-    if path.exists():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            with contextlib.suppress(json.JSONDecodeError):
-                yield json.loads(line)
-
-
-def _reopen(path: Path, start: int) -> TextIO:
+def _reopen(path: Path, start: int, check: Callable[[dict[str, Any]], object]) -> TextIO:
     """Opens a JSON lines file for appending, without the lines of steps after `start`."""
-    kept = [json.dumps(entry) for entry in _entries(path) if entry["step"] <= start]
+
+    def parse(entry: dict[str, Any]) -> dict[str, Any]:
+        check(entry)
+        return entry
+
+    entries = read_json_lines(path, parse)
+    kept = [json.dumps(entry) for entry in entries if entry["step"] <= start]
     write_text(path, "".join(f"{line}\n" for line in kept))
     return path.open("a", encoding="utf-8", buffering=1)  # a line at a time, for readers
 

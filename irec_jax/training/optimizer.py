@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 import optax.contrib
 
+from irec_jax.bounds import BELOW_ONE, Range, check_settings
 from irec_jax.errors import InputError
 
 FACTOR_FROM = 128
@@ -58,19 +59,19 @@ class OptimizerConfig:
     average: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0 < self.peak < float("inf"):
-            raise InputError(f"{self.peak} is not above 0", where="optimizer.peak")
-        for key in ("warmup", "weight_decay", "clip"):
-            value = getattr(self, key)
-            if not 0 <= value < float("inf"):
-                mend = "Give 0 to switch it off."
-                raise InputError(f"{value} is below 0", where=f"optimizer.{key}", mend=mend)
-        for key in ("b1", "b2", "average"):
-            value = getattr(self, key)
-            if not 0 <= value < 1:
-                raise InputError(f"{value} is not in [0, 1)", where=f"optimizer.{key}")
-        if self.epsilon <= 0:
-            raise InputError(f"{self.epsilon} is not above 0", where="optimizer.epsilon")
+        off = "Set it to 0 to switch it off."
+        check_settings(
+            self,
+            "optimizer.",
+            peak=Range(0, 100, "Set it to about 0.01 for Adafactor, 0.001 for others.", above=True),
+            warmup=Range(0, 10**9, off),
+            weight_decay=Range(0, 1_000, off),
+            clip=Range(0, 10**9, off),
+            b1=BELOW_ONE,
+            b2=BELOW_ONE,
+            epsilon=Range(0, 1, above=True),
+            average=BELOW_ONE,
+        )
 
 
 def learning_rate(config: OptimizerConfig, steps: int) -> optax.Schedule:

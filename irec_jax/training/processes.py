@@ -164,7 +164,7 @@ def gather(text: str) -> list[str]:
     return [said[number] for number in range(how_many())]
 
 
-def on_first(work: Callable[[], None]) -> None:
+def on_first(work: Callable[[], object]) -> None:
     """Has process 0 do something while the others wait; all of them learn if it failed.
 
     Raises:

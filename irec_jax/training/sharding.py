@@ -10,6 +10,7 @@ import jax
 from jax.experimental.mesh_utils import create_hybrid_device_mesh
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from irec_jax.bounds import Range, check_settings
 from irec_jax.errors import InputError
 from irec_jax.training.optimizer import TreePath, is_stacked, names
 
@@ -35,11 +36,9 @@ class MeshConfig:
     tensor: int = 1
 
     def __post_init__(self) -> None:
-        for axis in AXES:
-            size = getattr(self, axis)
-            if size < 1 and not (axis == "data" and size == -1):
-                mend = "Give a number of devices, from 1 on."
-                raise InputError(f"{size} is not possible", where=f"mesh.{axis}", mend=mend)
+        axis = Range(1, 2**20, "Set it to a number of devices.")
+        data = axis if self.data != -1 else Range(-1, -1)
+        check_settings(self, "mesh.", replica=axis, data=data, fsdp=axis, tensor=axis)
 
 
 def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:

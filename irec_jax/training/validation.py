@@ -16,6 +16,7 @@ from irec_jax.model.config import T5Config
 from irec_jax.model.lora import LoraConfig, merged
 from irec_jax.model.params import Params, structure
 from irec_jax.training.feed import place_batch
+from irec_jax.training.json_lines import loss_of, read_json_lines
 from irec_jax.training.loss import token_loss
 from irec_jax.training.processes import is_first
 from irec_jax.training.sharding import batch_sharding
@@ -106,10 +107,4 @@ class Validation:
 
 def read_validation(run: Path) -> dict[int, float]:
     """The validation losses that a run has written down, by step; NaN where it had none."""
-    path = run / FILE
-    if not path.is_file():
-        return {}
-    entries = map(json.loads, path.read_text(encoding="utf-8").splitlines())
-    return {
-        entry["step"]: math.nan if entry["loss"] is None else entry["loss"] for entry in entries
-    }
+    return dict(read_json_lines(run / FILE, loss_of))

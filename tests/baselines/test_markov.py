@@ -88,7 +88,7 @@ def test_only_the_last_items_speak(tiny, ask):
 
 @pytest.mark.parametrize("setting", ["window", "last"])
 def test_impossible_settings_are_refused(setting):
-    with pytest.raises(InputError, match=f"{setting} is 0"):
+    with pytest.raises(InputError, match=f"{setting}: must be between 1 and"):
         MarkovConfig(**{setting: 0})
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from irec_jax.cli.main import main
+
 ROOT = Path(__file__).parents[2]
 
 ITEMS = "item,title,categories\na,Red shoe,shoes\nb,Green hat,hats\n"
@@ -117,6 +119,31 @@ def test_bad_input_is_refused_and_nothing_is_written(tmp_path, change, parts):
     assert sorted(os.listdir(tmp_path)) == ["raw"]
 
 
+def test_a_folder_name_is_never_a_pattern(tmp_path):
+    less = "\n".join(EVENTS.splitlines()[:6])
+    for name, events in {"v1": EVENTS, "v[1]": less, "v*": less, "v?": less}.items():
+        source = write(tmp_path / f"raw-{name}", interactions=events)
+        answer = irec("data", "prepare", "table", source, "--out", tmp_path / name)
+        assert answer.returncode == 0, answer.stderr
+        answer = irec("data", "describe", tmp_path / name)
+        assert answer.returncode == 0, answer.stderr
+        assert ("5 / 2 / 25" if name == "v1" else "1 / 2 / 5") in answer.stdout, name
+
+
+def test_a_folder_of_a_source_is_never_a_pattern(tmp_path):
+    header = "user_id:token\titem_id:token\ttimestamp:float\n"
+    for name, users in {"ml1": 3, "ml[1]": 2}.items():
+        (tmp_path / name).mkdir()
+        lines = [f"u{user}\ti{item}\t{item}\n" for user in range(users) for item in range(2)]
+        (tmp_path / name / "ml.inter").write_text(header + "".join(lines))
+        names = "item_id:token\tmovie_title:token_seq\ni0\tone\ni1\ttwo\n"
+        (tmp_path / name / "ml.item").write_text(names)
+    answer = irec("data", "prepare", "recbole", tmp_path / "ml[1]", "--out", tmp_path / "log")
+    assert answer.returncode == 0, answer.stderr
+    counts = json.loads((tmp_path / "log" / "manifest.json").read_text())["counts"]
+    assert counts["interactions"] == 4
+
+
 def test_missing_sources_are_refused(tmp_path):
     out = ("--out", tmp_path / "log")
     refused(irec("data", "prepare", "table", tmp_path / "nowhere", *out), "no such folder")
@@ -156,10 +183,14 @@ def test_a_folder_of_something_else_is_not_replaced(tmp_path):
     out.mkdir()
     (out / "chapter.txt").write_text("years of work")
     words = ("data", "prepare", "table", source, "--out", out)
-    refused(irec(*words), "not a behavior log", "--overwrite")
+    for more in ((), ("--overwrite",)):
+        refused(irec(*words, *more), "not a behavior log: chapter.txt")
     assert os.listdir(out) == ["chapter.txt"]
-    assert irec(*words, "--overwrite").returncode == 0
+    (out / "chapter.txt").unlink()
     assert irec(*words).returncode == 0
+    (out / "chapter.txt").write_text("more work")
+    refused(irec(*words), "not a behavior log: chapter.txt", "--overwrite")
+    assert irec(*words, "--overwrite").returncode == 0
     assert "chapter.txt" not in os.listdir(out)
 
 
@@ -204,3 +235,25 @@ def test_help_has_an_example(name):
     assert answer.returncode == 0
     assert f"irec data {name} " in answer.stdout
     assert "For example" in answer.stdout
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda fields: b"\xff", "manifest.json: not JSON"),
+        (lambda fields: b"[" * 100_000, "manifest.json: not JSON"),
+        (lambda fields: {**fields, "source": 3}, "manifest.json.source: expected str"),
+        (lambda fields: {**fields, "sha256": ["x"]}, "manifest.json.sha256: expected an object"),
+        (lambda fields: {**fields, "counts": {"users": "x"}}, "counts.users: expected int"),
+        (lambda fields: {**fields, "settings": {"time": []}}, "settings.time must be one of"),
+    ],
+)
+def test_a_damaged_manifest_is_refused(tmp_path, capsys, change, said):
+    log = tmp_path / "log"
+    assert main(["data", "prepare", "table", str(write(tmp_path / "raw")), "--out", str(log)]) == 0
+    changed = change(json.loads((log / "manifest.json").read_text()))
+    text = changed if isinstance(changed, bytes) else json.dumps(changed).encode()
+    (log / "manifest.json").write_bytes(text)
+    capsys.readouterr()
+    assert main(["data", "describe", str(log)]) == 2
+    assert said in capsys.readouterr().err

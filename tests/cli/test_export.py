@@ -2,8 +2,11 @@
 
 import dataclasses
 import functools
+import os
 import shutil
+import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +30,7 @@ from irec_jax.training.checkpoint import (
     model_fingerprint,
 )
 
+ROOT = Path(__file__).parents[2]
 SIZES = T5Config(width=16, head_dim=8, heads=2, hidden=32, encoder_layers=1, decoder_layers=1)
 
 
@@ -157,9 +161,9 @@ def test_mistakes_are_told_and_nothing_is_lost(run, tmp_path, capsys):
     out = tmp_path / "mine"
     out.mkdir()
     (out / "letter.txt").write_text("keep me")
-    assert "something else" in fails([folder, "--out", out], capsys)
+    assert "not an export" in fails([folder, "--out", out], capsys)
     assert [path.name for path in out.iterdir()] == ["letter.txt"]
-    assert "something else" in fails([folder, "--out", folder], capsys)
+    assert "not an export" in fails([folder, "--out", folder], capsys)
     assert "no config.json" in fails([tmp_path / "no-run", "--out", tmp_path / "hf"], capsys)
     assert "no checkpoint of step 7" in fails(
         [folder, "--out", tmp_path / "hf", "--step", 7], capsys
@@ -169,6 +173,22 @@ def test_mistakes_are_told_and_nothing_is_lost(run, tmp_path, capsys):
     shutil.rmtree(part / TOKENS_FOLDER)
     assert "no tokens folder" in fails([part, "--out", tmp_path / "hf"], capsys)
     assert not (tmp_path / "hf").exists()
+
+
+def test_a_damaged_checkpoint_is_a_message_without_tracebacks(run, tmp_path, cached):
+    copy = tmp_path / "copy"
+    shutil.copytree(run[0], copy)
+    damaged = [path for path in copy.rglob("checkpoints/*/params/d/*") if path.is_file()]
+    assert damaged
+    for path in damaged:
+        path.write_bytes(bytes(255 - byte for byte in path.read_bytes()))
+    command = [sys.executable, "-m", "irec_jax.cli.main", "export", copy, "--out", tmp_path / "hf"]
+    environment = {**os.environ, **cached, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    assert "every checkpoint is damaged" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Event loop" not in done.stderr
 
 
 def test_help_has_an_example(capsys):

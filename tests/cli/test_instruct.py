@@ -178,7 +178,7 @@ def test_describe_counts_templates_and_instructions(
         (["--audit", "--describe"], "each does nothing else"),
         (["--audit", "--out", "x"], "--audit writes nothing"),
         (["--describe", "--packed", "x"], "--describe writes nothing"),
-        (["--out", "x", "--workers", "0"], "--workers: 0 is less than 1"),
+        (["--out", "x", "--workers", "0"], "--workers: must be between 1 and 1,024, got 0"),
         (["--out", "x", "--beam-options", "a=b"], "--beam-options: there is no runner"),
     ],
 )
@@ -203,7 +203,7 @@ def test_mistakes_end_with_code_2_and_leave_nothing(
 ):
     out = tmp_path / "set"
     assert main(["instruct", str(experiment), "--out", str(out), "--records", "0"]) == 2
-    assert "--records: 0 is less than 1" in capsys.readouterr().err
+    assert "--records: must be between 1 and" in capsys.readouterr().err
 
     with pytest.raises(SystemExit) as caught:
         main(["instruct", str(experiment), "--out", str(out), "--instructions.max-histroy", "3"])
@@ -214,7 +214,7 @@ def test_mistakes_end_with_code_2_and_leave_nothing(
     (tmp_path / "full" / "precious").write_text("kept")
     full = ["instruct", str(experiment), "--out", str(tmp_path / "full"), "--records", "5"]
     assert main(full) == 2
-    assert "it stays as it is" in capsys.readouterr().err
+    assert "not an instruction set: precious" in capsys.readouterr().err
     assert not out.exists()
     assert (tmp_path / "full" / "precious").read_text() == "kept"
 

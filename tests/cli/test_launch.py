@@ -121,7 +121,7 @@ def test_a_run_in_the_background_is_seen_stopped_and_goes_on(config, irec, losse
 
     again = irec(*words)
     assert again.returncode == 2
-    assert "a launch is running there" in again.stderr
+    assert "`irec launch` is running there" in again.stderr
     assert "Traceback" not in again.stderr
 
     stopped = irec("launch", "stop", run)
@@ -270,7 +270,8 @@ def test_a_slurm_job_is_tried_again_unless_it_would_end_the_same(
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(0o755)
     script = (GOLDEN / "movietweetings.sbatch").read_text()
-    (tmp_path / "job").write_text(script.replace("irec tune", f"sh -c 'exit {code}'"))
+    tune = f"sh -c 'echo \"$@\" > words; exit {code}'"
+    (tmp_path / "job").write_text(script.replace("irec tune", tune))
     job = {
         **environment,
         "PATH": f"{tmp_path}:{environment['PATH']}",
@@ -279,6 +280,8 @@ def test_a_slurm_job_is_tried_again_unless_it_would_end_the_same(
     done = subprocess.run(["bash", "job"], cwd=tmp_path, env=job, check=False)
     assert done.returncode == code
     assert (tmp_path / "requeued").exists() == requeued
+    # A requeued job may be on other nodes than the attempt whose lock it finds.
+    assert (tmp_path / "words").read_text().strip().endswith("--take-over") == (restarts > 0)
 
 
 @pytest.mark.parametrize("name", RENDERED)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import polars as pl
 import pytest
 
 from irec_jax.cli.main import main
@@ -101,7 +102,7 @@ def test_a_user_of_the_log_is_asked_for_by_number(made, capsys):
     ("words", "message"),
     [
         (["--history", "no such thing at all"], "no item with the id or title"),
-        (["--where", "prize < 3", "--instruction", "x"], 'unable to find column "prize"'),
+        (["--where", "prize < 3", "--instruction", "x"], "no column 'prize'"),
         (["--user", "999999999"], "no user 999999999"),
         ([], "neither a history nor an instruction"),
         (["--instruction", "x", "-k", "0"], "0 recommendations"),
@@ -113,6 +114,118 @@ def test_wrong_words_end_with_2_and_one_message(made, capsys, words, message):
     assert message in told.err
     assert "To mend it" in told.err
     assert not told.out
+
+
+def test_a_condition_never_reads_a_file(made, tmp_path, capsys):
+    secret = tmp_path / "secret.csv"
+    secret.write_text("line\nPASSWORD\n")
+    words = ["recommend", str(made[0]), "--instruction", "x", "--where"]
+    assert main([*words, f"item in (select line from read_csv('{secret}'))"]) == 2
+    said = capsys.readouterr()
+    assert "where: cannot be read from character 10" in said.err
+    assert "PASSWORD" not in said.out + said.err
+
+
+@pytest.mark.parametrize(
+    ("condition", "message"),
+    [
+        ("price<80 AND " * 6_000 + "price<80", "at most 4,096 are read"),
+        ("(" * 2_000 + "price<80" + ")" * 2_000, "more than 64 levels"),
+        ("not " * 1_000 + "price<80", "more than 64 levels"),
+        ("title < 5", "column 'title' is a text and cannot be compared with the number 5"),
+        ("categories = 'shoes'", "column 'categories' is a list"),
+        ("price contains '5'", "column 'price' is a number, and `contains` needs"),
+        ("price >= 2014-05-01", "cannot be compared with the date 2014-05-01"),
+        ("", "the condition is empty"),
+    ],
+    ids=["long", "deep", "nots", "number", "list", "contains", "date", "empty"],
+)
+def test_a_condition_that_cannot_be_used_ends_in_one_message(made, capsys, condition, message):
+    words = ["recommend", str(made[0]), "--instruction", "x", "--where", condition]
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert "To mend it" in error
+
+
+def test_a_condition_of_every_form(made, capsys):
+    run, materials = made
+    catalog = materials.split.catalog
+    category, price = catalog["categories"][0][0], catalog["price"][0]
+    has = catalog["categories"].list.contains(category)
+    expected = catalog.filter(has & ((catalog["price"] > price) | catalog["brand"].is_null()))
+    condition = f"categories CONTAINS '{category}' and (price > {price} or brand is null)"
+    words = ["recommend", str(run), "--instruction", "x", "-k", "99", "--where", condition]
+    assert main(words) == 0
+    items = items_in(capsys.readouterr().out)
+    assert items
+    assert set(items) <= set(expected["item"])
+    assert len(items) == expected["title"].n_unique()
+
+
+def test_a_folder_name_is_never_a_pattern(made, tmp_path, capsys):
+    for name in ("run[1]", "run1"):
+        shutil.copytree(made[0], tmp_path / name)
+    catalog = pl.read_parquet(tmp_path / "run1" / "catalog.parquet")
+    catalog.with_columns(title="run1 " + pl.col("item")).write_parquet(
+        tmp_path / "run1" / "catalog.parquet"
+    )
+    assert main(["recommend", str(tmp_path / "run[1]"), "--instruction", "x", "-k", "3"]) == 0
+    printed = capsys.readouterr().out
+    assert len(items_in(printed)) == 3
+    assert "run1 " not in printed
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        (pl.int_range(pl.len()).alias("title"), "column 'title' is Int64, not String"),
+        (pl.lit(None, pl.String).alias("title"), "no title"),
+        (pl.col("title").alias("categories"), "column 'categories' is String, not List(String)"),
+        (pl.col("title").alias("price"), "column 'price' is String, not Float64"),
+        (pl.lit(7).alias("item"), "column 'item' is Int32, not String"),
+    ],
+    ids=["title", "null", "categories", "price", "item"],
+)
+def test_a_catalog_of_other_types_is_refused(made, tmp_path, capsys, column, message):
+    run = tmp_path / "copy"
+    shutil.copytree(made[0], run)
+    catalog = pl.read_parquet(run / "catalog.parquet").with_columns(column)
+    catalog.write_parquet(run / "catalog.parquet")
+    assert main(["recommend", str(run), "--instruction", "x"]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert str(run / "catalog.parquet") in error
+    assert "To mend it: Copy the whole run folder" in error
+
+
+ESCAPE = "\x1b]0;owned\x07\x1b[31m\u202eevil"
+
+
+def test_what_others_wrote_does_not_steer_the_terminal(made, tmp_path, capsys):
+    run = tmp_path / "copy"
+    shutil.copytree(made[0], run)
+    catalog = pl.read_parquet(run / "catalog.parquet")
+    catalog = catalog.with_columns(title=ESCAPE + pl.col("title"))
+    catalog.write_parquet(run / "catalog.parquet")
+    words = ["recommend", str(run), "--instruction", ESCAPE, "--explain"]
+    assert main([*words, "-k", "2", "--history", catalog["item"][0]]) == 0
+    said = capsys.readouterr()
+    assert main([*words, "--history", ESCAPE]) == 2
+    error = capsys.readouterr().err
+    for text in (said.out, said.err, error):
+        assert not set("\x1b\x07\u202e") & set(text)
+    for shown in (r"\x1b]0;owned", r"\x1b[31m\u202eevil"):  # rich leaves out the bell
+        assert shown in said.out
+        assert shown in error
+
+
+def test_a_long_word_is_shortened_in_a_message(made, capsys):
+    assert main(["recommend", str(made[0]), "--history", "long " * 20_000]) == 2
+    error = capsys.readouterr().err
+    assert "no item with the id or title 'long long" in error
+    assert "characters ..." in error
+    assert len(error) < 3_000
 
 
 def test_a_run_that_lacks_a_file_names_it(made, tmp_path, capsys):

@@ -30,6 +30,7 @@ from irec_jax.log.split import Split
 from irec_jax.model.config import T5Config
 from irec_jax.model.params import initialize
 from irec_jax.recommendation.run import Settings, read_settings
+from irec_jax.run_files import Sources, write_checksums
 from irec_jax.settings import to_json
 from irec_jax.tokens.items import TokenWriter, make_writer
 from irec_jax.tokens.text import IndexKind, TokensConfig
@@ -182,8 +183,8 @@ def test_mistakes_and_faults_are_one_clear_message(
     with serve() as server:
         chat = words(experiment, out, server)
         refused([*chat, "--chat.model", ""], "--chat.model: no model is named")
-        refused([*chat, "--users", "0"], "--users: 0 is less than 1")
-        refused([*chat, "--attempts", "0"], "--attempts: 0 is less than 1")
+        refused([*chat, "--users", "0"], "--users: must be between 1 and")
+        refused([*chat, "--attempts", "0"], "--attempts: must be between 1 and")
         refused([*chat, "--chat.concurrency", "0"], "--chat.concurrency")
         refused([*chat, "--run", "runs/x"], "--run: a chat model needs no run")
         refused([*chat[:3], "model", *chat[4:]], "--run: no run is named")
@@ -227,6 +228,7 @@ def write_run(folder: Path, catalog: pl.DataFrame, kind: IndexKind) -> None:
     (folder / "config.json").write_text(json.dumps({**to_json(settings), "seed": 0}))
     catalog.write_parquet(folder / "catalog.parquet")
     writer.save(folder / "tokens")
+    write_checksums(folder, Sources(log={}, catalog="", teacher=""))
     params = initialize(model, jax.random.key(7))
     state = TrainState(jnp.asarray(3), params, {"count": jnp.zeros(())})
     checkpoints = Checkpoints(folder, {"model": model_fingerprint(model)})
@@ -324,12 +326,14 @@ def test_a_run_of_mixed_parts_or_without_a_catalog_is_refused(
     split = load_split(DataConfig(log=str(tmp_path / "log"), core=1), 0)
     write_run(run, split.catalog, IndexKind.ATOMIC)
     split.catalog.head(5).write_parquet(run / "catalog.parquet")
+    write_checksums(run, Sources(log={}, catalog="", teacher=""))
     out = ["--out", str(tmp_path / "notes")]
     assert main(["teach", str(experiment), "--by", "model", "--run", str(run), *out]) == 2
     assert "60 items in tokens/, 5 in catalog.parquet" in capsys.readouterr().err
     (run / "catalog.parquet").unlink()
     assert main(["teach", str(experiment), "--by", "model", "--run", str(run), *out]) == 2
-    assert "the run has no catalog" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "catalog.parquet: the file is missing" in told
 
 
 @pytest.mark.parametrize(

@@ -136,6 +136,13 @@ def test_a_preference_never_tells_of_its_event_or_of_another_user(make, tmp_path
             assert int(upto) <= position - split.offsets[owners[position]]
 
 
+def test_a_folder_name_is_never_a_pattern(tmp_path: Path, split: Split):
+    notes = some_notes(split)
+    write_notes(tmp_path / "n1", notes, manifest_for(split))
+    write_notes(tmp_path / "n[1]", notes[:1], manifest_for(split))
+    assert read_notes(tmp_path / "n[1]")[0].height == 1
+
+
 def test_the_same_notes_in_any_order_give_the_same_bytes(split: Split, tmp_path: Path):
     notes = some_notes(split)
     first = write_notes(tmp_path / "a", notes, manifest_for(split))

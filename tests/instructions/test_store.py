@@ -209,16 +209,16 @@ def test_a_set_with_a_leak_is_not_published(renderer: Renderer, split: Split, tm
 
 def test_a_folder_with_something_else_in_it_is_left_alone(renderer: Renderer, tmp_path: Path):
     (tmp_path / "mine").write_text("precious")
-    with pytest.raises(InputError, match="no instruction set"):
+    with pytest.raises(InputError, match="not an instruction set: mine"):
         write_instruction_set(renderer, tmp_path, 5)
-    with pytest.raises(InputError, match="no instruction set"):
+    with pytest.raises(InputError, match="a file, not a folder"):
         write_instruction_set(renderer, tmp_path / "mine", 5)
     (tmp_path / "instruction_set.json").write_text('{"seed": 0}')
-    with pytest.raises(InputError, match="no instruction set"):
+    with pytest.raises(InputError, match="not an instruction set"):
         write_instruction_set(renderer, tmp_path, 5)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["instruction_set.json", "mine"]
     for records, workers in ((0, 1), (1, 0)):
-        with pytest.raises(InputError, match="0 is less than 1"):
+        with pytest.raises(InputError, match="must be between 1 and"):
             write_instruction_set(renderer, tmp_path / "new", records, workers=workers)
 
 

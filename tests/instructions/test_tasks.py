@@ -118,8 +118,8 @@ def test_the_groups_of_the_paper():
         ({"packs": ("de",)}, "packs", "'de'"),
         ({"packs": ("en", "en")}, "packs", "twice"),
         ({"packs": ()}, "packs", "no pack"),
-        ({"candidates": 1}, "candidates", "less than 2"),
-        ({"max_overlap": 1.5}, "max_overlap", "no share"),
+        ({"candidates": 1}, "candidates", "must be between 2 and"),
+        ({"max_overlap": 1.5}, "max_overlap", "must be between 0 and 1"),
         ({"context": (ContextPart.TIME, ContextPart.TIME)}, "context", "twice"),
     ],
 )

@@ -98,7 +98,7 @@ def test_a_limit_of_time_has_all_save(folder, monkeypatch):
 
 def test_a_folder_is_claimed_once(folder):
     lock = folder.claim()
-    with pytest.raises(InputError, match="a launch is running there"):
+    with pytest.raises(InputError, match="`irec launch` is running there"):
         folder.claim()
     os.close(lock)
     os.close(folder.claim())

@@ -71,11 +71,13 @@ def test_a_shell_starts_the_words_of_a_plan_and_no_others(overrides, value):
 
 def test_words_survive_every_target():
     made = plan(overrides=AWKWARD, environment=("A=it's $1 $$ $(A) $$(B) $",), **CLOUD)
-    wanted = ["irec", "tune", "configs/a.py", "--out", "runs/a b", *AWKWARD]
+    start = ["irec", "tune", "configs/a.py", "--out", "runs/a b"]
+    # Where no attempt starts before the one before has ended, a lock that it left is taken.
+    wanted = [*start, "--take-over", *AWKWARD]
 
     script = slurm.render(made).text
     line = next(x for x in script.splitlines() if x.startswith("  irec tune"))
-    assert shlex.split(line)[:-1] == wanted
+    assert shlex.split(line)[:-1] == [*start, *AWKWARD, "$again"]
     assert "export A='it'\"'\"'s $1 $$ $(A) $$(B) $'" in script
 
     job = yaml.safe_load(gke.render(made).text)["spec"]["replicatedJobs"][0]["template"]["spec"]
@@ -113,7 +115,7 @@ def test_yaml_reads_back_as_what_was_written(value):
         ({"environment": ("A=1", "B")}, "--environment: word 2 sets nothing"),
         ({"environment": ("A B=1",)}, "--environment: word 1 sets nothing"),
         ({"environment": ("A=1\n2",)}, "--environment: the value of A cannot be printed"),
-        ({"processes": 0}, "--processes: 0 is below 1"),
+        ({"processes": 0}, "--processes: must be between 1 and"),
         ({"time_limit": -1}, "--time-limit"),
         ({"grace": 100_000}, "--grace"),
         ({"bucket": "gs://my bucket"}, "--bucket"),

@@ -114,7 +114,7 @@ def test_the_words_of_the_run_come_through_both_shells(hosts):
     run(hosts, ["0"])
     words = (hosts / "started").read_text().split("\0")[:-1]
     end = words.index("--")
-    wanted = ["tune", "configs/a b.py", "--out", "runs/my run", *AWKWARD]
+    wanted = ["tune", "configs/a b.py", "--out", "runs/my run", "--take-over", *AWKWARD]
     assert [word.replace("$$", "$") for word in words[end + 2 :]] == wanted
     assert words[end + 1] == "/opt/irec/bin/irec"
     assert "--uid=me" in words[:end]

@@ -161,11 +161,13 @@ def test_saving_replaces_a_log_and_nothing_else(tmp_path):
     with pytest.raises(InputError, match="not a behavior log"):
         longer.save(other)
     assert (other / "chapter.txt").read_text() == "years of work"
-    longer.save(other, overwrite=True)
-    assert sorted(os.listdir(other)) == ["interactions.parquet", "items.parquet", "manifest.json"]
+    with pytest.raises(InputError, match="not a behavior log"):
+        longer.save(other, overwrite=True)
     (folder / "notes.txt").write_text("not ours")
     with pytest.raises(InputError, match=r"not a behavior log: notes\.txt"):
         longer.save(folder)
+    longer.save(folder, overwrite=True)
+    assert sorted(os.listdir(folder)) == ["interactions.parquet", "items.parquet", "manifest.json"]
     with pytest.raises(InputError, match="a file, not a folder"):
         longer.save(folder / "manifest.json", overwrite=True)
     assert sorted(os.listdir(tmp_path)) == ["log", "thesis"]

@@ -219,6 +219,32 @@ def test_bfloat16_is_close_and_logits_are_float32(config, examples):
     assert model.encode(batch[0], batch[1]).dtype == jnp.bfloat16
 
 
+@pytest.mark.parametrize("side", ["encoder", "decoder"])
+def test_equal_gradients_of_1000_tokens_add_up_in_bfloat16(side):
+    half = dataclasses.replace(FORMS["v1.1"], compute="bfloat16")
+    params, row = random_params(half), jnp.array([[7, 11, 13]])
+    direction = jax.random.normal(jax.random.key(1), (half.width,))
+
+    def gradient(rows: int) -> np.ndarray:
+        tokens = jnp.tile(row, (rows, 1))
+        segments = jnp.ones_like(tokens)
+
+        def loss(embedding: jax.Array) -> jax.Array:
+            model = merge(structure(half), {**params, "embedding": embedding})
+            if side == "encoder":
+                hidden = model.encode(tokens, segments)
+            else:
+                source = jnp.ones((*tokens.shape, half.width), jnp.bfloat16)
+                hidden = model.decode(tokens, segments, source, segments)
+            return jnp.sum(hidden.astype(jnp.float32) @ direction)
+
+        return np.asarray(jax.jit(jax.grad(loss))(params["embedding"]))
+
+    one, many = gradient(1), gradient(1_000)
+    assert np.abs(one[np.asarray(row)]).min(axis=-1).all()
+    np.testing.assert_allclose(many, 1_000 * one, rtol=0.01, atol=0.01 * np.abs(many).max())
+
+
 def test_shift_right_starts_every_segment_anew():
     targets = jnp.asarray([[5, 6, 1, 7, 1, 0, 0]])
     segments = jnp.asarray([[1, 1, 1, 2, 2, 0, 0]])

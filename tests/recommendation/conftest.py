@@ -12,6 +12,7 @@ from irec_jax.instructions.config import InstructionsConfig
 from irec_jax.model.config import T5Config
 from irec_jax.model.params import initialize
 from irec_jax.recommendation.recommender import Recommender, Settings
+from irec_jax.run_files import Sources, write_checksums
 from irec_jax.settings import to_json
 from irec_jax.tokens.items import make_writer
 from irec_jax.tokens.text import IndexKind, TokensConfig
@@ -57,6 +58,7 @@ def write_run(folder, kind: IndexKind) -> None:
     (folder / "config.json").write_text(json.dumps({**to_json(settings), "seed": 0}))
     catalog.write_parquet(folder / "catalog.parquet")
     writer.save(folder / "tokens")
+    write_checksums(folder, Sources(log={}, catalog="", teacher=""))
     state = TrainState(
         jnp.asarray(3), initialize(model, jax.random.key(1)), {"count": jnp.zeros(())}
     )

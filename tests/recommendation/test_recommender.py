@@ -17,6 +17,7 @@ from irec_jax.decoding.steps import Prompts
 from irec_jax.errors import InputError
 from irec_jax.instructions.forms import Intention, Preference, Scenario, TaskForm
 from irec_jax.recommendation.recommender import Told
+from irec_jax.run_files import Sources, write_checksums
 
 HISTORY = ["i3", "blue tent 12", 7]
 
@@ -88,7 +89,7 @@ def test_a_beam_that_may_not_widen_says_what_it_is_certain_of(run_of):
         pl.col("price") < 80,
         lambda item: item["price"] is not None and item["price"] < 80,
     ],
-    ids=["sql", "polars", "function"],
+    ids=["text", "polars", "function"],
 )
 def test_a_condition_is_honored_inside_the_search(recommender, where):
     answer = recommender.recommend(["i3"], k=7, where=where)
@@ -192,9 +193,10 @@ def test_an_explanation_accounts_for_all_probability(recommender):
         ({"history": [24]}, "no item number 24"),
         ({"history": ["green tea pot 22"]}, "2 items are titled [^~]* i22, i23"),
         ({"history": ["i1"], "exclude": ["hut"]}, "exclude: there is no item"),
-        ({"history": ["i1"], "where": "prize < 80"}, 'unable to find column "prize"'),
-        ({"history": ["i1"], "where": "price <"}, "where: unable to parse"),
-        ({"history": ["i1"], "where": "price"}, "must be of type `Boolean`"),
+        ({"history": ["i1"], "where": "prize < 80"}, "no column 'prize'[^~]*'price'"),
+        ({"history": ["i1"], "where": "price <"}, "where: the condition ends too early"),
+        ({"history": ["i1"], "where": "price"}, "where: the condition ends too early"),
+        ({"history": ["i1"], "where": pl.col("price")}, "must be of type `Boolean`"),
         ({"history": ["i1"], "where": "price > 9000"}, "no item may be returned: 0 of 24"),
         ({"history": ["i1"], "k": 0}, "0 recommendations"),
         ({"instruction": ""}, "neither a history nor an instruction"),
@@ -209,9 +211,10 @@ def test_a_request_that_cannot_be_answered_is_told_so(run_of, given, message):
     ("piece", "message"),
     [
         ("config.json", "the run has no config.json"),
-        ("catalog.parquet", "catalog.parquet: the run has no catalog"),
-        ("tokens", "tokens: the run has no tokenizer and item index"),
-        ("tokens/index.npz", "index.npz is missing"),
+        ("catalog.parquet", "catalog.parquet: the file is missing"),
+        ("tokens", "the file is missing"),
+        ("tokens/index.npz", r"index.npz: the file is missing"),
+        ("checksums.json", "the run has no checksums.json"),
         ("checkpoints", "checkpoints: no checkpoint"),
     ],
 )
@@ -229,9 +232,11 @@ def test_parts_of_different_runs_are_refused(run_of, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(run_of("title"), run)
     pl.read_parquet(run / "catalog.parquet").head(20).write_parquet(run / "catalog.parquet")
+    write_checksums(run, Sources(log={}, catalog="", teacher=""))
     with pytest.raises(InputError, match=r"24 items in tokens/, 20 in catalog\.parquet"):
         Recommender.load(run)
     (run / "catalog.parquet").write_bytes(b"PAR1 no")
+    write_checksums(run, Sources(log={}, catalog="", teacher=""))
     with pytest.raises(InputError, match="cannot be read"):
         Recommender.load(run)
     (run / "config.json").write_text("{}")

@@ -10,9 +10,10 @@ import os
 import re
 import time
 import urllib.parse
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
-from irec_jax.errors import InputError, nearest
+from irec_jax.bounds import PRICE, TEMPERATURE, Range, check_settings
+from irec_jax.errors import InputError
 from irec_jax.instructions.cleaning import clean
 from irec_jax.instructions.teachers.ledger import Answer, Budget, Cost, Prices
 
@@ -76,25 +77,26 @@ class ChatConfig:
     budget_money: float | None = None
 
     def __post_init__(self) -> None:
+        seconds = Range(0, 86_400)
+        check_settings(
+            self,
+            "--chat.",
+            concurrency=Range(1, 10_000),
+            timeout_s=Range(0, 86_400, above=True),
+            retries=Range(0, 1_000),
+            first_wait_s=seconds,
+            longest_wait_s=seconds,
+            temperature=TEMPERATURE,
+            answer_tokens=Range(1, 10**6),
+            price_in=PRICE,
+            price_out=PRICE,
+            budget_tokens=Range(0, 10**15),
+            budget_money=PRICE,
+        )
         if not _is_url(self.base_url):
             what = f"{self.shown_url!r} is not a valid URL"
             mend = "Give a URL such as http://localhost:8000/v1."
             raise InputError(what, where="--chat.base-url", mend=mend)
-        least = {"concurrency": 1, "retries": 0, "answer_tokens": 1}
-        for key, value in least.items():
-            if getattr(self, key) < value:
-                raise InputError(f"{getattr(self, key)} is less than {value}", where=_flag(key))
-        for key in ("timeout_s", "first_wait_s", "longest_wait_s", "price_in", "price_out"):
-            value = getattr(self, key)
-            if not (math.isfinite(value) and value >= 0) or (key == "timeout_s" and not value):
-                raise InputError(f"{value} is not possible", where=_flag(key))
-        for key in ("temperature", "budget_tokens", "budget_money"):
-            value = getattr(self, key)
-            if value is not None and not value >= 0:
-                raise InputError(f"{value} is less than 0", where=_flag(key))
-        if self.length_key not in get_args(LengthKey):
-            what = f"'{self.length_key}'; {nearest(self.length_key, get_args(LengthKey))}"
-            raise InputError(what, where=_flag("length_key"))
         if self.budget_money is not None and not (self.price_in or self.price_out):
             raise InputError(
                 "money is limited, and no price is told",

@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Callable, Iterable, Sequence
 
-from irec_jax.errors import InputError
+from irec_jax.bounds import Range, check_between
 from irec_jax.instructions.cleaning import clean
 from irec_jax.instructions.hashing import derive_key
 from irec_jax.instructions.teachers.answers import Rejection
@@ -38,8 +38,7 @@ def ask_writer(
     Raises:
         InputError: `attempts` is impossible.
     """
-    if attempts < 1:
-        raise InputError(f"{attempts} is less than 1", where="--attempts")
+    check_between(attempts, Range(1, 1_000), "--attempts")
     outcomes: list[Outcome] = []
     waiting = iter(questions)
     with track("teach", total, unit="questions") as advance:

@@ -12,10 +12,11 @@ import polars as pl
 from jaxtyping import Bool, Int
 
 from irec_jax.errors import InputError
-from irec_jax.files import replaced_folder, write_text
+from irec_jax.files import check_output_folder, replaced_folder, write_text
 from irec_jax.instructions.forms import Intention
 from irec_jax.instructions.teachers.teacher import LogTeacher
 from irec_jax.log.split import Split
+from irec_jax.parquet import read_parquet
 from irec_jax.settings import from_json, to_json
 
 NOTES_FILE = "notes.parquet"
@@ -149,7 +150,7 @@ def write_notes(folder: Path, notes: Iterable[Note], manifest: NotesManifest) ->
     refuse_foreign_folder(folder)
     rows = [(n.user, n.place, n.kind.value, *dataclasses.astuple(n)[3:]) for n in notes]
     table = pl.DataFrame(rows, schema=_SCHEMA, orient="row").sort(_KEY)
-    with replaced_folder(folder.resolve()) as temporary:
+    with replaced_folder(folder) as temporary:
         table.write_parquet(temporary / NOTES_FILE)
         manifest = dataclasses.replace(manifest, sha256=_file_sha256(temporary / NOTES_FILE))
         text = json.dumps(to_json(manifest), indent=2, ensure_ascii=False) + "\n"
@@ -161,16 +162,14 @@ def refuse_foreign_folder(folder: Path) -> None:
     """Makes sure that replacing `folder` loses nothing but older notes.
 
     Raises:
-        InputError: It is a file, or a folder that holds something else.
+        InputError: As `check_output_folder`.
     """
-    mend = "choose another folder with --out."
-    if folder.exists() and not folder.is_dir():
-        raise InputError("this is a file, not a folder", where=str(folder), mend=mend)
-    names = {path.name for path in folder.iterdir()} if folder.exists() else set()
-    foreign = sorted(names - {NOTES_FILE, MANIFEST_FILE})
-    if foreign or (names and NOTES_FILE not in names):
-        what = f"the folder holds something that is not notes: {(foreign or sorted(names))[0]}"
-        raise InputError(what, where=str(folder), mend=mend)
+    names = {NOTES_FILE, MANIFEST_FILE}
+
+    def is_notes(folder: Path) -> bool:
+        return bool(_read_manifest(folder)) and {path.name for path in folder.iterdir()} <= names
+
+    check_output_folder(folder, "notes", is_notes)
 
 
 def read_notes(folder: Path) -> tuple[pl.DataFrame, NotesManifest]:
@@ -185,21 +184,25 @@ def read_notes(folder: Path) -> tuple[pl.DataFrame, NotesManifest]:
     for name in (MANIFEST_FILE, NOTES_FILE):
         if not (folder / name).is_file():
             raise InputError(f"the notes miss their file {name}", where=str(folder), mend=_MEND)
+    manifest = _read_manifest(folder)
+    if _file_sha256(folder / NOTES_FILE) != manifest.sha256:
+        what = f"not what was written (sha256 differs from {MANIFEST_FILE})"
+        raise InputError(what, where=str(folder / NOTES_FILE), mend=_MEND)
+    return read_parquet(folder / NOTES_FILE, _MEND), manifest
+
+
+def _read_manifest(folder: Path) -> NotesManifest:
     path = folder / MANIFEST_FILE
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"it is not JSON: {error}", where=str(path), mend=_MEND) from error
     if not isinstance(fields, dict) or fields.get("format") != FORMAT:
         what = f"not a manifest of notes of format {FORMAT}"
         raise InputError(what, where=str(path), mend=_MEND)
     if missing := {field.name for field in dataclasses.fields(NotesManifest)} - set(fields):
         raise InputError(f"no {min(missing)} in it", where=str(path), mend=_MEND)
-    manifest = from_json(NotesManifest, fields, where=str(path))
-    if _file_sha256(folder / NOTES_FILE) != manifest.sha256:
-        what = f"not what was written (sha256 differs from {MANIFEST_FILE})"
-        raise InputError(what, where=str(folder / NOTES_FILE), mend=_MEND)
-    return pl.read_parquet(folder / NOTES_FILE), manifest
+    return from_json(NotesManifest, fields, where=str(path))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

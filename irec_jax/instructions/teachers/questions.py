@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int
 
+from irec_jax.bounds import COUNT_OR_NONE, SEED, Range, check_settings
 from irec_jax.errors import InputError, nearest
 from irec_jax.instructions.cleaning import clean
 from irec_jax.instructions.forms import Intention, Slot, TaskName
@@ -62,11 +63,13 @@ class Scope:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.users is not None and self.users < 1:
-            mend = "give 1 or more, or leave it out for all."
-            raise InputError(f"{self.users} is less than 1", where="--users", mend=mend)
-        if self.events < 0:
-            raise InputError(f"{self.events} is less than 0", where="--events")
+        check_settings(
+            self,
+            "--",
+            users=Range(1, 10**9, "Leave it out for all users."),
+            events=COUNT_OR_NONE,
+            seed=SEED,
+        )
 
 
 class Wanted(NamedTuple):

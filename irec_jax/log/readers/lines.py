@@ -122,6 +122,7 @@ def scan_values(
         schema={"line": pl.String()},
         raise_if_empty=False,
         skip_rows=int(header),
+        glob=False,
     )
     line = pl.col("line")
     values = line.str.split_exact(separator, len(columns)).struct

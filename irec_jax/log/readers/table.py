@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import polars as pl
 
+from irec_jax.bounds import check_settings
 from irec_jax.errors import InputError, nearest
 from irec_jax.log.checks import check_interactions, check_items
 from irec_jax.log.events import BehaviorLog, EventKind, Manifest, TimeUnit
@@ -77,6 +78,7 @@ class Columns:
 
     def __post_init__(self) -> None:
         """Refuses empty names."""
+        check_settings(self, "table.columns.")
         for field in dataclasses.fields(self):
             if not getattr(self, field.name):
                 where, mend = f"table.columns.{field.name}", "give the name of a column"
@@ -110,6 +112,7 @@ class TableConfig:
 
     def __post_init__(self) -> None:
         """Refuses impossible settings."""
+        check_settings(self, "table.")
         if not self.category_separator:
             raise InputError("is empty", where="table.category_separator", mend="give one, as '|'")
         fault = time_form_fault(self.time_format) if self.time_format else ""

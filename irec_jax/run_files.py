@@ -1,0 +1,122 @@
+"""Checksums of what a run is made from, and of the files that answering reads."""
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from irec_jax.errors import InputError
+from irec_jax.files import write_text
+
+CHECKSUMS_FILE = "checksums.json"
+CATALOG_FILE = "catalog.parquet"
+TOKENS_FOLDER = "tokens"
+PACKS_FOLDER = "packs"
+
+_CATALOG_ROWS = 65_536  # hashed at a time
+
+
+@dataclasses.dataclass(frozen=True)
+class Sources:
+    """SHA-256 of what a run is trained on, wherever it was read from.
+
+    Attributes:
+        log: File -> checksum of a prepared log; empty for a simulated one, which the settings
+            decide.
+        catalog: Of the items, in the order of their numbers.
+        teacher: Of the texts that a teacher adds.
+    """
+
+    log: dict[str, str]
+    catalog: str
+    teacher: str
+
+
+def catalog_sha256(table: pl.DataFrame) -> str:
+    """Returns the SHA-256 of a catalog's rows, the same for any version of the parquet format."""
+    digest = hashlib.sha256(json.dumps(table.columns).encode("utf-8"))
+    for rows in table.iter_slices(_CATALOG_ROWS):
+        digest.update(rows.write_ndjson().encode("utf-8"))
+    return digest.hexdigest()
+
+
+def write_checksums(run: Path, sources: Sources) -> None:
+    """Writes `checksums.json`: the sources of a run, and its files as they are now."""
+    content = {"sources": dataclasses.asdict(sources), "files": _sums(run)}
+    write_text(run / CHECKSUMS_FILE, json.dumps(content, indent=2) + "\n")
+
+
+def check_files(run: Path) -> None:
+    """Compares the catalog, the tokens and the packs of a run with their checksums.
+
+    Raises:
+        InputError: One of them is missing, changed or was added; it is named.
+    """
+    expected, found = _read(run)["files"], _sums(run)
+    hint = "Copy the whole run folder again, or tune again with `irec tune`."
+    for name in sorted(expected.keys() | found.keys()):
+        if expected.get(name) == found.get(name):
+            continue
+        what = f"the file is not what was written (sha256 differs from {CHECKSUMS_FILE})"
+        if name not in found:
+            what = "the file is missing"
+        elif name not in expected:
+            what = f"the file is not part of the run ({CHECKSUMS_FILE} does not list it)"
+        raise InputError(what, where=str(run / name), mend=hint)
+
+
+def refuse_other_sources(run: Path, sources: Sources) -> None:
+    """Compares what a run was started with and what its settings give now.
+
+    Raises:
+        InputError: They differ; the log, the catalog or the teacher is named.
+    """
+    before, now = _read(run)["sources"], dataclasses.asdict(sources)
+    hint = "Restore it, or tune into another folder: --out."
+    old, new = before.get("log") or {}, sources.log
+    for file in sorted(old.keys() | new.keys()):
+        if old.get(file) != new.get(file):
+            what = f"the log's {file} is not the one that the run was started with"
+            change = f"sha256 {_short(old.get(file))} then, {_short(new.get(file))} now"
+            raise InputError(f"{what} ({change})", where=str(run), mend=hint)
+    for name in ("catalog", "teacher"):
+        if before.get(name) != now[name]:
+            what = f"the {name} is not the one that the run was started with"
+            change = f"sha256 {_short(before.get(name))} then, {_short(now[name])} now"
+            raise InputError(f"{what} ({change})", where=str(run), mend=hint)
+
+
+def _read(run: Path) -> dict[str, Any]:
+    path = run / CHECKSUMS_FILE
+    hint = "Copy the whole run folder again, or tune again with `irec tune`."
+    if not path.is_file():
+        what = f"the run has no {CHECKSUMS_FILE}"
+        raise InputError(what, where=str(run), mend=hint)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not all(isinstance(content[key], dict) for key in ("sources", "files")):
+            raise TypeError("a section is not an object")
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"it cannot be read: {error!r}", where=str(path), mend=hint) from error
+    return content
+
+
+def _sums(run: Path) -> dict[str, str]:
+    """File of a run -> SHA-256; hidden files, such as those of a file browser, are left out."""
+    paths = [run / CATALOG_FILE]
+    paths += [path for name in (TOKENS_FOLDER, PACKS_FOLDER) for path in (run / name).glob("*")]
+    sums = {}
+    for path in paths:
+        if path.is_file() and not path.name.startswith("."):
+            with path.open("rb") as file:
+                sums[path.relative_to(run).as_posix()] = hashlib.file_digest(
+                    file, "sha256"
+                ).hexdigest()
+    return sums
+
+
+def _short(checksum: str | None) -> str:
+    return f"{checksum[:12]}…" if isinstance(checksum, str) else "none"
