@@ -4,6 +4,7 @@
 safetensors files and tokenizer.json of google/flan-t5-xl on the Hugging Face Hub.
 
 Prepare: irec data prepare amazon PATH --out data/amazon
+         irec instruct configs/flan_t5_xl_v5e.py --packed sets/amazon-flan-t5-xl --workers 32
 Command: irec tune configs/flan_t5_xl_v5e.py, planned with
          irec plan configs/flan_t5_xl_v5e.py --topology v5e:8x8 --vocabulary 32128
 Device:  v5e:8x8 (64 chips), planned only
@@ -40,6 +41,7 @@ experiment = Experiment(
     train=TrainConfig(
         steps=20_000,
         batch_size=512,
+        packed="sets/amazon-flan-t5-xl",
         pretrained="pretrained/flan-t5-xl",
         checkpoint_every=1_000,
         checkpoint_minutes=20.0,

@@ -4,6 +4,7 @@
 safetensors files and tokenizer.json of google/flan-t5-xxl on the Hugging Face Hub.
 
 Prepare: irec data prepare amazon PATH --out data/amazon
+         irec instruct configs/flan_t5_xxl_v5p.py --packed sets/amazon-flan-t5-xxl --workers 32
 Command: irec tune configs/flan_t5_xxl_v5p.py, planned with
          irec plan configs/flan_t5_xxl_v5p.py --topology v5p:4x4x4 --vocabulary 32128
 Device:  v5p:4x4x4 (64 chips), planned only
@@ -40,6 +41,7 @@ experiment = Experiment(
     train=TrainConfig(
         steps=20_000,
         batch_size=512,
+        packed="sets/amazon-flan-t5-xxl",
         pretrained="pretrained/flan-t5-xxl",
         checkpoint_every=1_000,
         checkpoint_minutes=20.0,

@@ -21,6 +21,15 @@ def test_a_config_loads_and_survives_json(path: Path):
     make_optimizer(experiment.optimizer, experiment.train.steps)
 
 
+@pytest.mark.parametrize("name", ["flan_t5_xl_v5e", "flan_t5_xxl_v5p"])
+def test_a_config_for_a_pod_reads_packed_rows(name: str):
+    path = CONFIGS[0].with_name(f"{name}.py")
+    packed = load_experiment(path).train.packed
+    told = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    assert packed
+    assert f"irec instruct configs/{path.name} --packed {packed}" in told
+
+
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_a_config_says_its_command_its_device_and_what_it_reached(path: Path):
     told = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""

@@ -10,16 +10,16 @@ import tyro
 
 from irec_jax.batches.lengths import TokenCount
 from irec_jax.batches.packed import MANIFEST_FILE as PACKED_FILE
-from irec_jax.batches.packed import write_packed
+from irec_jax.batches.packed import PackedManifest, write_packed
 from irec_jax.bounds import Range, check_between
 from irec_jax.cli.instruction_tables import audit_table, census_table, stored_table
 from irec_jax.errors import InputError
-from irec_jax.experiment import Materials, load_experiment, packing_of, prepare
+from irec_jax.experiment import Materials, load_experiment, open_rows, packing_of, prepare
 from irec_jax.files import check_output_place
 from irec_jax.instructions.audit import Auditor
 from irec_jax.instructions.census import take_census
 from irec_jax.instructions.contents import audit_records
-from irec_jax.instructions.shards import Runner
+from irec_jax.instructions.shards import Runner, file_sha256
 from irec_jax.instructions.store import (
     MANIFEST_FILE,
     SAMPLE_FILE,
@@ -38,8 +38,8 @@ class Instruct:
     Training does not need it: `irec tune` renders the same records on the fly. Use it to read
     the instructions, to publish them, or to train something else on them. Every record is
     audited, and a set with a leak or a bias is not published. A build that was killed goes on
-    when the same command is given again. Any setting of the experiment can be changed:
-    `--section.key value`.
+    when the same command is given again; packed rows that are whole are left as they are. Any
+    setting of the experiment can be changed: `--section.key value`.
 
     Example: irec instruct configs/movietweetings_tiny.py --out sets/movies --records 100000
     """
@@ -163,22 +163,35 @@ class Instruct:
         self, materials: Materials, auditor: Auditor, records: int, runner: Runner | None
     ) -> None:
         assert self.packed is not None
-        manifest = write_packed(
-            packing_of(materials),
-            self.packed,
-            records,
-            workers=self.workers,
-            auditor=auditor,
-            runner=runner,
-        )
+        manifest, done = _whole_rows(materials, self.packed, records), "Found"
+        if manifest is None:
+            done = "Wrote"
+            manifest = write_packed(
+                packing_of(materials),
+                self.packed,
+                records,
+                workers=self.workers,
+                auditor=auditor,
+                runner=runner,
+            )
         _console().print(
             f"{manifest.records} instructions in {manifest.rows} rows of {manifest.source_length} "
             f"+ {manifest.target_length} tokens, {manifest.source_fill:.1%} and "
             f"{manifest.target_fill:.1%} full; {manifest.cut_inputs} prompts and "
             f"{manifest.cut_targets} answers were cut.\n"
-            f"sha256 {manifest.sha256}\nWrote {self.packed} (see {self.packed / PACKED_FILE})",
+            f"sha256 {manifest.sha256}\n{done} {self.packed} (see {self.packed / PACKED_FILE})",
             markup=False,
         )
+
+
+def _whole_rows(materials: Materials, folder: Path, records: int) -> PackedManifest | None:
+    """Returns the manifest of rows that are there, whole and made from the same; else None."""
+    try:
+        manifest = open_rows(materials, folder).manifest
+    except InputError:
+        return None
+    whole = all(file_sha256(folder / name) == sha for name, sha in manifest.files.items())
+    return manifest if whole and manifest.records == records else None
 
 
 def _console() -> Console:

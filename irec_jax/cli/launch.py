@@ -107,10 +107,10 @@ class Launch:
         if self.dry_run:
             shown = plan.masked() if sys.stdout.isatty() else plan
             sys.stdout.write(RENDER[self.on](shown).text)
-        elif self.on == "local":
-            self._start(plan)
-        elif self.on == "processes":
-            self._supervise(plan)
+        elif self.on in ("local", "processes"):
+            if code := processes.pack(plan):
+                raise SystemExit(code)
+            self._start(plan) if self.on == "local" else self._supervise(plan)
         else:
             self._hand_over(plan, RENDER[self.on](plan))
 
@@ -137,6 +137,7 @@ class Launch:
             overrides=tuple(overrides),
             environment=self.environment,
             inputs=_inputs(experiment),
+            packed=experiment.train.packed,
             **given,
         )
         devices = plan.processes * plan.devices
@@ -242,8 +243,9 @@ class LaunchStop:
 
 def _inputs(experiment: Experiment) -> tuple[str, ...]:
     """The folders that a run reads, besides its own."""
-    log, pretrained = experiment.data.log, experiment.train.pretrained
-    return tuple(path for path in (log, pretrained) if path and path != SIMULATED)
+    train = experiment.train
+    paths = (experiment.data.log, train.pretrained, train.packed)
+    return tuple(path for path in paths if path and path != SIMULATED)
 
 
 def _show(state: LaunchState, run: Path, lines: int = SHOWN_LINES) -> None:

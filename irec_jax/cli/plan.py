@@ -150,6 +150,8 @@ def print_plan(console: Console, plan: Plan) -> None:
         console.print("Nothing is exchanged between devices.")
     if plan.cost is not None:
         console.print(cost_table(plan))
+        if warning := input_warning(plan):
+            console.print(warning, markup=False)
     for program in plan.answer.programs:
         if program.unknown_loops:
             console.print(
@@ -166,6 +168,21 @@ def print_plan(console: Console, plan: Plan) -> None:
         console.print("No change that was tried makes it fit.", markup=False)
     else:
         console.print(f"The smallest change that makes it fit: {plan.change.words}", markup=False)
+
+
+def input_warning(plan: Plan) -> str:
+    """Says whether rendering while training is too slow for the devices; "" if it is not."""
+    cost = plan.cost
+    if cost is None or plan.subject.experiment.train.packed:
+        return ""
+    if cost.needed_rows <= cost.rendered_rows:
+        return ""
+    return (
+        f"Warning: the devices take up to {cost.needed_rows:,.0f} rows a second, and every process "
+        f"renders all of them, about {cost.rendered_rows:,.0f} a second: a step waits up to "
+        f"{_ms(cost.rows / cost.rendered_rows)} for its rows. Make them first (irec instruct "
+        "EXPERIMENT --packed DIR) and read them with --train.packed DIR."
+    )
 
 
 def memory_table(plan: Plan) -> Table:
@@ -290,6 +307,7 @@ def plain_plan(plan: Plan) -> dict[str, Any]:
         ],
         "traffic": traffic_rows(plan),
         "cost": _plain_cost(plan.cost) if plan.cost else None,
+        "warning": input_warning(plan),
         "change": plan.change.words if plan.change else None,
         "chip": dataclasses.asdict(plan.subject.topology.chip)
         if plan.subject.topology.chip
@@ -300,6 +318,7 @@ def plain_plan(plan: Plan) -> dict[str, Any]:
 
 def _plain_cost(cost: Any) -> dict[str, Any]:
     made = ("bound_s", "serial_s", "limit", "mfu_bound", "hours", "dollars")
+    made += ("needed_rows", "rendered_rows")
     return cost._asdict() | {name: getattr(cost, name) for name in made}
 
 

@@ -30,7 +30,8 @@ def render(plan: LaunchPlan) -> Manifest:
     plan.in_bucket("gke")
     part = read_slice(plan.topology)
     head = [f"# {plan.made_by('gke')}", "#", "# What the run reads goes into the bucket first:"]
-    head += [f"#   {command}" for command in uploads(plan)]
+    pack = [shlex.join(plan.pack_words())] if plan.packed else []
+    head += [f"#   {command}" for command in [*pack, *uploads(plan)]]
     head += [f"# Node pools: {plan.slices} of {part.hosts} x {part.machine_type}, {part.shape}"]
     return Manifest(
         "\n".join(head) + "\n" + to_yaml(_job_set(plan, part)), ".yaml", ("kubectl", "apply", "-f")

@@ -52,6 +52,8 @@ class LaunchPlan:
         overrides: `--section.key value` words for the experiment.
         environment: Further variables of each process, as `NAME=VALUE`.
         inputs: Folders that the experiment reads, which must be where it runs.
+        packed: The folder of packed rows that it trains on, made before it starts; one of
+            `inputs`.
         processes: Processes of this host; under SLURM nodes, with one process each.
         devices: Devices of a process: simulated ones on a CPU, else GPUs; 0 for all there are.
         topology: A TPU slice, such as `v5e:4x4`.
@@ -75,6 +77,7 @@ class LaunchPlan:
     overrides: tuple[str, ...] = ()
     environment: tuple[str, ...] = ()
     inputs: tuple[str, ...] = ()
+    packed: str = ""
     processes: int = 1
     devices: int = 0
     topology: str = ""
@@ -140,6 +143,15 @@ class LaunchPlan:
         take_over = ["--take-over"] if alone or self.take_over else []
         experiment, run = _path(self.experiment), _path(self.run)
         return (*program, "tune", experiment, "--out", run, *take_over, *self.overrides)
+
+    def pack_words(self, program: Sequence[str] = PROGRAM) -> tuple[str, ...]:
+        """The command line that makes the packed rows, or leaves whole ones as they are.
+
+        Args:
+            program: What takes the place of `irec`.
+        """
+        words = ("instruct", _path(self.experiment), "--packed", _path(Path(self.packed)))
+        return (*program, *words, *self.overrides)
 
     def variables(self) -> dict[str, str]:
         """The environment that was asked for, by name."""

@@ -4,6 +4,7 @@ import dataclasses
 import os
 import shlex
 import socket
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,14 @@ from irec_jax.launching.supervisor import Supervisor
 
 PYTHON = (sys.executable, "-P", "-m", "irec_jax.cli.main")
 """`irec` of this very Python, whatever the PATH and the working folder hold."""
+
+
+def pack(plan: LaunchPlan) -> int:
+    """Makes the packed rows of a plan, where it has some, and waits; returns the exit code."""
+    if not plan.packed:
+        return 0
+    environment = {**os.environ, **plan.variables()}
+    return subprocess.run(plan.pack_words(PYTHON), env=environment, check=False).returncode
 
 
 class Member(NamedTuple):
@@ -60,6 +69,9 @@ def render(plan: LaunchPlan, target: Target = "processes") -> Manifest:
     if plan.processes > 1:
         lines += ["", "# A free port of this host, where the processes meet.", "port=29431"]
     log = LaunchFolder(plan.run).log
+    if plan.packed:
+        lines += ["", "# Rows that are there already are left as they are."]
+        lines += [shlex.join(plan.pack_words())]
     lines += ["", f"mkdir -p {shlex.quote(str(log(0).parent))}"]
     for number, member in enumerate(members(plan, "$port", PROGRAM)):
         settings = [_assignment(name, value) for name, value in member.variables.items()]

@@ -14,22 +14,25 @@ export IREC_PROCESSES="$SLURM_NTASKS"
 # What srun must not do is said to it: processes of a run end each other, after they saved.
 _STEP = """
 # The attempt before this one has ended, on whatever node; the lock that it left is taken over.
-again=
-[ "${{SLURM_RESTART_COUNT:-0}}" -gt 0 ] && again=--take-over
-
-srun --kill-on-bad-exit=0 --wait=0 bash -c 'IREC_PROCESS="$SLURM_PROCID" exec "$@"' irec \\
-  {words} $again &
-step=$!
+over=
+[ "${{SLURM_RESTART_COUNT:-0}}" -gt 0 ] && over=--take-over
 
 # SLURM sends TERM {grace} seconds before the limit, to this script alone; srun passes it on.
-# A trap ends `wait` early, so that it waits again until srun itself has ended.
-trap 'told=1; kill -TERM "$step"' TERM
-told=1
-while [ "$told" = 1 ]; do
-  told=0
-  wait "$step"
-  code=$?
-done
+# A trap ends `wait` early, so that it waits again until the command itself has ended.
+trap 'again=1; kill -TERM "$step"' TERM
+run() {{
+  "$@" &
+  step=$!
+  again=1
+  while [ "$again" = 1 ]; do
+    again=0
+    wait "$step"
+    code=$?
+  done
+}}
+{pack}
+run srun --kill-on-bad-exit=0 --wait=0 bash -c 'IREC_PROCESS="$SLURM_PROCID" exec "$@"' irec \\
+  {words} $over
 
 # 0: done; {bad}: to be mended first; all else, such as 143 (saved and left) and 75 (a host was
 # lost), goes on from the newest checkpoint.
@@ -39,6 +42,12 @@ if [ "$code" != 0 ] && [ "$code" != {bad} ] && \\
 fi
 exit "$code"
 """
+
+# On the first node alone; rows that are there already are left as they are.
+_PACK = """
+# The packed rows are made once; a build that was ended goes on.
+run {words}
+[ "$code" = 0 ] && \\"""
 
 
 def render(plan: LaunchPlan) -> Manifest:
@@ -65,6 +74,7 @@ def render(plan: LaunchPlan) -> Manifest:
     lines += ["#SBATCH --requeue", "#SBATCH --open-mode=append"]
     exports = [f"export {name}={shlex.quote(value)}" for name, value in plan.variables().items()]
     step = _STEP.format(
+        pack=_PACK.format(words=shlex.join(plan.pack_words())) if plan.packed else "",
         words=shlex.join(plan.words()),
         grace=_ahead(plan.grace),
         bad=EXIT_BAD_INPUT,

@@ -49,7 +49,7 @@ state() {{
 }}
 
 # 1. What the run reads goes into the bucket.
-{uploads}
+{pack}{uploads}
 
 for attempt in $(seq {attempts}); do
   # 2. Ask for the slice, once; what is asked for and not had within {wait} costs nothing.
@@ -118,6 +118,7 @@ class _Commands(NamedTuple):
     """Each command of the script, in full."""
 
     made_by: str
+    pack: str
     uploads: str
     describe: str
     create: str
@@ -143,6 +144,8 @@ def _commands(plan: LaunchPlan) -> _Commands:
     run = str(plan.run)
     return _Commands(
         made_by=plan.made_by("tpu-vm"),
+        # Here and once, before there are machines that would wait for it.
+        pack=f"{_join(*plan.pack_words())} || exit\n" if plan.packed else "",
         uploads="\n".join(["gcloud storage cp " + _join(WHEEL, _url(plan, WHEEL)), *uploads(plan)]),
         describe=_resource(plan, "describe", "--format=value(state.state)"),
         create=_create(plan),

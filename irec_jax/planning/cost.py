@@ -11,6 +11,10 @@ from irec_jax.planning.topology import Topology
 FILL = 0.95
 """Share of the slots of packed rows that hold real tokens; what packing reaches here."""
 
+RENDERED_TOKENS = 680_000
+"""Real tokens a second that one process renders and packs in a thread beside its steps, on two
+cores of a server: docs/decisions/0152-every-process-makes-all-rows.md."""
+
 
 class Cost(NamedTuple):
     """A training step and the whole run. A step takes at least `bound_s`.
@@ -23,6 +27,7 @@ class Cost(NamedTuple):
         ici_s: What is exchanged within a slice.
         dcn_s: What is exchanged between slices.
         tokens: Real tokens of a step, both sides.
+        rows: Packed rows of a step.
         steps: Of the run.
         devices: JAX devices.
         chips: Chips that are paid for.
@@ -37,6 +42,7 @@ class Cost(NamedTuple):
     ici_s: float
     dcn_s: float
     tokens: float
+    rows: int
     steps: int
     devices: int
     chips: int
@@ -59,6 +65,16 @@ class Cost(NamedTuple):
         names = ("compute", "HBM", "ICI", "DCN")
         times = (self.compute_s, self.hbm_s, self.ici_s, self.dcn_s)
         return names[times.index(max(times))]
+
+    @property
+    def needed_rows(self) -> float:
+        """Rows a second that the devices take at `bound_s` a step."""
+        return self.rows / self.bound_s
+
+    @property
+    def rendered_rows(self) -> float:
+        """Rows a second that every process renders; more processes do not render more."""
+        return RENDERED_TOKENS * self.rows / self.tokens
 
     @property
     def mfu_bound(self) -> float:
@@ -118,6 +134,7 @@ def train_cost(
         ici_s=ici_s,
         dcn_s=dcn_s,
         tokens=fill * experiment.train.batch_size * slots,
+        rows=experiment.train.batch_size,
         steps=experiment.train.steps,
         devices=answer.devices,
         chips=topology.chips or answer.devices,

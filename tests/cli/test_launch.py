@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from irec_jax.cli.main import main
+
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "launch"
 CLOUD = ["--topology", "v5e:4x4", "--spot", "--bucket", "my-bucket"]
@@ -295,6 +297,79 @@ def test_the_job_files_are_what_the_command_renders(name, irec):
 @pytest.mark.parametrize("name", [name for name in RENDERED if not name.endswith(".yaml")])
 def test_bash_takes_the_job_files(name):
     subprocess.run(["bash", "-n", GOLDEN / name], check=True)
+
+
+PACK = "irec instruct configs/small.py --packed sets/rows --train.packed sets/rows"
+
+
+@pytest.mark.parametrize(
+    ("words", "later"),
+    [
+        (["--on", "local"], "irec tune"),
+        (["--on", "processes"], "irec tune"),
+        (["--on", "slurm"], "irec tune"),
+        (["--on", "gke", *CLOUD, "--image", "an/image:1"], "gcloud storage rsync sets/rows"),
+        (
+            ["--on", "tpu-vm", *CLOUD, "--project", "p", "--zone", "us-west4-a"],
+            "gcloud storage rsync sets/rows",
+        ),
+    ],
+    ids=lambda words: words[1] if isinstance(words, list) else "",
+)
+def test_a_job_makes_packed_rows_before_it_needs_them(
+    words, later, config, tmp_path, monkeypatch, capsys
+):
+    (tmp_path / "configs").mkdir()
+    shutil.copy(config, tmp_path / "configs" / "small.py")
+    monkeypatch.chdir(tmp_path)
+    given = ["launch", "configs/small.py", *words, "--dry-run", "--train.packed", "sets/rows"]
+    assert main([*given, "--train.batch-size", "16"]) == 0
+    script = capsys.readouterr().out
+    assert script.count(PACK) == 1
+    assert script.index(PACK) < script.index(later)
+    assert main([*given[:-2], "--train.batch-size", "16"]) == 0
+    assert "irec instruct" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("code", "called", "requeued"),
+    [(0, "instruct tune", False), (2, "instruct", False), (143, "instruct", True)],
+)
+def test_a_slurm_job_without_its_packed_rows_does_not_train(
+    code, called, requeued, config, environment, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    words = ["launch", str(config), "--on", "slurm", "--dry-run", "--train.packed", "rows"]
+    assert main(words) == 0
+    (tmp_path / "job").write_text(capsys.readouterr().out)
+    stub = f"#!/bin/sh\necho $1 >> calls\n[ $1 = tune ] || exit {code}\n"
+    for name, text in (("srun", SRUN), ("scontrol", SCONTROL), ("irec", stub)):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    job = {
+        **environment,
+        "PATH": f"{tmp_path}:{environment['PATH']}",
+        **{"SLURM_JOB_ID": "7", "SLURM_NTASKS": "1", "SLURM_JOB_NODELIST": "node1"},
+    }
+    done = subprocess.run(["bash", "job"], cwd=tmp_path, env=job, check=False)
+    assert done.returncode == code
+    assert " ".join((tmp_path / "calls").read_text().split()) == called
+    assert (tmp_path / "requeued").exists() == requeued
+
+
+def test_a_launch_makes_its_packed_rows_once(config, irec, folder, tmp_path):
+    rows = tmp_path / "rows"
+    words = ["launch", config, "--on", "processes", "--processes", 1, "--out", folder]
+    words += ["--train.packed", rows, "--train.steps"]
+    first = irec(*words, 2)
+    assert first.returncode == 0, first.stderr
+    assert f"Wrote {rows}" in first.stdout
+    made = {path: path.stat().st_mtime_ns for path in rows.iterdir()}
+    again = irec(*words, 3)
+    assert again.returncode == 0, again.stderr
+    assert f"Found {rows}" in again.stdout
+    assert {path: path.stat().st_mtime_ns for path in rows.iterdir()} == made
+    assert len(losses_of(folder)) == 3
 
 
 def test_nothing_is_submitted_unless_told(config, irec, environment, tmp_path):

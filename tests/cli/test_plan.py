@@ -76,6 +76,23 @@ def test_with_adapters_the_optimizer_remembers_those_alone(config, tmp_path):
     assert memory["optimizer"] == moments + counts
 
 
+def test_devices_that_wait_for_rendered_rows_are_warned_of(config, tmp_path, capsys, monkeypatch):
+    # A processor's own step may be slower than rendering; no step is slower than this.
+    monkeypatch.setattr("irec_jax.planning.cost.RENDERED_TOKENS", 1e-3)
+    out = tmp_path / "plan.json"
+    words = ["plan", str(config), "--topology", "local", "--programs", "train"]
+    assert main([*words, "--json", str(out)]) == 0
+    assert "Warning: the devices take up to" in capsys.readouterr().out
+    plan = json.loads(out.read_text())
+    cost = plan["cost"]
+    assert cost["needed_rows"] == pytest.approx(16 / cost["bound_s"])
+    assert cost["needed_rows"] > cost["rendered_rows"] > 0
+    assert "--train.packed" in plan["warning"]
+    assert main([*words, "--train.packed", "sets/rows", "--json", str(out)]) == 0
+    assert "Warning" not in capsys.readouterr().out
+    assert json.loads(out.read_text())["warning"] == ""
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

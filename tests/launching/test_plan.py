@@ -77,7 +77,7 @@ def test_words_survive_every_target():
 
     script = slurm.render(made).text
     line = next(x for x in script.splitlines() if x.startswith("  irec tune"))
-    assert shlex.split(line)[:-1] == [*start, *AWKWARD, "$again"]
+    assert shlex.split(line) == [*start, *AWKWARD, "$over"]
     assert "export A='it'\"'\"'s $1 $$ $(A) $$(B) $'" in script
 
     job = yaml.safe_load(gke.render(made).text)["spec"]["replicatedJobs"][0]["template"]["spec"]
