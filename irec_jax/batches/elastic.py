@@ -78,7 +78,7 @@ def packed_batches(
     """
     rows = grain.MapDataset.source(_Whole(stored)).seed(seed).shuffle().repeat()
     own = _OwnRows(rows, batch_size, reader or Reader())
-    return Ahead(_Elastic(own, read_threads).map(_Split(stored)))
+    return Ahead(lambda _: _Elastic(own, read_threads).map(_Split(stored)))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """From record numbers to packed batches, with a position that can be saved and resumed."""
 
 import dataclasses
+import threading
 import weakref
 from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
@@ -111,11 +112,14 @@ class PackedWindow(grain.experimental.FlatMapTransform):
     target_length: int
     cuts: Cuts
     window: int = WINDOW
+    stopping: threading.Event | None = None
 
     max_fan_out = WINDOW
 
     def flat_map(self, element: int) -> list[Example]:
-        """The rows of window `element`."""
+        """The rows of window `element`; raises RuntimeError once its reader is closed."""
+        if self.stopping is not None and self.stopping.is_set():
+            raise RuntimeError("the reader was closed")
         examples = [
             encode_record(
                 self.renderer.record(number),
@@ -179,34 +183,66 @@ def training_batches(
         cuts: Counts what is shortened; counting starts anew when a run is resumed.
     """
     window = PackedWindow(renderer, writer, source_length, target_length, cuts or Cuts())
-    # No read threads: rendering holds the GIL, and one thread ahead of the step is enough.
-    numbers = grain.MapDataset.range(ENDLESS).to_iter_dataset(grain.ReadOptions(num_threads=0))
-    rows = grain.experimental.FlatMapIterDataset(numbers, window)
-    batches = rows.batch(batch_size).map(_to_batch)
+
+    def batches(stopping: threading.Event) -> grain.IterDataset:
+        # No read threads: rendering holds the GIL, and one thread ahead of the step is enough.
+        numbers = grain.MapDataset.range(ENDLESS).to_iter_dataset(grain.ReadOptions(num_threads=0))
+        stoppable = dataclasses.replace(window, stopping=stopping)
+        rows = grain.experimental.FlatMapIterDataset(numbers, stoppable)
+        return rows.batch(batch_size).map(_to_batch)
+
     return Ahead(batches)
 
 
-class Ahead(grain.experimental.ThreadPrefetchIterDataset):
+class Ahead(grain.IterDataset):
     """Grain's prefetching thread, a few batches ahead, ended before the interpreter is.
 
     At exit Python aborts the process if a daemon thread is inside a library's native code, and
     grain 0.2.18 closes a living iterator only when its own modules are gone.
+
+    Args:
+        make: Makes the batches of an iterator; the event is set when that is closed, and ends
+            the work on a batch that will not be read.
     """
 
-    def __init__(self, batches: grain.IterDataset) -> None:
-        super().__init__(batches, prefetch_buffer_size=BATCHES_AHEAD)
+    def __init__(self, make: Callable[[threading.Event], grain.IterDataset]) -> None:
+        super().__init__()
+        self._make = make
 
     def __iter__(self) -> grain.DatasetIterator:
-        iterator = super().__iter__()
+        stopping = threading.Event()
+        ahead = grain.experimental.ThreadPrefetchIterDataset(
+            self._make(stopping), prefetch_buffer_size=BATCHES_AHEAD
+        )
+        iterator = _AheadIterator(ahead.__iter__(), stopping)
         weakref.finalize(iterator, _close_at_exit, weakref.ref(iterator))
         return iterator
+
+
+class _AheadIterator(grain.DatasetIterator):
+    def __init__(self, inner: grain.DatasetIterator, stopping: threading.Event) -> None:
+        super().__init__(inner)
+        self.inner, self._stopping = inner, stopping
+
+    def __next__(self) -> Any:
+        return next(self.inner)
+
+    def get_state(self) -> dict[str, Any]:
+        return self.inner.get_state()
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        self.inner.set_state(state)
+
+    def close(self) -> None:
+        self._stopping.set()  # before the thread is waited for
+        super().close()
 
 
 def _close_at_exit(reference: Callable[[], Any]) -> None:
     iterator = reference()
     if iterator is not None:
         iterator.close()
-        iterator.close = lambda: None  # its `__del__` will call it again, too late
+        iterator.inner.close = lambda: None  # its `__del__` will call it again, too late
 
 
 def _to_batch(row: dict[str, Any]) -> Batch:

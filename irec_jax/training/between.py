@@ -1,15 +1,18 @@
 """What is done between steps: scalars are read, losses measured, checkpoints written."""
 
 import contextlib
+import functools
 from collections.abc import Mapping
 from typing import Any, cast
 
 import jax
 
+from irec_jax.batches.batch import Batch
 from irec_jax.errors import InputError
 from irec_jax.model.params import Params
 from irec_jax.training.checkpoint import FOLDER, Checkpoints, TrainState, saved_steps
 from irec_jax.training.goodput import Cause, Clock
+from irec_jax.training.interrupt import Interruption, stopped
 from irec_jax.training.job import Training
 from irec_jax.training.ledger import Ledger, Machine, Span, open_ledger
 from irec_jax.training.processes import is_first
@@ -109,7 +112,7 @@ class Saving:
         *,
         frozen: tuple[Params, ...],
     ) -> None:
-        self._frozen = frozen
+        self._frozen, self._saved = frozen, done
         self._job, self._reading, self._checkpoints, self._watch = job, reading, checkpoints, watch
         self._validation: Validation | None = None
         if job.validation and job.train.validate_every:
@@ -150,7 +153,36 @@ class Saving:
             self._watch.moved(done, "saving")
             position = self._job.batches.get_state()
             self._checkpoints.save(done, state, position, validation_loss=loss)
+            self._saved = done
             ledger.count(Cause.SAVING)
+
+    def next_batch(self, done: int, state: TrainState, interruption: Interruption) -> Batch:
+        """The next batch of the data.
+
+        Args:
+            done: Steps done.
+            state: The state after them, saved if a signal comes before the batch does.
+            interruption: Notes the signals.
+
+        Raises:
+            Interrupted: After SIGINT, when the state is saved.
+            Terminated: After SIGTERM, when the state is saved.
+        """
+        self._watch.moved(done, "reading data")
+        batches = self._job.batches
+        position = batches.get_state()
+        batch = interruption.wait_for(functools.partial(next, batches))
+        if batch is not None:
+            return batch
+        ledger = self._reading.ledger
+        self._reading.finish()
+        ledger.flush()
+        if done != self._saved:
+            self._watch.moved(done, "saving")
+            self._checkpoints.save(done, state, position)
+            ledger.count(Cause.SAVING)
+        assert interruption.signal is not None
+        raise stopped(interruption.signal, done, self._job.train.steps, ledger.tell)
 
 
 def _never_finite(job: Training, step: int, skipped: int) -> InputError:

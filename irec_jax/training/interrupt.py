@@ -4,9 +4,12 @@ import signal
 import threading
 from collections.abc import Callable
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
+from irec_jax.training.processes import how_many
 from irec_jax.training.wishes import Wishes
+
+T = TypeVar("T")
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -23,6 +26,10 @@ class Terminated(SystemExit):
         super().__init__(128 + signal.SIGTERM)
 
 
+class _SignalTaken(BaseException):
+    """Leaves what `Interruption.wait_for` calls."""
+
+
 class Interruption:
     """Notes the first SIGINT or SIGTERM instead of stopping at once; a context manager.
 
@@ -33,6 +40,7 @@ class Interruption:
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
         self._before: dict[signal.Signals, Any] = {}
+        self._waiting = False
 
     def __enter__(self) -> "Interruption":
         if threading.current_thread() is threading.main_thread():
@@ -51,9 +59,36 @@ class Interruption:
         """What this process wants: to leave, if a signal came, and to save, if it is told so."""
         return Wishes(self.signal is signal.SIGINT, self.signal is signal.SIGTERM, save)
 
+    def wait_for(self, get: Callable[[], T]) -> T | None:
+        """Calls `get`, which may take long, and gives it up at a signal.
+
+        A process of several has to go on: the others wait for the step it belongs to.
+
+        Args:
+            get: What to call.
+
+        Returns:
+            What it returns; None if a signal came before or meanwhile.
+        """
+        if how_many() > 1:
+            return get()
+        if self.signal is not None:
+            return None
+        try:
+            self._waiting = True
+            result = get()
+            self._waiting = False
+        except _SignalTaken:
+            return None
+        finally:
+            self._waiting = False
+        return result
+
     def _take(self, number: int, frame: FrameType | None) -> None:
         self.signal = signal.Signals(number)
         self._give_back()
+        if self._waiting:
+            raise _SignalTaken
 
     def _give_back(self) -> None:
         for number, handler in self._before.items():
@@ -65,6 +100,7 @@ def stopped(
     number: signal.Signals, step: int, steps: int, tell: Callable[[str], None]
 ) -> Interrupted | Terminated:
     """Tells that the state of `step` was asked to be saved, and gives what to raise."""
-    what = f"stopped and saved at step {step} of {steps}; the same command goes on from there"
+    how = "stopped and saved" if step else "stopped"
+    what = f"{how} at step {step} of {steps}; the same command goes on from there"
     tell(what)
     return Interrupted(what) if number is signal.SIGINT else Terminated(what)

@@ -79,8 +79,7 @@ def train(job: Training) -> TrainState:
             ledger.count(Cause.COMPILING)
             calling = Cause.COMPILING  # what the call of the first step is
             while done < job.train.steps:
-                watch.moved(done, "reading data")
-                batch = next(job.batches)
+                batch = saving.next_batch(done, state, interruption)
                 rows = place(batch)
                 ledger.count(Cause.STEPS if reading.is_ahead() else Cause.WAITING)
                 watch.moved(done, "computing")

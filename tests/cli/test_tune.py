@@ -199,3 +199,21 @@ def test_an_unknown_key_and_an_impossible_value_end_with_code_2(config, environm
 def test_the_overview_and_the_version(environment):
     assert "irec quickstart" in irec(environment).stdout
     assert irec(environment, "--version").stdout.startswith("irec-jax ")
+
+
+def test_ctrl_c_while_a_batch_is_packed_is_answered_at_once(config, environment, tmp_path):
+    words = ["tune", config, "--out", tmp_path / "run", "--train.batch-size", 2**17]
+    words += ["--train.accumulate", 2**12]
+    command = [sys.executable, "-m", "irec_jax.cli.main", *map(str, words)]
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    log = tmp_path / "run" / "log.txt"
+    while process.poll() is None and not (log.exists() and "started at step 0" in log.read_text()):
+        time.sleep(0.2)
+    time.sleep(3)  # into a batch of 131,072 rows, which takes minutes
+    start = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    told = process.communicate(timeout=120)[1]
+    assert process.returncode == 130, told
+    assert time.monotonic() - start < 20
+    assert "stopped at step 0 of 6" in told
+    assert "Traceback" not in told
