@@ -1,6 +1,6 @@
 """The lock of a run folder: one command at a time trains there, on whatever host.
 
-Why so: docs/decisions/0175-the-lock-of-a-run.md.
+Why so: docs/decisions/0175-run-lock.md.
 """
 
 import contextlib
