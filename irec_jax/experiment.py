@@ -17,7 +17,7 @@ from irec_jax.bounds import SEED, check_settings
 from irec_jax.decoding.beam import DecodeConfig
 from irec_jax.errors import InputError
 from irec_jax.evaluation.protocol import EvaluationConfig
-from irec_jax.files import check_output_place, replaced_file, write_text
+from irec_jax.files import replaced_file, write_text
 from irec_jax.instructions.config import InstructionsConfig
 from irec_jax.instructions.forms import ANSWER_MARK, Part, Slot
 from irec_jax.instructions.render import Renderer
@@ -32,7 +32,7 @@ from irec_jax.instructions.templates import (
 )
 from irec_jax.instructions.wording import SEPARATOR
 from irec_jax.log.dataset import SIMULATED, DataConfig, load_log
-from irec_jax.log.events import BehaviorLog, is_log
+from irec_jax.log.events import BehaviorLog
 from irec_jax.log.split import Role, Split, split_log
 from irec_jax.model.config import T5Config
 from irec_jax.model.lora import LoraConfig
@@ -319,18 +319,6 @@ def _refuse_unwritable(pack: TemplatePack, writer: TokenWriter) -> None:
             where="tokens.tokenizer",
             mend="use a tokenizer of that language (mT5's or umT5's), or 'trained'.",
         )
-
-
-def check_run_folder(run: Path) -> None:
-    """Refuses a folder that cannot become a run.
-
-    Raises:
-        InputError: As `check_output_place`, or it holds a behavior log.
-    """
-    check_output_place(run)
-    if is_log(run):
-        mend = "Name another folder with --out."
-        raise InputError("this is the folder of a behavior log", where=str(run), mend=mend)
 
 
 def save_run(run: Path, materials: Materials) -> None:

@@ -1,4 +1,4 @@
-"""Checksums of what a run is made from, and of the files that answering reads."""
+"""Where a run may be, checksums of its sources, and of the files that answering reads."""
 
 import dataclasses
 import hashlib
@@ -9,7 +9,8 @@ from typing import Any
 import polars as pl
 
 from irec_jax.errors import InputError
-from irec_jax.files import write_text
+from irec_jax.files import check_output_place, real_path, write_text
+from irec_jax.log.events import is_log
 
 CHECKSUMS_FILE = "checksums.json"
 CATALOG_FILE = "catalog.parquet"
@@ -17,6 +18,8 @@ TOKENS_FOLDER = "tokens"
 PACKS_FOLDER = "packs"
 
 _CATALOG_ROWS = 65_536  # hashed at a time
+# Orbax finds the parts of a checkpoint by a pattern that starts with the path of the run.
+_PATTERN_CHARACTERS = frozenset("[]*?\\")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +36,25 @@ class Sources:
     log: dict[str, str]
     catalog: str
     teacher: str
+
+
+def check_run_folder(run: Path) -> None:
+    """Refuses a folder that cannot become a run.
+
+    Raises:
+        InputError: As `check_output_place`, it holds a behavior log, or its path has a character
+            with which Orbax writes checkpoints that cannot be read.
+    """
+    check_output_place(run)
+    path = str(real_path(run))
+    if special := sorted(set(path) & _PATTERN_CHARACTERS):
+        found = " ".join(special)
+        what = f"its whole path {path} has {found}, and checkpoints cannot be saved there"
+        mend = "Name a folder without them with --out."
+        raise InputError(what, where=str(run), mend=mend)
+    if is_log(run):
+        mend = "Name another folder with --out."
+        raise InputError("this is the folder of a behavior log", where=str(run), mend=mend)
 
 
 def catalog_sha256(table: pl.DataFrame) -> str:

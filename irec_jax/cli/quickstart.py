@@ -8,9 +8,10 @@ from rich.markup import escape
 
 from irec_jax.cli.evaluate import BEST, TUNED, evaluate_run, show
 from irec_jax.cli.tune import run_locked, tune
+from irec_jax.errors import InputError
 from irec_jax.evaluation.figures import Report
 from irec_jax.evaluation.protocol import EvaluationConfig
-from irec_jax.experiment import Experiment, check_run_folder, prepare
+from irec_jax.experiment import Experiment, prepare
 from irec_jax.instructions.config import InstructionsConfig
 from irec_jax.instructions.forms import TaskName
 from irec_jax.instructions.tasks import (
@@ -25,6 +26,7 @@ from irec_jax.log.simulate import SimulateConfig
 from irec_jax.log.split import Role, Split
 from irec_jax.model.config import T5Config
 from irec_jax.recommendation.recommender import Recommendation, Recommender
+from irec_jax.run_files import check_run_folder
 from irec_jax.terminal import Console
 from irec_jax.tokens.text import TokensConfig
 from irec_jax.training.config import TrainConfig
@@ -73,9 +75,16 @@ class Quickstart:
     instruction: str = "something that stays dry for camping"
 
     def run(self) -> None:
-        """Runs the command."""
+        """Runs the command.
+
+        Raises:
+            InputError: The folder cannot become a run, or there is no instruction.
+        """
         started = time.monotonic()
         check_run_folder(self.out)
+        if not self.instruction.strip():
+            mend = "Say what the fifth example should ask for, or leave it out."
+            raise InputError("the instruction is empty", where="--instruction", mend=mend)
         console = Console(highlight=False)
         console.rule("1. a behavior log, simulated")
         with run_locked(self.out):

@@ -12,6 +12,7 @@ import signal
 import stat
 import time
 import traceback
+import unittest.mock
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -19,7 +20,7 @@ import polars as pl
 
 from irec_jax.cli.main import COMMANDS, main
 
-from ..instructions.chat_server import serve
+from ..instructions.chat_server import KEY, serve
 
 CONFIG = """
 from irec_jax.evaluation.protocol import EvaluationConfig
@@ -240,14 +241,14 @@ class Sandbox:
 
     @contextlib.contextmanager
     def _inside(self) -> Iterator[None]:
-        home, there = os.environ.get("HOME"), os.getcwd()
-        os.environ["HOME"] = str(self["home"])
+        there = os.getcwd()
         os.chdir(self["work"])
+        variables = {"HOME": str(self["home"]), "OPENAI_API_KEY": KEY}
         try:
-            yield
+            with unittest.mock.patch.dict(os.environ, variables):
+                yield
         finally:
             os.chdir(there)
-            os.environ.pop("HOME") if home is None else os.environ.__setitem__("HOME", home)
 
 
 def _of(path: Path) -> str:

@@ -50,8 +50,8 @@ class Size(NamedTuple):
 
 
 SIZES = [
-    pytest.param(Size(8, 2, True), id="short"),
-    pytest.param(Size(200, 40, False), id="long", marks=pytest.mark.slow),
+    pytest.param(Size(5, 1, True), id="short"),
+    pytest.param(Size(200, 20, False), id="long", marks=pytest.mark.slow),
 ]
 every_command = pytest.mark.parametrize("command", sorted(COMMANDS))
 every_size = pytest.mark.parametrize("size", SIZES)

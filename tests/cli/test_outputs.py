@@ -83,6 +83,29 @@ def test_a_log_does_not_become_a_run(config, tmp_path, capsys):
     assert seen(log) == before
 
 
+@pytest.mark.parametrize("name", ["v[1]", "a*", "a?", "a\\b"])
+def test_a_run_is_refused_where_its_checkpoints_could_not_be_read(name, config, tmp_path, capsys):
+    for run in (tmp_path / name, tmp_path / name / "run"):
+        for words in (["tune", str(config)], ["quickstart"]):
+            assert main([*words, "--out", str(run)]) == 2
+            assert "checkpoints cannot be saved there" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_empty_instruction_is_refused_before_the_training(tmp_path, capsys):
+    assert main(["quickstart", "--out", str(tmp_path / "run"), "--instruction", " "]) == 2
+    assert "--instruction: the instruction is empty" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_loop_of_links_is_one_message(config, tmp_path, capsys):
+    loop = tmp_path / "loop"
+    loop.symlink_to("loop")
+    for words in ([*PREPARE, str(loop)], ["tune", str(config), "--out", str(loop / "run")]):
+        assert main(words) == 2
+        assert "loop" in capsys.readouterr().err
+
+
 def test_a_folder_of_transformers_is_no_export(tmp_path, capsys):
     model = tmp_path / "t5-small"
     model.mkdir()
