@@ -194,4 +194,5 @@ def test_an_unknown_domain_is_refused_with_the_nearest_name():
         "except InputError as error: print(error)"
     )
     told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert told.stdout.startswith("data.simulate.domain: unknown domain 'contents'; did you mean")
+    assert told.stdout.startswith("data.simulate.domain: 'contents' is not possible")
+    assert "did you mean 'content'?" in told.stdout
