@@ -68,7 +68,7 @@ def test_kubernetes_reads_every_dollar_as_it_was_given(folder: Path):
     values = {entry["name"]: expanded(entry["value"]) for entry in container["env"]}
     assert values == {"TOKEN": SECRET}
     command = [expanded(word) for word in container["command"]]
-    assert command == ["irec", "tune", "small.py", "--out", "run", *more[2:]]
+    assert command == ["irec", "tune", "small.py", "--out", "run", "--take-over", *more[2:]]
 
 
 def test_a_terminal_is_not_shown_the_values(folder: Path):
