@@ -171,7 +171,7 @@ def test_mistakes_are_told_and_nothing_is_lost(run, tmp_path, capsys):
     part = tmp_path / "part"
     shutil.copytree(folder, part)
     shutil.rmtree(part / TOKENS_FOLDER)
-    assert "no tokens folder" in fails([part, "--out", tmp_path / "hf"], capsys)
+    assert "index.json: the file is missing" in fails([part, "--out", tmp_path / "hf"], capsys)
     assert not (tmp_path / "hf").exists()
 
 
