@@ -152,7 +152,7 @@ def test_last_lines_are_the_last(tmp_path):
 def test_a_damaged_state_is_told(folder):
     folder.folder.mkdir(parents=True)
     (folder.folder / "state.json").write_text(json.dumps({"phase": "resting"}))
-    with pytest.raises(InputError, match="resting"):
+    with pytest.raises(InputError, match="the key 'host' is missing"):
         folder.state()
 
 
