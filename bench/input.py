@@ -22,12 +22,12 @@ from irec_jax.batches.elastic import packed_batches
 from irec_jax.batches.packed import PackedRows, write_packed
 from irec_jax.batches.pipeline import training_batches
 from irec_jax.experiment import Materials, load_experiment, packing_of, prepare
-from irec_jax.model.memory import keep_freed_memory
+from irec_jax.model.host_memory import keep_freed_memory
 from irec_jax.training.goodput import Cause, goodput_of, read_attempts
-from irec_jax.training.job import Batches, Training
+from irec_jax.training.inputs import Batches, Training
 from irec_jax.training.loop import train
 from irec_jax.training.sharding import make_mesh
-from irec_jax.training.start import from_scratch
+from irec_jax.training.init_weights import from_scratch
 
 RECORDS = 20_000
 

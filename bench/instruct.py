@@ -23,11 +23,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 # Workers import this file. What they do not need, such as TFDS, is imported where it is used.
-from irec_jax.instructions.audit import Auditor
+from irec_jax.audit.audit import Auditor
 from irec_jax.instructions.forms import TaskName
 from irec_jax.instructions.render import Renderer
-from irec_jax.instructions.shards import Shard, plan_shards
-from irec_jax.instructions.workers import Advance, shared
+from irec_jax.storage.shards import Shard, plan_shards
+from irec_jax.storage.workers import Advance, shared
 
 PAPER = 252_730
 BEAUTY = Path("../shared/data/amazon-beauty-2014")
@@ -173,7 +173,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 def compare(options: argparse.Namespace, renderer: Renderer, auditor: Auditor, out: Path) -> None:
     """Checks what is in the sets one and two, and makes the same by other ways."""
-    from irec_jax.instructions.store import InstructionSet, write_instruction_set
+    from irec_jax.instruction_sets.store import InstructionSet, write_instruction_set
 
     stored = InstructionSet(out / "two")
     numbers = random.Random(0).sample(range(options.records), min(10_000, options.records))
@@ -182,7 +182,7 @@ def compare(options: argparse.Namespace, renderer: Renderer, auditor: Auditor, o
     print(f"1 and 2 workers, the same files: {files(out / 'one') == files(out / 'two')}")
     print(f"killed and resumed, the same files: {same_after_a_kill(options, out, out / 'two')}")
     if importlib.util.find_spec("apache_beam"):
-        from irec_jax.instructions.beam import beam_runner
+        from irec_jax.storage.beam_runner import beam_runner
 
         runner = beam_runner("DirectRunner")
         with measured() as result:
@@ -197,7 +197,7 @@ def compare(options: argparse.Namespace, renderer: Renderer, auditor: Auditor, o
 
 def main() -> None:
     """Prints a line for each way to make the set."""
-    from irec_jax.instructions.store import write_instruction_set
+    from irec_jax.instruction_sets.store import write_instruction_set
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("source", nargs="?", type=Path, default=BEAUTY)
@@ -221,7 +221,7 @@ def main() -> None:
 
 def report(options: argparse.Namespace, renderer: Renderer, auditor: Auditor, out: Path) -> None:
     """Measures rendering, and rendering, auditing and storing, in turns."""
-    from irec_jax.instructions.store import write_instruction_set
+    from irec_jax.instruction_sets.store import write_instruction_set
 
     rendered: dict[int, list[Measured]] = {1: [], 2: []}
     for _ in range(options.rounds):

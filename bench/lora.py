@@ -31,7 +31,7 @@ from irec_jax.training.checkpoint import load_params, saved_steps, with_sharding
 from irec_jax.training.frozen import load_frozen
 from irec_jax.training.loss import token_loss
 from irec_jax.training.step import Recipe
-from irec_jax.training.stored import load_trees
+from irec_jax.training.orbax_io import load_trees
 
 BATCHES = 40
 

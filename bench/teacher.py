@@ -23,7 +23,7 @@ from irec_jax.evaluation.metrics import full_ranks, recall
 from irec_jax.experiment import load_experiment
 from irec_jax.instructions.forms import Intention
 from irec_jax.instructions.tasks import INTENTION_CODES
-from irec_jax.instructions.teachers.notes import NoteKind, read_notes
+from irec_jax.teachers.teacher_texts import NoteKind, read_notes
 from irec_jax.log.dataset import DataConfig, load_log, load_split
 from irec_jax.log.events import BehaviorLog
 from irec_jax.log.split import Split

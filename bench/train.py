@@ -247,7 +247,7 @@ def parse() -> argparse.Namespace:
         "--keep-memory",
         choices=("ours", "all"),
         default="ours",
-        help="who keeps freed memory (irec_jax.model.memory); peers as installed do not",
+        help="who keeps freed memory (irec_jax.model.host_memory); peers as installed do not",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="writes everything there too")
     options = parser.parse_args()

@@ -14,10 +14,10 @@ def prepare(shape: Shape, rate: float, compute: str) -> Prepared:
     from irec_jax.model.params import count
     from irec_jax.training.checkpoint import TrainState
     from irec_jax.training.config import TrainConfig
-    from irec_jax.training.feed import place_batch
+    from irec_jax.training.device_put import place_batch
     from irec_jax.training.optimizer import OptimizerConfig, make_optimizer
     from irec_jax.training.sharding import MeshConfig, batch_sharding, make_mesh
-    from irec_jax.training.start import from_scratch
+    from irec_jax.training.init_weights import from_scratch
     from irec_jax.training.step import compile_step
 
     config = T5Config(

@@ -78,7 +78,7 @@ def compilations(side: str) -> list[str]:
 def main(told: dict[str, Any]) -> None:
     """Warms up and answers."""
     if told["keep_memory"]:
-        from irec_jax.model.memory import keep_freed_memory
+        from irec_jax.model.host_memory import keep_freed_memory
 
         keep_freed_memory()
     shape = SHAPES[told["shape"]]

@@ -21,16 +21,16 @@ from irec_jax.files import replaced_file, write_text
 from irec_jax.instructions.config import InstructionsConfig
 from irec_jax.instructions.forms import ANSWER_MARK, Part, Slot
 from irec_jax.instructions.render import Renderer
-from irec_jax.instructions.store import made_from
+from irec_jax.instruction_sets.store import made_from
 from irec_jax.instructions.tasks import INTENTION_CODES, task_named
-from irec_jax.instructions.teachers.choose import make_teacher
+from irec_jax.teachers.choose import make_teacher
 from irec_jax.instructions.templates import (
     TemplatePack,
     copy_packs,
     load_packs,
     with_copied_packs,
 )
-from irec_jax.instructions.wording import SEPARATOR
+from irec_jax.instructions.prompts import SEPARATOR
 from irec_jax.log.dataset import SIMULATED, DataConfig, load_log
 from irec_jax.log.events import BehaviorLog
 from irec_jax.log.split import Role, Split, split_log

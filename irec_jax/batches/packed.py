@@ -22,10 +22,10 @@ from irec_jax.batches.pipeline import WINDOW, Cuts, Example, PackedWindow, Recor
 from irec_jax.bounds import COUNT, check_between
 from irec_jax.errors import InputError
 from irec_jax.files import write_text
-from irec_jax.instructions.audit import Auditor
-from irec_jax.instructions.contents import audit_of
+from irec_jax.audit.audit import Auditor
+from irec_jax.instruction_sets.contents import audit_of
 from irec_jax.instructions.forms import Instruction
-from irec_jax.instructions.shards import (
+from irec_jax.storage.shards import (
     Runner,
     ShardReport,
     content_sha256,
@@ -34,7 +34,7 @@ from irec_jax.instructions.shards import (
     read_manifest,
     refuse_foreign_folder,
 )
-from irec_jax.instructions.workers import Advance, shared
+from irec_jax.storage.workers import Advance, shared
 from irec_jax.tokens.items import TokenWriter
 
 NAME, WHAT = "packed_rows", "set of packed rows"
@@ -157,7 +157,7 @@ def write_packed(
 
 @dataclasses.dataclass(frozen=True)
 class PackedContents:
-    """Shards of packed rows: `irec_jax.instructions.shards.Contents`; their numbers are records.
+    """Shards of packed rows: `irec_jax.storage.shards.Contents`; their numbers are records.
 
     Attributes:
         packing: How records become rows.

@@ -13,7 +13,7 @@ from jaxtyping import Int
 from irec_jax.batches.batch import Batch
 from irec_jax.batches.packing import pack
 from irec_jax.instructions.forms import Instruction
-from irec_jax.instructions.hashing import derive_key, permutation
+from irec_jax.random_draws import derive_key, permutation
 from irec_jax.tokens.items import TokenWriter
 from irec_jax.tokens.text import EOS
 

@@ -12,7 +12,7 @@ from irec_jax.errors import InputError, nearest
 from irec_jax.files import real_path, write_text
 from irec_jax.log.describe import describe
 from irec_jax.log.events import COUNTED_CORE, PICTURE_FILE, BehaviorLog, refuse_foreign_folder
-from irec_jax.log.picture import draw
+from irec_jax.log.description_chart import draw
 from irec_jax.log.readers.amazon import read_amazon
 from irec_jax.log.readers.mind import read_mind
 from irec_jax.log.readers.movielens import read_movielens

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import tyro
 
 from irec_jax.baselines.bm25 import bm25
-from irec_jax.baselines.ceiling import ceiling
+from irec_jax.baselines.oracle import ceiling
 from irec_jax.baselines.markov import markov
 from irec_jax.baselines.popularity import popularity
 from irec_jax.errors import InputError
@@ -16,11 +16,11 @@ from irec_jax.evaluation.ablations import ablations
 from irec_jax.evaluation.figures import Report
 from irec_jax.evaluation.protocol import EvaluationConfig
 from irec_jax.evaluation.report import RankersOf, evaluate, save_report
-from irec_jax.evaluation.table import differences_table, report_tables
+from irec_jax.evaluation.report_tables import differences_table, report_tables
 from irec_jax.experiment import load_run, prepare, sources_of
 from irec_jax.instructions.forms import Ranker, TaskName
 from irec_jax.instructions.tasks import Task, task_named
-from irec_jax.instructions.teachers.teacher import taught
+from irec_jax.instructions.teacher import taught
 from irec_jax.log.events import MANIFEST_FILE, BehaviorLog, TimeUnit
 from irec_jax.log.simulate import SimulateConfig, World
 from irec_jax.log.split import Role, Split, SplitProtocol

@@ -10,10 +10,10 @@ import tyro
 
 from irec_jax.batches.pipeline import Example, encode_record
 from irec_jax.bounds import COUNT_OR_NONE, check_between
-from irec_jax.cli.agreement import compare, need_transformers
+from irec_jax.cli.export_check import compare, need_transformers
 from irec_jax.experiment import Experiment, load_run, prepare
 from irec_jax.files import check_output_folder
-from irec_jax.model.naming import CONFIG
+from irec_jax.model.hf_names import CONFIG
 from irec_jax.model.pretrained import INDEX, WEIGHTS, save_hf
 from irec_jax.run_files import TOKENS_FOLDER, check_files
 from irec_jax.terminal import Console

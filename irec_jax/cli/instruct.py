@@ -16,11 +16,11 @@ from irec_jax.cli.instruction_tables import audit_table, census_table, stored_ta
 from irec_jax.errors import InputError
 from irec_jax.experiment import Materials, load_experiment, open_rows, packing_of, prepare
 from irec_jax.files import check_output_place
-from irec_jax.instructions.audit import Auditor
-from irec_jax.instructions.census import take_census
-from irec_jax.instructions.contents import audit_records
-from irec_jax.instructions.shards import Runner, file_sha256
-from irec_jax.instructions.store import (
+from irec_jax.audit.audit import Auditor
+from irec_jax.audit.coverage import take_census
+from irec_jax.instruction_sets.contents import audit_records
+from irec_jax.storage.shards import Runner, file_sha256
+from irec_jax.instruction_sets.store import (
     MANIFEST_FILE,
     SAMPLE_FILE,
     read_audit,
@@ -123,7 +123,7 @@ class Instruct:
         if not self.runner:
             return None
         try:
-            from irec_jax.instructions.beam import beam_runner
+            from irec_jax.storage.beam_runner import beam_runner
         except ImportError as error:
             raise InputError(
                 f"Apache Beam cannot be used: {error}",

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from irec_jax.instructions.audit import Audit
-from irec_jax.instructions.census import DOMAINS, CensusRow, Wordings, all_wordings
-from irec_jax.instructions.store import StoreManifest
+from irec_jax.audit.audit import Audit
+from irec_jax.audit.coverage import DOMAINS, CensusRow, Wordings, all_wordings
+from irec_jax.instruction_sets.store import StoreManifest
 
 
 def stored_table(manifest: StoreManifest) -> Table:

@@ -16,13 +16,13 @@ from irec_jax.errors import InputError
 from irec_jax.experiment import Experiment, load_experiment
 from irec_jax.files import write_text
 from irec_jax.launching import gke, local, processes, slurm, tpu_vm
-from irec_jax.launching.folder import FOLDER, LaunchFolder, LaunchState, last_lines
-from irec_jax.launching.plan import READS, LaunchPlan, Manifest, Target, check_fit, flag
+from irec_jax.launching.launch_folder import FOLDER, LaunchFolder, LaunchState, last_lines
+from irec_jax.launching.launch_plan import READS, LaunchPlan, Manifest, Target, check_fit, flag
 from irec_jax.launching.slices import read_slice
 from irec_jax.log.dataset import SIMULATED
 from irec_jax.run_files import check_run_folder
 from irec_jax.terminal import Console
-from irec_jax.training.ledger import LOG
+from irec_jax.training.metrics_logger import LOG
 
 RENDER = {
     "local": local.render,

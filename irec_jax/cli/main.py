@@ -13,7 +13,7 @@ from rich.table import Table
 
 from irec_jax.errors import InputError
 from irec_jax.files import DISK_FULL
-from irec_jax.model.memory import keep_freed_memory
+from irec_jax.model.host_memory import keep_freed_memory
 from irec_jax.planning.topology import libtpu_arguments
 from irec_jax.settings import check_text
 from irec_jax.terminal import Console

@@ -17,7 +17,7 @@ from irec_jax.files import write_text
 from irec_jax.planning.compiled import FAST, FULL, Memory, to_plain
 from irec_jax.planning.cost import FILL
 from irec_jax.planning.limits import check_plan_can_fit
-from irec_jax.planning.plan import Plan, make_plan, make_subject, mesh_sizes
+from irec_jax.planning.run_plan import Plan, make_plan, make_subject, mesh_sizes
 from irec_jax.planning.programs import PROGRAMS
 from irec_jax.planning.search import Found, search
 from irec_jax.planning.topology import Topology

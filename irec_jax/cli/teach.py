@@ -12,13 +12,13 @@ from irec_jax.bounds import TEMPERATURE, Range, check_numbers
 from irec_jax.errors import InputError
 from irec_jax.experiment import load_experiment
 from irec_jax.files import real_path
-from irec_jax.instructions.teachers.chat import ask_chat
-from irec_jax.instructions.teachers.endpoint import ChatConfig
-from irec_jax.instructions.teachers.ledger import Ledger
-from irec_jax.instructions.teachers.model import Writer, ask_writer
-from irec_jax.instructions.teachers.notes import NotesManifest, refuse_foreign_folder, write_notes
-from irec_jax.instructions.teachers.outcomes import Outcome, sum_up, take_notes
-from irec_jax.instructions.teachers.questions import (
+from irec_jax.teachers.chat import ask_chat
+from irec_jax.teachers.chat_endpoint import ChatConfig
+from irec_jax.teachers.cost_ledger import Ledger
+from irec_jax.teachers.model import Writer, ask_writer
+from irec_jax.teachers.teacher_texts import NotesManifest, refuse_foreign_folder, write_notes
+from irec_jax.teachers.results import Outcome, sum_up, take_notes
+from irec_jax.teachers.teacher_prompts import (
     ChatWorder,
     Question,
     RunWorder,
@@ -27,7 +27,7 @@ from irec_jax.instructions.teachers.questions import (
     wanted_texts,
 )
 from irec_jax.instructions.templates import load_packs
-from irec_jax.instructions.wording import Wording
+from irec_jax.instructions.prompts import Wording
 from irec_jax.log.dataset import load_split
 from irec_jax.log.split import Split
 from irec_jax.run_files import CATALOG_FILE
@@ -192,7 +192,7 @@ def _count(split: Split, scope: Scope) -> int:
 def _wording(run: Path, split: Split) -> Wording:
     """Reads how a run writes the items of a split, which may be that of other users."""
     from irec_jax.recommendation.catalog import Catalog
-    from irec_jax.recommendation.run import check_parts, read_settings, read_writer
+    from irec_jax.recommendation.run_parts import check_parts, read_settings, read_writer
     from irec_jax.tokens.text import IndexKind
 
     settings, writer = read_settings(run), read_writer(run)
@@ -215,7 +215,7 @@ def _wording(run: Path, split: Split) -> Wording:
 
 def _writer(run: Path, temperature: float) -> Writer:
     from irec_jax.decoding.sample import SampleConfig
-    from irec_jax.recommendation.run import read_settings
+    from irec_jax.recommendation.run_parts import read_settings
     from irec_jax.recommendation.writer import AnswerWriter
 
     length = read_settings(run).tokens.target_length

@@ -39,14 +39,14 @@ from irec_jax.settings import to_json
 from irec_jax.terminal import Console
 from irec_jax.tokens.text import IndexKind
 from irec_jax.training.checkpoint import TrainState
-from irec_jax.training.feed import reader_of
-from irec_jax.training.job import Start, Training
-from irec_jax.training.ledger import tell
+from irec_jax.training.device_put import reader_of
+from irec_jax.training.inputs import Start, Training
+from irec_jax.training.metrics_logger import tell
 from irec_jax.training.loop import train
-from irec_jax.training.processes import connect, gather, is_first, on_first
+from irec_jax.training.distributed import connect, gather, is_first, on_first
 from irec_jax.training.sharding import batch_sharding, make_mesh
-from irec_jax.training.start import ItemTitles, from_pretrained, from_scratch
-from irec_jax.training.watch import ending_together
+from irec_jax.training.init_weights import ItemTitles, from_pretrained, from_scratch
+from irec_jax.training.watchdog import ending_together
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, UInt32
 
 from irec_jax.bounds import LENGTH, TEMPERATURE, Range, check_settings
 from irec_jax.decoding.steps import Prompts, start, step
-from irec_jax.instructions.hashing import derive_key
+from irec_jax.random_draws import derive_key
 from irec_jax.model.params import Params, Structure, merge
 from irec_jax.model.t5 import START, Cache
 from irec_jax.tokens.text import EOS, PAD

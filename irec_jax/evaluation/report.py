@@ -13,7 +13,7 @@ from irec_jax.errors import InputError
 from irec_jax.evaluation.compare import Figure, bootstrap
 from irec_jax.evaluation.figures import CHANCE, Difference, Group, Report, Row, TaskReport
 from irec_jax.evaluation.metrics import METRICS, chance, full_ranks, per_request
-from irec_jax.evaluation.page.render import render_page
+from irec_jax.evaluation.page.report_page import render_page
 from irec_jax.evaluation.protocol import (
     EvaluationConfig,
     Questions,

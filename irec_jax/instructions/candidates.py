@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
-from irec_jax.instructions.hashing import permutation, scramble
+from irec_jax.random_draws import permutation, scramble
 
 _TRIES = 8
 

@@ -10,9 +10,9 @@ from jaxtyping import Bool, Int
 from irec_jax.errors import InputError
 from irec_jax.instructions.config import InstructionsConfig
 from irec_jax.instructions.forms import Intention, Scenario, TaskForm
-from irec_jax.instructions.moments import Moments
+from irec_jax.instructions.context import Moments
 from irec_jax.instructions.tasks import Task, first_events, task_named
-from irec_jax.instructions.teachers.teacher import Teacher
+from irec_jax.instructions.teacher import Teacher
 from irec_jax.log.split import Role, Split
 
 

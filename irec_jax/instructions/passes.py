@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Int
 
 from irec_jax.instructions.examples import Asked, Examples, narrow
-from irec_jax.instructions.hashing import derive_key, permutation, scramble
+from irec_jax.random_draws import derive_key, permutation, scramble
 
 _ORDER_STREAM, _DRAW_STREAM = 0, 1
 _KEPT_ORDERS = 2

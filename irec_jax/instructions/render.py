@@ -20,15 +20,15 @@ from irec_jax.instructions.forms import (
     Slot,
     TaskForm,
 )
-from irec_jax.instructions.hashing import derive_key, scramble
-from irec_jax.instructions.moments import Moments
+from irec_jax.random_draws import derive_key, scramble
+from irec_jax.instructions.context import Moments
 from irec_jax.instructions.passes import Passes, Source
-from irec_jax.instructions.person import third_person
+from irec_jax.instructions.third_person import third_person
 from irec_jax.instructions.tasks import Task
-from irec_jax.instructions.teachers.choose import make_teacher
-from irec_jax.instructions.teachers.teacher import Teacher
+from irec_jax.teachers.choose import make_teacher
+from irec_jax.instructions.teacher import Teacher
 from irec_jax.instructions.templates import Template, TemplatePack
-from irec_jax.instructions.wording import SEPARATOR, Wording
+from irec_jax.instructions.prompts import SEPARATOR, Wording
 from irec_jax.log.split import Role, Split
 
 _NEGATIVE_STREAM, _PLACE_STREAM = 2, 3  # 0 and 1 are `Passes`'

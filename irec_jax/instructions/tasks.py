@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Int
 
 from irec_jax.errors import InputError
-from irec_jax.instructions.cleaning import clean
+from irec_jax.text_cleaning import clean
 from irec_jax.instructions.forms import (
     Group,
     Intention,
@@ -140,7 +140,7 @@ class Task:
         An event needs something before it where the history is read, and a query of a kind that
         the task serves where the user's words are, a preference where the
         prompt tells one. What a teacher writes counts where it is part of the split: see
-        `irec_jax.instructions.teachers.teacher.taught`.
+        `irec_jax.instructions.teacher.taught`.
         """
         chosen = split.roles == role.value
         if self.reads_history:

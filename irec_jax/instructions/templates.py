@@ -13,7 +13,7 @@ from typing import Any, TypeVar, get_args
 
 from irec_jax.errors import InputError, nearest
 from irec_jax.files import write_text
-from irec_jax.instructions.cleaning import clean
+from irec_jax.text_cleaning import clean
 from irec_jax.instructions.config import (
     BUILT_IN_PACKS,
     PACK_SUFFIX,

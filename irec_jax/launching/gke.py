@@ -3,7 +3,7 @@
 import shlex
 from typing import Any
 
-from irec_jax.launching.plan import EXIT_BAD_INPUT, LaunchPlan, Manifest
+from irec_jax.launching.launch_plan import EXIT_BAD_INPUT, LaunchPlan, Manifest
 from irec_jax.launching.slices import Slice, read_slice
 from irec_jax.launching.yaml_text import to_yaml
 

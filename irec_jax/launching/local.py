@@ -10,8 +10,8 @@ from pathlib import Path
 
 from irec_jax.errors import InputError
 from irec_jax.launching import processes
-from irec_jax.launching.folder import LaunchFolder, LaunchState
-from irec_jax.launching.plan import LaunchPlan, Manifest
+from irec_jax.launching.launch_folder import LaunchFolder, LaunchState
+from irec_jax.launching.launch_plan import LaunchPlan, Manifest
 from irec_jax.run_lock import here, now
 
 START_S = 20.0

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from irec_jax.launching.folder import LaunchFolder
-from irec_jax.launching.plan import PROGRAM, LaunchPlan, Manifest, Target
+from irec_jax.launching.launch_folder import LaunchFolder
+from irec_jax.launching.launch_plan import PROGRAM, LaunchPlan, Manifest, Target
 from irec_jax.launching.supervisor import Supervisor
 
 PYTHON = (sys.executable, "-P", "-m", "irec_jax.cli.main")

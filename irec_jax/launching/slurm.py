@@ -3,7 +3,7 @@
 import math
 import shlex
 
-from irec_jax.launching.plan import EXIT_BAD_INPUT, LaunchPlan, Manifest
+from irec_jax.launching.launch_plan import EXIT_BAD_INPUT, LaunchPlan, Manifest
 
 _BODY = """
 # The processes meet at the first node. The port comes from the job, so that jobs do not collide.

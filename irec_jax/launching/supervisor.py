@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Protocol, runtime_checkable
 
-from irec_jax.launching.folder import LaunchFolder, LaunchState, Phase
-from irec_jax.launching.plan import EXIT_LOST, LaunchPlan
+from irec_jax.launching.launch_folder import LaunchFolder, LaunchState, Phase
+from irec_jax.launching.launch_plan import EXIT_LOST, LaunchPlan
 from irec_jax.run_lock import INHERITED, here, now
 
 TICK_S = 0.1

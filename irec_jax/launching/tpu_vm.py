@@ -6,7 +6,7 @@ from typing import NamedTuple
 from irec_jax import __version__
 from irec_jax.errors import InputError
 from irec_jax.launching.gke import uploads
-from irec_jax.launching.plan import EXIT_BAD_INPUT, EXIT_LOST, LaunchPlan, Manifest
+from irec_jax.launching.launch_plan import EXIT_BAD_INPUT, EXIT_LOST, LaunchPlan, Manifest
 from irec_jax.launching.slices import read_slice
 
 MOUNT = "/mnt/irec"

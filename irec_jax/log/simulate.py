@@ -11,11 +11,11 @@ from jaxtyping import Float, Int
 
 from irec_jax.bounds import SEED, SHARE, Range, check_memory, check_settings, machine_memory
 from irec_jax.errors import InputError
-from irec_jax.log.catalog import Catalog, build_catalog
+from irec_jax.log.simulated_catalog import Catalog, build_catalog
 from irec_jax.log.domain import load_domain
-from irec_jax.log.draws import CHUNK, draw_items, masked_odds
+from irec_jax.log.item_draws import CHUNK, draw_items, masked_odds
 from irec_jax.log.events import BehaviorLog, EventKind, Manifest
-from irec_jax.log.speech import speak
+from irec_jax.log.utterances import speak
 from irec_jax.log.taste import (
     DAY,
     START,
@@ -25,8 +25,8 @@ from irec_jax.log.taste import (
     build_dynamics,
     draw_tastes,
 )
-from irec_jax.log.visits import draw_counts, draw_times
-from irec_jax.log.wording import Grammar
+from irec_jax.log.event_times import draw_counts, draw_times
+from irec_jax.log.query_grammar import Grammar
 
 Domain = Literal["shop", "content", "social", "finance"]
 

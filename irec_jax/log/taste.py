@@ -12,7 +12,7 @@ import functools
 import numpy as np
 from jaxtyping import Float, Int
 
-from irec_jax.log.catalog import Catalog
+from irec_jax.log.simulated_catalog import Catalog
 from irec_jax.log.domain import DomainData
 
 START = 1_672_531_200

@@ -17,7 +17,7 @@ from safetensors.numpy import save_file
 from irec_jax.errors import InputError
 from irec_jax.files import replaced_folder
 from irec_jax.model.config import T5Config
-from irec_jax.model.naming import (
+from irec_jax.model.hf_names import (
     CONFIG,
     EMBEDDINGS,
     HEAD,

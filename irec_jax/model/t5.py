@@ -20,7 +20,7 @@ from irec_jax.model.layers import (
     Norm,
     normal,
 )
-from irec_jax.model.placement import remembered, rows_apart
+from irec_jax.model.activation_sharding import remembered, rows_apart
 from irec_jax.model.positions import bias_by_distance, bias_matrix
 
 START = 0  # the decoder's first input is the padding token, as in every T5

@@ -16,7 +16,7 @@ from irec_jax.model.params import abstract
 from irec_jax.planning.topology import Chip
 from irec_jax.training.optimizer import OptimizerConfig, make_optimizer
 from irec_jax.training.sharding import partition
-from irec_jax.training.work import training_flops
+from irec_jax.training.flops import training_flops
 
 
 class Held(NamedTuple):

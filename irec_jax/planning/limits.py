@@ -9,7 +9,7 @@ from irec_jax.batches.pipeline import BATCHES_AHEAD
 from irec_jax.bounds import check_memory, machine_memory
 from irec_jax.experiment import Experiment
 from irec_jax.planning.estimate import Held, held
-from irec_jax.planning.plan import DOUBT, MOST_PARTS, Subject
+from irec_jax.planning.run_plan import DOUBT, MOST_PARTS, Subject
 from irec_jax.training.sharding import AXES
 
 MODEL_KEYS = "model.width, model.hidden, model.encoder_layers, model.decoder_layers"

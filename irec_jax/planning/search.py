@@ -9,7 +9,7 @@ from irec_jax.experiment import Experiment
 from irec_jax.planning.compiled import FAST, Compiled, CompilerCrash, Job, compile_closely
 from irec_jax.planning.cost import FILL, Cost, train_cost
 from irec_jax.planning.estimate import held, row_flops, seconds
-from irec_jax.planning.plan import Subject, mesh_sizes
+from irec_jax.planning.run_plan import Subject, mesh_sizes
 from irec_jax.planning.topology import Chip
 from irec_jax.training.sharding import MeshConfig
 

@@ -24,7 +24,7 @@ from irec_jax.planning.programs import PROGRAMS, Lowered
 from irec_jax.planning.topology import Topology, compiler_devices
 from irec_jax.settings import from_json
 from irec_jax.training.sharding import make_mesh
-from irec_jax.training.work import measure_peak
+from irec_jax.training.flops import measure_peak
 
 AT_ONCE = 2
 """Programs that are compiled together: XXL's take 1.5 GiB each, beside what all share."""

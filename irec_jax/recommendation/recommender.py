@@ -8,16 +8,16 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from irec_jax.batches.pipeline import encode_prompt
-from irec_jax.batches.prompts import pad_prompts, request_batches
+from irec_jax.batches.prompt_batches import pad_prompts, request_batches
 from irec_jax.decoding.beam import DecodeConfig, beam_search
 from irec_jax.decoding.exhaustive import catalog_scores, catalog_sequences, chunk_size
 from irec_jax.decoding.legal import legal_sequences
 from irec_jax.decoding.steps import Prompts
 from irec_jax.errors import InputError
-from irec_jax.instructions.cleaning import clean
+from irec_jax.text_cleaning import clean
 from irec_jax.instructions.forms import Ranking, Request, TaskForm
 from irec_jax.instructions.tasks import task_for
-from irec_jax.instructions.wording import Wording
+from irec_jax.instructions.prompts import Wording
 from irec_jax.model.params import Params, structure
 from irec_jax.recommendation.catalog import Catalog, Reference, Where
 from irec_jax.recommendation.explain import Explanation, reasons_for
@@ -28,7 +28,7 @@ from irec_jax.recommendation.refine import (
     drop_missing,
     drop_repeated,
 )
-from irec_jax.recommendation.run import Settings, check_parts, read_settings, read_writer
+from irec_jax.recommendation.run_parts import Settings, check_parts, read_settings, read_writer
 from irec_jax.run_files import CATALOG_FILE
 from irec_jax.tokens.items import TokenWriter
 from irec_jax.tokens.trie import build_trie

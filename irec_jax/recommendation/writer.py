@@ -8,11 +8,11 @@ import numpy as np
 from jaxtyping import Bool
 
 from irec_jax.batches.pipeline import encode_prompt
-from irec_jax.batches.prompts import request_batches
+from irec_jax.batches.prompt_batches import request_batches
 from irec_jax.decoding.sample import SampleConfig, row_keys, sample
 from irec_jax.decoding.steps import Prompts
 from irec_jax.model.params import Params, structure
-from irec_jax.recommendation.run import Settings, check_vocabulary, read_settings, read_writer
+from irec_jax.recommendation.run_parts import Settings, check_vocabulary, read_settings, read_writer
 from irec_jax.tokens.items import TokenWriter
 from irec_jax.tokens.text import PAD, UNKNOWN
 from irec_jax.training.checkpoint import load_params

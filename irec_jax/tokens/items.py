@@ -15,7 +15,7 @@ from jaxtyping import Int
 
 from irec_jax.errors import InputError
 from irec_jax.files import replaced_folder
-from irec_jax.instructions.cleaning import clean
+from irec_jax.text_cleaning import clean
 from irec_jax.tokens.names import UNTITLED, distinct_names
 from irec_jax.tokens.text import (
     EOS,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import polars as pl
 
 from irec_jax.errors import InputError
-from irec_jax.instructions.cleaning import clean
+from irec_jax.text_cleaning import clean
 from irec_jax.tokens.text import TextCodec
 
 UNTITLED = "untitled"

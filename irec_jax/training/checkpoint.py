@@ -24,8 +24,8 @@ from irec_jax.settings import from_json, to_json
 from irec_jax.training.checksums import checksums, sums_of
 from irec_jax.training.frozen import adapter_shardings, with_frozen
 from irec_jax.training.optimizer import averaged
-from irec_jax.training.processes import first_line, gather, on_first
-from irec_jax.training.stored import (
+from irec_jax.training.distributed import first_line, gather, on_first
+from irec_jax.training.orbax_io import (
     load_about,
     load_checked,
     load_trees,
@@ -33,7 +33,7 @@ from irec_jax.training.stored import (
     quiet_orbax,
     why_unreadable,
 )
-from irec_jax.training.watch import is_loss
+from irec_jax.training.watchdog import is_loss
 
 FOLDER = "checkpoints"
 AVERAGE = "average"

@@ -14,10 +14,10 @@ from irec_jax.files import real_path
 from irec_jax.model.lora import LoraConfig, first_adapters, frozen_part, merged
 from irec_jax.model.params import Params
 from irec_jax.training.checksums import sums_of
-from irec_jax.training.processes import first_line, gather, on_first
+from irec_jax.training.distributed import first_line, gather, on_first
 from irec_jax.training.sharding import state_shardings
-from irec_jax.training.stored import load_about, load_trees, orbax_context, quiet_orbax
-from irec_jax.training.watch import is_loss
+from irec_jax.training.orbax_io import load_about, load_trees, orbax_context, quiet_orbax
+from irec_jax.training.watchdog import is_loss
 
 FOLDER = "frozen"
 NAME = "params"

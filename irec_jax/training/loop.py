@@ -14,25 +14,25 @@ from jaxtyping import Array, Key
 from irec_jax.errors import InputError
 from irec_jax.model.params import Params, abstract
 from irec_jax.settings import to_json
-from irec_jax.training.between import Reading, Saving, open_books
+from irec_jax.training.loop_io import Reading, Saving, open_books
 from irec_jax.training.checkpoint import (
     Checkpoints,
     TrainState,
     model_fingerprint,
 )
-from irec_jax.training.feed import place_batch
+from irec_jax.training.device_put import place_batch
 from irec_jax.training.frozen import begin_adapters, load_frozen, save_frozen
 from irec_jax.training.goodput import Cause
-from irec_jax.training.interrupt import Interruption, stopped
-from irec_jax.training.job import Training
+from irec_jax.training.preemption import Interruption, stopped
+from irec_jax.training.inputs import Training
 from irec_jax.training.optimizer import make_optimizer
-from irec_jax.training.processes import is_first, on_host
+from irec_jax.training.distributed import is_first, on_host
 from irec_jax.training.profile import Profile
 from irec_jax.training.sharding import batch_sharding, check_batch, state_shardings
 from irec_jax.training.step import Step, compile_step
-from irec_jax.training.watch import Watch
-from irec_jax.training.wishes import Agreement, Timer
-from irec_jax.training.work import batch_work
+from irec_jax.training.watchdog import Watch
+from irec_jax.training.consensus import Agreement, Timer
+from irec_jax.training.flops import batch_work
 
 DROPOUT = 1
 """Folded into the seed's key, so that dropout and the first weights draw different numbers."""

@@ -18,12 +18,12 @@ from irec_jax.batches.packed import (
 )
 from irec_jax.batches.pipeline import WINDOW, Cuts, PackedWindow, encode_record
 from irec_jax.errors import InputError
-from irec_jax.instructions import shards
-from irec_jax.instructions.audit import Auditor
+from irec_jax.storage import shards
+from irec_jax.audit.audit import Auditor
 from irec_jax.instructions.config import InstructionsConfig
 from irec_jax.instructions.forms import Instruction
 from irec_jax.instructions.render import Renderer
-from irec_jax.instructions.store import made_from
+from irec_jax.instruction_sets.store import made_from
 from irec_jax.log.simulate import SimulateConfig, World
 from irec_jax.log.split import Split, SplitConfig, split_log
 from irec_jax.tokens.items import TokenWriter, make_writer

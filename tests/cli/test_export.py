@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from irec_jax.cli.agreement import Agreement
+from irec_jax.cli.export_check import Agreement
 from irec_jax.cli.main import main
 from irec_jax.experiment import TOKENS_FOLDER, Experiment, prepare, save_run
 from irec_jax.log.dataset import DataConfig

@@ -19,7 +19,7 @@ from irec_jax.cli import quickstart
 from irec_jax.cli.main import COMMANDS
 from irec_jax.experiment import Experiment
 from irec_jax.log.simulate import SimulateConfig
-from irec_jax.planning import plan
+from irec_jax.planning import run_plan as plan
 
 from .hostile_damage import damaged
 from .hostile_flags import Flag, flags_of

@@ -14,7 +14,7 @@ from irec_jax.cli.main import main
 from irec_jax.experiment import load_experiment, prepare
 from irec_jax.instructions.forms import Instruction
 from irec_jax.instructions.render import Renderer
-from irec_jax.instructions.store import InstructionSet
+from irec_jax.instruction_sets.store import InstructionSet
 from irec_jax.instructions.tasks import TASKS
 from irec_jax.instructions.templates import load_packs
 from irec_jax.log.events import BehaviorLog, Manifest
@@ -193,7 +193,7 @@ def test_beam_is_named_where_it_is_missing(
     experiment: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     monkeypatch.setitem(sys.modules, "apache_beam", None)
-    monkeypatch.delitem(sys.modules, "irec_jax.instructions.beam", raising=False)
+    monkeypatch.delitem(sys.modules, "irec_jax.storage.beam_runner", raising=False)
     assert instruct(experiment, "--out", "x", "--runner", "DirectRunner") == 2
     assert "pip install 'irec-jax[beam]'" in capsys.readouterr().err
 

@@ -17,19 +17,19 @@ from irec_jax.cli.main import main
 from irec_jax.decoding.beam import DecodeConfig
 from irec_jax.instructions.config import InstructionsConfig
 from irec_jax.instructions.forms import TaskName
-from irec_jax.instructions.teachers.notes import (
+from irec_jax.teachers.teacher_texts import (
     MANIFEST_FILE,
     NOTES_FILE,
     read_notes,
 )
-from irec_jax.instructions.teachers.questions import RunWorder, Scope, ask
-from irec_jax.instructions.wording import Wording
+from irec_jax.teachers.teacher_prompts import RunWorder, Scope, ask
+from irec_jax.instructions.prompts import Wording
 from irec_jax.log.dataset import DataConfig, load_split
 from irec_jax.log.events import BehaviorLog, Manifest
 from irec_jax.log.split import Split
 from irec_jax.model.config import T5Config
 from irec_jax.model.params import initialize
-from irec_jax.recommendation.run import Settings, read_settings
+from irec_jax.recommendation.run_parts import Settings, read_settings
 from irec_jax.run_files import Sources, write_checksums
 from irec_jax.settings import to_json
 from irec_jax.tokens.items import TokenWriter, make_writer

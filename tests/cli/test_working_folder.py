@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from irec_jax.cli.main import main
-from irec_jax.instructions import store
+from irec_jax.instruction_sets import store
 
 ROOT = Path(__file__).parents[2]
 MODULES = ("html", "json", "pickle", "socket", "token", "secrets")

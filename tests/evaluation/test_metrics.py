@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from irec_jax.errors import InputError
-from irec_jax.evaluation import compare, figures, metrics, report, table
+from irec_jax.evaluation import compare, figures, metrics, report
+from irec_jax.evaluation import report_tables as table
 from irec_jax.evaluation.metrics import METRICS, chance, full_ranks, per_request
-from irec_jax.evaluation.page import render
+from irec_jax.evaluation.page import report_page as render
 
 INF = math.inf
 SCORES_WITH_TIES = st.sampled_from([-INF, -1.0, 0.0, 0.5, 2.0, INF])

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from irec_jax.instructions.examples import Asked, Examples, narrow
 from irec_jax.instructions.forms import Intention, TaskName
-from irec_jax.instructions.hashing import derive_key, permutation, scramble
+from irec_jax.random_draws import derive_key, permutation, scramble
 from irec_jax.instructions.passes import Passes, Source
 from irec_jax.instructions.tasks import task_named
 

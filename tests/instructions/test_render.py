@@ -31,7 +31,7 @@ from irec_jax.instructions.tasks import (
     SEQUENTIAL_RECOMMENDATION,
     task_named,
 )
-from irec_jax.instructions.wording import Wording
+from irec_jax.instructions.prompts import Wording
 from irec_jax.log.split import Role, Split
 
 PACK = tomllib.loads(

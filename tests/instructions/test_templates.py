@@ -12,7 +12,7 @@ import hypothesis.strategies as st
 import pytest
 
 from irec_jax.errors import InputError
-from irec_jax.instructions.cleaning import clean
+from irec_jax.text_cleaning import clean
 from irec_jax.instructions.config import BUILT_IN_PACKS, Domain, InstructionsConfig
 from irec_jax.instructions.forms import (
     Group,

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from irec_jax.errors import InputError
-from irec_jax.launching.folder import LaunchFolder, LaunchState, here, last_lines
-from irec_jax.launching.plan import LaunchPlan
+from irec_jax.launching.launch_folder import LaunchFolder, LaunchState, here, last_lines
+from irec_jax.launching.launch_plan import LaunchPlan
 from irec_jax.launching.supervisor import Supervisor
 
 NAP = "import time; print('up', flush=True); time.sleep(60)"
@@ -118,8 +118,8 @@ def test_a_launch_lives_as_long_as_any_of_its_processes(folder):
     program = f"""
 import os
 from pathlib import Path
-from irec_jax.launching.folder import LaunchFolder
-from irec_jax.launching.plan import LaunchPlan
+from irec_jax.launching.launch_folder import LaunchFolder
+from irec_jax.launching.launch_plan import LaunchPlan
 from irec_jax.launching.supervisor import Supervisor
 class Program:
     words = ({sys.executable!r}, "-c", {SAVES!r})

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from irec_jax.launching import tpu_vm
-from irec_jax.launching.plan import LaunchPlan
+from irec_jax.launching.launch_plan import LaunchPlan
 
 GCLOUD = r"""#!/usr/bin/env bash
 # The state of the slice is a file; what is sent by ssh runs here.

@@ -6,7 +6,7 @@ import pytest
 
 from irec_jax.log.describe import describe
 from irec_jax.log.events import BehaviorLog, Manifest, TimeUnit
-from irec_jax.log.picture import draw
+from irec_jax.log.description_chart import draw
 
 SVG = "{http://www.w3.org/2000/svg}"
 

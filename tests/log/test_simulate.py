@@ -14,7 +14,7 @@ from irec_jax.log.domain import load_domain
 from irec_jax.log.events import BehaviorLog
 from irec_jax.log.simulate import SimulateConfig, World
 from irec_jax.log.taste import DAY, START
-from irec_jax.log.visits import draw_counts, draw_times
+from irec_jax.log.event_times import draw_counts, draw_times
 
 DOMAINS = ("shop", "content", "social", "finance")
 SMALL = SimulateConfig(users=150, items=120, seed=3)

@@ -8,7 +8,7 @@ from scipy import stats
 from scipy.special import log_softmax
 
 from irec_jax.errors import InputError
-from irec_jax.log.draws import pick
+from irec_jax.log.item_draws import pick
 from irec_jax.log.simulate import SimulateConfig, World
 from irec_jax.log.taste import BRAND_FOLLOWS, CATEGORY_FOLLOWS, DAY, START, VALUE_FOLLOWS
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from irec_jax.log.catalog import Catalog, build_catalog
+from irec_jax.log.simulated_catalog import Catalog, build_catalog
 from irec_jax.log.domain import DomainData, parse_domain
 from irec_jax.log.simulate import SimulateConfig, World
-from irec_jax.log.wording import ECHO, Grammar
+from irec_jax.log.query_grammar import ECHO, Grammar
 
 # Small enough to list all texts; "red box" is one color, or a color and a noun, and "good for home"
 # is said of a size and a group, or of an occasion: some texts can be read in two ways.

@@ -10,7 +10,7 @@ import pytest
 
 from irec_jax.model import params as parameters
 from irec_jax.model.config import T5Config
-from irec_jax.model.naming import FAMILIES, to_hf_config
+from irec_jax.model.hf_names import FAMILIES, to_hf_config
 from irec_jax.model.pretrained import load_hf
 
 SIZES = {

@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 from irec_jax.errors import InputError
 from irec_jax.model import pretrained
 from irec_jax.model.config import LARGE, SMALL, T5Config
-from irec_jax.model.naming import CONFIG, from_hf_config, to_hf_config
+from irec_jax.model.hf_names import CONFIG, from_hf_config, to_hf_config
 from irec_jax.model.params import abstract, count
 from irec_jax.model.pretrained import INDEX, WEIGHTS, load_hf, open_hf, save_hf
 from irec_jax.training.sharding import MeshConfig, make_mesh, state_shardings

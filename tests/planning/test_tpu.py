@@ -13,7 +13,7 @@ from irec_jax.cli.main import main
 from irec_jax.experiment import Experiment
 from irec_jax.model.config import BASE, T5Config
 from irec_jax.planning.compiled import FAST, Job, compile_job
-from irec_jax.planning.plan import make_plan, make_subject
+from irec_jax.planning.run_plan import make_plan, make_subject
 from irec_jax.planning.topology import Topology, datasheet
 from irec_jax.tokens.text import TokensConfig
 from irec_jax.training.config import TrainConfig

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from irec_jax.errors import InputError
-from irec_jax.instructions.cleaning import clean
+from irec_jax.text_cleaning import clean
 from irec_jax.tokens.items import TokenWriter, build_index, make_writer
 from irec_jax.tokens.names import distinct_names
 from irec_jax.tokens.text import EOS, PAD, IndexKind, TextCodec, TokensConfig, open_codec

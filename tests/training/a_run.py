@@ -20,13 +20,13 @@ from irec_jax.batches.pipeline import training_batches
 from irec_jax.model.config import T5Config
 from irec_jax.model.lora import LoraConfig
 from irec_jax.training.config import TrainConfig
-from irec_jax.training.feed import reader_of
+from irec_jax.training.device_put import reader_of
 from irec_jax.training.loop import Training, train
 from irec_jax.training.optimizer import OptimizerConfig
-from irec_jax.training.processes import connect, which
+from irec_jax.training.distributed import connect, which
 from irec_jax.training.sharding import MeshConfig, batch_sharding, make_mesh
-from irec_jax.training.start import from_scratch
-from irec_jax.training.watch import ending_together
+from irec_jax.training.init_weights import from_scratch
+from irec_jax.training.watchdog import ending_together
 
 MODEL = T5Config(
     vocabulary=32,

@@ -15,7 +15,7 @@ from irec_jax.training.config import TrainConfig
 from irec_jax.training.loop import Training
 from irec_jax.training.optimizer import OptimizerConfig
 from irec_jax.training.sharding import MeshConfig, make_mesh
-from irec_jax.training.start import from_scratch
+from irec_jax.training.init_weights import from_scratch
 
 TINY = T5Config(
     vocabulary=32,

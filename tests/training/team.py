@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from irec_jax.training.checkpoint import FOLDER, saved_steps
-from irec_jax.training.ledger import read_losses
+from irec_jax.training.metrics_logger import read_losses
 
 PROGRAM = Path(__file__).with_name("a_run.py")
 LIMIT_S = 300

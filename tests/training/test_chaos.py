@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from irec_jax.training.ledger import read_losses
+from irec_jax.training.metrics_logger import read_losses
 from irec_jax.training.validation import read_validation
 
 from .team import Team, batches_of, weights_of

@@ -18,8 +18,8 @@ from irec_jax.errors import InputError
 from irec_jax.model.params import abstract, structure
 from irec_jax.training.checkpoint import Checkpoints, load_params, saved_steps
 from irec_jax.training.config import TrainConfig
-from irec_jax.training.interrupt import Interrupted, Interruption, Terminated, stopped
-from irec_jax.training.ledger import read_losses
+from irec_jax.training.preemption import Interrupted, Interruption, Terminated, stopped
+from irec_jax.training.metrics_logger import read_losses
 from irec_jax.training.loop import (
     dropout_key,
     fingerprint_of,

@@ -18,7 +18,7 @@ from irec_jax.training.sharding import (
     make_mesh,
     state_shardings,
 )
-from irec_jax.training.start import from_scratch
+from irec_jax.training.init_weights import from_scratch
 from irec_jax.training.step import compile_step
 
 SIZES = {"data": 2, "fsdp": 2, "tensor": 2}

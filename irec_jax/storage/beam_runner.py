@@ -1,0 +1,144 @@
+"""Shards made by Apache Beam: the same writer, on any machines that see the same folder."""
+
+import contextlib
+import hashlib
+import pickle
+import shlex
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from irec_jax.errors import InputError
+from irec_jax.storage.shards import Runner, Shard, ShardReport, ShardWriter, read_report
+from irec_jax.storage.workers import Advance
+from irec_jax.progress import say
+
+_WRITER_FILE, _WRITER_FOLDER = "writer.pickle", "writer-"
+
+
+class MakeShard(beam.DoFn):
+    """Makes a shard, and gives its name.
+
+    The writer is read from the build's folder, where the shards go as well: it is too large to
+    be a part of the pipeline (Dataflow takes 10 MB), and every worker needs it once. It is a
+    pickle, so it is read only if it has the checksum that came with the pipeline.
+
+    Args:
+        writer_file: The pickled writer.
+        sha256: Of that file.
+    """
+
+    def __init__(self, writer_file: str, sha256: str) -> None:
+        self._writer_file, self._sha256 = writer_file, sha256
+        self._writer: Any = None
+        self._records = beam.metrics.Metrics.counter("irec", "records")
+
+    def setup(self) -> None:
+        """Reads the writer.
+
+        Raises:
+            RuntimeError: It cannot be read, or is not the one that was written.
+        """
+        try:
+            pickled = Path(self._writer_file).read_bytes()
+        except OSError as error:
+            raise RuntimeError(
+                f"a worker cannot read {self._writer_file}: --out must be a folder that every "
+                "worker has under the same path"
+            ) from error
+        if hashlib.sha256(pickled).hexdigest() != self._sha256:
+            raise RuntimeError(f"{self._writer_file} was changed by another program")
+        self._writer = pickle.loads(pickled)
+
+    def process(self, element: tuple[str, int, int]) -> Iterator[str]:
+        """Makes the shard (file, start, stop)."""
+        report = self._writer(Shard(*element), _nobody)
+        self._records.inc(report.records)
+        yield report.file
+
+
+def beam_runner(runner: str, options: str = "") -> Runner:
+    """Returns what has shards made by a runner of Apache Beam.
+
+    Args:
+        runner: Its name, such as `DirectRunner`, `FlinkRunner` or `DataflowRunner`.
+        options: Beam's own flags, as on a command line, with or without their dashes.
+
+    Raises:
+        InputError: Beam does not know the runner or a flag (when it is called).
+    """
+    flags = [f"--runner={runner}", *beam_flags(options)]
+
+    def run(writer: ShardWriter, shards: Sequence[Shard], advance: Advance) -> Iterator[Any]:
+        if not shards:
+            return
+        say(f"instruct: {len(shards)} shards for Beam's {runner}")
+        try:
+            with _pickled(writer) as make, beam.Pipeline(options=PipelineOptions(flags)) as pipe:
+                _ = (
+                    pipe
+                    | "Shards" >> beam.Create([(s.file, s.start, s.stop) for s in shards])
+                    | "Spread" >> beam.Reshuffle()
+                    | "Make" >> beam.ParDo(make)
+                )
+        except Exception as error:
+            raise InputError(
+                f"Beam's {runner} failed: {error}",
+                where="--runner",
+                mend="see its log; what is finished is kept, and the same command goes on there.",
+            ) from error
+        yield from _reports(writer, shards, advance)
+
+    return run
+
+
+@contextlib.contextmanager
+def _pickled(writer: ShardWriter) -> Iterator[MakeShard]:
+    """Yields what makes shards, while its writer is in a folder that only this user can read."""
+    folder = writer.folder.resolve()
+    for left in folder.glob(f"{_WRITER_FOLDER}*"):
+        shutil.rmtree(left, ignore_errors=True)  # of a build that was killed
+    pickled = pickle.dumps(ShardWriter(writer.contents, folder))
+    with tempfile.TemporaryDirectory(prefix=_WRITER_FOLDER, dir=folder) as private:
+        path = Path(private) / _WRITER_FILE
+        path.write_bytes(pickled)
+        yield MakeShard(str(path), hashlib.sha256(pickled).hexdigest())
+
+
+def beam_flags(options: str) -> list[str]:
+    """Splits flags as a shell does, and gives them the dashes that they may lack.
+
+    >>> beam_flags("flink_master=localhost:8081 parallelism=4")
+    ['--flink_master=localhost:8081', '--parallelism=4']
+    >>> beam_flags("--region europe-west4")
+    ['--region', 'europe-west4']
+    """
+    words = shlex.split(options)
+    if any(word.startswith("-") for word in words):
+        return words
+    return [f"--{word}" for word in words]
+
+
+def _reports(
+    writer: ShardWriter, shards: Sequence[Shard], advance: Advance
+) -> Iterator[ShardReport]:
+    """Reads what the workers wrote beside the shards."""
+    for shard in shards:
+        report = read_report(writer.folder, shard)
+        if report is None:
+            raise InputError(
+                f"Beam's workers wrote no {shard.file} here",
+                where=str(writer.folder),
+                mend="name a folder that every worker has under the same path.",
+            )
+        advance(shard.stop - shard.start)
+        yield report
+
+
+def _nobody(amount: int) -> None:
+    """Is told how far a shard is: Beam has progress of its own."""

@@ -1,0 +1,360 @@
+"""Sets of array_record files: each a range of numbers, made by anybody, in a resumable build."""
+
+import contextlib
+import dataclasses
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+from array_record.python.array_record_module import ArrayRecordWriter
+
+from irec_jax.errors import InputError
+from irec_jax.files import check_output_folder, replaced_file, write_text
+from irec_jax.storage.tf_example import HASH_MODULUS, hash_text, record_sha256
+from irec_jax.storage.workers import Advance
+from irec_jax.progress import say, track
+
+# Random access reads one record at a time, so each is its own group.
+_WRITER_OPTIONS = {True: "group_size:1", False: "group_size:1,uncompressed"}
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES)
+_FINGERPRINT_FILE, _LOCK_FILE = "build.json", "lock"
+_SET, _REPORTS, _OLD = "set", "reports", "old"
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """A file of a set, and what it is made from.
+
+    Attributes:
+        file: Its name.
+        start: The first number.
+        stop: Behind the last number.
+    """
+
+    file: str
+    start: int
+    stop: int
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardReport:
+    """What is in a finished shard.
+
+    Attributes:
+        file: Its name.
+        sha256: Of the file.
+        records: How many it holds.
+        size: Bytes of the records, before they are compressed.
+        content: The sum of the records' checksums; see `record_sha256`.
+        told: What its contents say of themselves, in JSON's types.
+    """
+
+    file: str
+    sha256: str
+    records: int
+    size: int
+    content: str
+    told: dict[str, Any]
+
+
+@runtime_checkable
+class Contents(Protocol):
+    """What shards are filled with; a pure function that can be pickled.
+
+    Attributes:
+        is_compressed: Whether a record alone is worth compressing.
+    """
+
+    is_compressed: ClassVar[bool]
+
+    def write(
+        self, numbers: range, put: Callable[[bytes], None], advance: Advance
+    ) -> dict[str, Any]:
+        """Puts what is made from some numbers, in order.
+
+        Args:
+            numbers: What to make.
+            put: Stores one record.
+            advance: Is told now and then how many numbers are done since.
+
+        Returns:
+            What there is to say of it, in JSON's types.
+        """
+        ...
+
+
+def plan_shards(name: str, total: int, size: int) -> list[Shard]:
+    """Cuts the numbers 0 to `total - 1` into shards of `size`, whoever will make them."""
+    count = -(-total // size)
+    return [
+        Shard(
+            file=f"{name}.array_record-{number:05d}-of-{count:05d}",
+            start=number * size,
+            stop=min(total, (number + 1) * size),
+        )
+        for number in range(count)
+    ]
+
+
+def content_sha256(reports: Sequence[ShardReport]) -> str:
+    """Returns the checksum of all records of some shards."""
+    return hash_text(sum(int(report.content, 16) for report in reports))
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardWriter:
+    """Makes one shard; the same for this process, for a worker and on another machine.
+
+    Attributes:
+        contents: What is written.
+        folder: That of the build.
+    """
+
+    contents: Contents
+    folder: Path
+
+    def __call__(self, shard: Shard, advance: Advance) -> ShardReport:
+        """Writes the file, and then the report that says that the file is whole.
+
+        Args:
+            shard: Which one.
+            advance: Is told now and then how many numbers are done since.
+
+        Raises:
+            OSError: The disk is full or cannot be written.
+        """
+        path = self.folder / _SET / shard.file
+        options = _WRITER_OPTIONS[self.contents.is_compressed]
+        with replaced_file(path) as temporary:
+            with _system_errors(path):
+                writer = ArrayRecordWriter(str(temporary), options)
+            sink = _Sink(writer.write, path)
+            told = self.contents.write(range(shard.start, shard.stop), sink.put, advance)
+            with _system_errors(path):
+                writer.close()
+            checksum = file_sha256(temporary)
+        content = hash_text(sink.content)
+        report = ShardReport(shard.file, checksum, sink.records, sink.size, content, told)
+        text = json.dumps(dataclasses.asdict(report))
+        write_text(self.folder / _REPORTS / f"{shard.file}.json", f"{text}\n")
+        return report
+
+
+Runner = Callable[[ShardWriter, Sequence[Shard], Advance], Iterable[ShardReport]]
+"""Has shards made: the writer and the shards go in, their reports come out, in any order."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Build:
+    """A set that is being made: a hidden folder beside its target, which outlives a crash.
+
+    Attributes:
+        folder: Holds the finished shards, their reports and what they are shards of.
+        target: Where the set will be.
+    """
+
+    folder: Path
+    target: Path
+
+    @property
+    def files(self) -> Path:
+        """The folder that becomes the set."""
+        return self.folder / _SET
+
+    def finished(self, shards: Sequence[Shard]) -> dict[str, ShardReport]:
+        """Returns the reports of the shards that are there and whole; removes all else."""
+        found: dict[str, ShardReport] = {}
+        for shard in shards:
+            report = read_report(self.folder, shard)
+            path = self.files / shard.file
+            if report is None or not path.is_file():
+                continue
+            if file_sha256(path) == report.sha256:
+                found[shard.file] = report
+            else:
+                say(f"{path} is damaged; it is made again")
+        for path in self.files.iterdir():
+            if path.name not in found:
+                path.unlink()
+        for path in (self.folder / _REPORTS).iterdir():
+            if path.name.removesuffix(".json") not in found:
+                path.unlink()
+        return found
+
+    def make(
+        self, contents: Contents, shards: Sequence[Shard], run: Runner, what: str
+    ) -> list[ShardReport]:
+        """Makes the shards that are not there yet, and returns the reports of all, in order.
+
+        Args:
+            contents: What they are filled with.
+            shards: All of them.
+            run: Has the missing ones made.
+            what: What is done, for the bar that shows how far it is.
+        """
+        found = self.finished(shards)
+        left = [shard for shard in shards if shard.file not in found]
+        if found:
+            say(f"{what}: {len(found)} of {len(shards)} shards are there already")
+        total = sum(shard.stop - shard.start for shard in left)
+        try:
+            with track(what, total, unit="records") as advance:
+                writer = ShardWriter(contents, self.folder)
+                for report in run(writer, left, lambda amount: advance(amount, "")):
+                    found[report.file] = report
+        except BaseException:
+            for path in self.files.glob(".*"):
+                path.unlink(missing_ok=True)  # of a worker that was ended while it wrote
+            if any((self.folder / _REPORTS).iterdir()):
+                say(f"{what}: what is finished waits in {self.folder}, for the same command")
+            raise
+        return [found[shard.file] for shard in shards]
+
+    def publish(self) -> None:
+        """Puts the set in the place of what is at the target, and removes the build."""
+        os.chmod(self.files, 0o755)
+        if self.target.exists():
+            os.replace(self.target, self.folder / _OLD)
+        os.replace(self.files, self.target)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def opened_build(target: Path, made_from: Mapping[str, Any]) -> Iterator[Build]:
+    """Opens the build of a set, to go on with it if it was made from the same.
+
+    The folder stays until the set is published, whatever happens.
+
+    Args:
+        target: Where the set will be.
+        made_from: All that its bytes depend on, in JSON's types; a build of something else is
+            discarded.
+
+    Raises:
+        InputError: Somebody else is at it now.
+    """
+    folder = target.with_name(f".{target.name}.partial")
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / _LOCK_FILE).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(
+                "another process is writing this set now",
+                where=str(target),
+                mend="wait for it, or name another folder.",
+            ) from error
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.ENOTSUP):  # a network disk without locks
+                raise
+        if (folder / _OLD).exists() and not target.exists():
+            os.replace(folder / _OLD, target)  # the end came between the two renames
+        shutil.rmtree(folder / _OLD, ignore_errors=True)
+        text = json.dumps(made_from, sort_keys=True)
+        marker = folder / _FINGERPRINT_FILE
+        if not marker.is_file() or marker.read_bytes() != text.encode("ascii"):
+            if marker.is_file():
+                say(f"{folder} holds an unfinished set made from something else; it is discarded")
+            for name in (_SET, _REPORTS):
+                shutil.rmtree(folder / name, ignore_errors=True)
+            write_text(marker, text)
+        for name in (_SET, _REPORTS):
+            (folder / name).mkdir(exist_ok=True)
+        yield Build(folder, target)
+
+
+def read_report(folder: Path, shard: Shard) -> ShardReport | None:
+    """Reads the report of a shard, None where there is none that can be read.
+
+    Args:
+        folder: That of the build.
+        shard: Which one.
+    """
+    try:
+        text = (folder / _REPORTS / f"{shard.file}.json").read_text(encoding="utf-8")
+        return ShardReport(**json.loads(text))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def refuse_foreign_folder(folder: Path, read: Callable[[Path], Any], what: str) -> None:
+    """Refuses a folder that holds something other than a set of a kind.
+
+    Args:
+        folder: Where one will be.
+        read: Reads the manifest of a set.
+        what: What a set is called, in the singular.
+
+    Raises:
+        InputError: As `check_output_folder`.
+    """
+    article = "an" if what[0] in "aeiou" else "a"
+    check_output_folder(folder, f"{article} {what}", lambda folder: bool(read(folder)))
+
+
+def read_manifest(path: Path, what: str, mend: str) -> dict[str, Any]:
+    """Reads a set's manifest.
+
+    Args:
+        path: The file.
+        what: What the set is called, in the singular.
+        mend: How to make a new one.
+
+    Raises:
+        InputError: It is not there, or no JSON object.
+    """
+    if not path.is_file():
+        raise InputError(f"there is no {what} here", where=str(path), mend=mend)
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(data, dict):
+            raise TypeError(f"{type(data).__name__} instead of an object")
+    except (ValueError, TypeError) as error:
+        raise InputError(
+            f"not the manifest of the {what}: {error}", where=str(path), mend=mend
+        ) from error
+    return data
+
+
+def file_sha256(path: Path) -> str:
+    """Returns the SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class _Sink:
+    """Stores records and adds up what they are."""
+
+    def __init__(self, write: Callable[[bytes], Any], path: Path) -> None:
+        self.records = self.size = self.content = 0
+        self._write, self._path = write, path
+
+    def put(self, content: bytes) -> None:
+        try:
+            self._write(content)
+        except RuntimeError as error:
+            raise _os_error(error, self._path) from error
+        self.records += 1
+        self.size += len(content)
+        self.content = (self.content + record_sha256(content)) % HASH_MODULUS
+
+
+@contextlib.contextmanager
+def _system_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        raise _os_error(error, path) from error
+
+
+def _os_error(error: RuntimeError, path: Path) -> OSError:
+    """Finds the system's reason in the message of the writer, which gives no error number."""
+    reasons = {code: os.strerror(code) for code in _DISK_ERRORS}
+    code = next((c for c, reason in reasons.items() if reason in str(error)), errno.EIO)
+    return OSError(code, os.strerror(code), str(path))

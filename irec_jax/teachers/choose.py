@@ -1,0 +1,29 @@
+"""From the settings to the teacher that they name."""
+
+from pathlib import Path
+
+from irec_jax.instructions.config import InstructionsConfig
+from irec_jax.instructions.teacher import LogTeacher, Teacher
+from irec_jax.log.split import Split
+
+
+def make_teacher(split: Split, config: InstructionsConfig, seed: int) -> Teacher:
+    """Makes the teacher of a config.
+
+    Args:
+        split: What it reads.
+        config: Who it is.
+        seed: Of its draws.
+
+    Raises:
+        InputError: Notes are missing, damaged, or were written for another log.
+    """
+    if config.teacher == "metadata":
+        from irec_jax.teachers.metadata import MetadataTeacher
+
+        return MetadataTeacher.build(split, config.domain, seed)
+    if config.teacher == "notes":
+        from irec_jax.teachers.teacher_texts import NotesTeacher
+
+        return NotesTeacher.load(Path(config.notes), split)
+    return LogTeacher.of(split)

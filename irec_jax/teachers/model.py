@@ -1,0 +1,75 @@
+"""Texts from a model of ours: a function that answers prompts."""
+
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+
+from irec_jax.bounds import Range, check_between
+from irec_jax.text_cleaning import clean
+from irec_jax.random_draws import derive_key
+from irec_jax.teachers.text_checks import Rejection
+from irec_jax.teachers.results import Outcome, judge, outcome
+from irec_jax.teachers.teacher_prompts import Question
+from irec_jax.progress import track
+
+Writer = Callable[[Sequence[str], int], list[str]]
+"""Answers prompts, in order; the number is the seed of its draws."""
+
+_STREAM = 43
+_TOGETHER = 1_024  # questions that are asked at once, so that few of them wait in memory
+
+
+def ask_writer(
+    questions: Iterable[Question],
+    write: Writer,
+    *,
+    total: int,
+    attempts: int = 3,
+    seed: int = 0,
+) -> list[Outcome]:
+    """Asks all questions; a rejected answer is asked for again with another seed.
+
+    Args:
+        questions: Of one message each.
+        write: The model.
+        total: How many questions there are, for the progress.
+        attempts: How often a question is asked at most.
+        seed: Of the model's draws; the same seed gives the same texts.
+
+    Raises:
+        InputError: `attempts` is impossible.
+    """
+    check_between(attempts, Range(1, 1_000), "--attempts")
+    outcomes: list[Outcome] = []
+    waiting = iter(questions)
+    with track("teach", total, unit="questions") as advance:
+        while group := list(itertools.islice(waiting, _TOGETHER)):
+            outcomes += _ask_group(group, write, attempts, seed)
+            advance(len(group), "")
+    return outcomes
+
+
+def _ask_group(group: Sequence[Question], write: Writer, attempts: int, seed: int) -> list[Outcome]:
+    texts = [""] * len(group)
+    rejections: list[list[Rejection]] = [[] for _ in group]
+    open_numbers = list(range(len(group)))
+    for attempt in range(attempts):
+        if not open_numbers:
+            break
+        # The same prompt is asked once: it would get the same answer.
+        prompts = list(dict.fromkeys(group[number].messages[-1][1] for number in open_numbers))
+        written = write(prompts, derive_key(seed, _STREAM, attempt))
+        answers = dict(zip(prompts, map(clean, written), strict=True))
+        still_open = []
+        for number in open_numbers:
+            text = answers[group[number].messages[-1][1]]
+            rejection = judge(group[number], text)
+            if rejection is None:
+                texts[number] = text
+            else:
+                rejections[number].append(rejection)
+                still_open.append(number)
+        open_numbers = still_open
+    return [
+        outcome(question, text, reasons)
+        for question, text, reasons in zip(group, texts, rejections, strict=True)
+    ]

@@ -1,0 +1,94 @@
+"""The best possible ranking: no baseline is above it, and it knows how good it is."""
+
+import numpy as np
+import pytest
+
+from irec_jax.baselines.oracle import ceiling
+from irec_jax.baselines.markov import markov
+from irec_jax.baselines.popularity import popularity
+from irec_jax.evaluation.protocol import EvaluationConfig, questions_of
+from irec_jax.evaluation.report import evaluate
+from irec_jax.instructions.tasks import (
+    PERSONALIZED_SEARCH,
+    PRODUCT_SEARCH,
+    SEQUENTIAL_RECOMMENDATION,
+)
+from irec_jax.log.simulate import SimulateConfig, World
+from irec_jax.log.split import Role, SplitConfig, split_log
+
+CONFIG = EvaluationConfig(resamples=200)
+TASKS = (SEQUENTIAL_RECOMMENDATION, PRODUCT_SEARCH, PERSONALIZED_SEARCH)
+
+
+@pytest.fixture(scope="module")
+def world():
+    return World.build(SimulateConfig(users=1500, items=200, seed=3))
+
+
+@pytest.fixture(scope="module")
+def split(world):
+    return split_log(world.log(), SplitConfig(), seed=1)
+
+
+@pytest.fixture(scope="module")
+def report(world, split):
+    rankers = {"popularity": popularity(split), "markov": markov(split)}
+    rankers["best"] = ceiling(world, split)
+    return evaluate(rankers, split, TASKS, CONFIG, seed=0)
+
+
+@pytest.mark.parametrize("task", [task.name.value for task in TASKS])
+def test_no_baseline_is_above_it(report, task):
+    for baseline in ("popularity", "markov"):
+        difference = report.task(task).difference("best", baseline)
+        assert difference.figures["ndcg@10"].low > 0
+        assert difference.figures["mrr"].low > 0
+
+
+def test_history_and_words_together_are_worth_more_than_each(report):
+    both, words, history = (
+        report.task(task.name.value).row("best").figures["ndcg@10"]
+        for task in (PERSONALIZED_SEARCH, PRODUCT_SEARCH, SEQUENTIAL_RECOMMENDATION)
+    )
+    assert both.above(words)
+    assert both.above(history)
+
+
+def test_columns_are_the_splits_item_numbers(world, split):
+    position = int(SEQUENTIAL_RECOMMENDATION.eligible(split, Role.TEST)[5])
+    request = SEQUENTIAL_RECOMMENDATION.request(split, position)
+    items = split.catalog["item"].to_list()
+    places = {item: place for place, item in enumerate(world.item_ids)}
+    history = np.array([places[items[number]] for number in request.history])
+    log_probability = world.next_item_log_probability(
+        np.array([request.user]), [history], np.array([request.time])
+    )[0]
+    scores = ceiling(world, split)([request]).scores[0]
+    for number in (0, 7, len(items) - 1):
+        assert scores[number] == pytest.approx(log_probability[places[items[number]]])
+
+
+@pytest.mark.parametrize("cutoff", [1, 5, 10])
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name.value)
+def test_what_it_expects_is_what_it_reaches(world, split, report, task, cutoff):
+    # Probabilities that were wrong anywhere would promise another recall than they reach.
+    questions = questions_of(task, split, CONFIG, seed=0)
+    requests = [task.request(split, int(position)) for position in questions.positions]
+    scores = ceiling(world, split)(requests).scores
+    for row, request in enumerate(requests):
+        scores[row, list(request.exclude)] = -np.inf
+    chances = np.exp(scores - scores.max(axis=1, keepdims=True))
+    chances /= chances.sum(axis=1, keepdims=True)
+    promised = np.sort(chances, axis=1)[:, -cutoff:].sum(axis=1).clip(0, 1)
+    reached = report.task(task.name.value).row("best").figures[f"recall@{cutoff}"].value
+    error = np.sqrt((promised * (1 - promised)).sum()) / len(promised)
+    assert abs(promised.mean() - reached) < 4 * error
+
+
+def test_mixed_requests_keep_their_rows(world, split):
+    pairs = [(task, int(task.eligible(split, Role.TEST)[row])) for row in (0, 1) for task in TASKS]
+    requests = [task.request(split, position) for task, position in pairs]
+    rank = ceiling(world, split)
+    together = rank(requests).scores
+    for row, request in enumerate(requests):
+        np.testing.assert_allclose(together[row], rank([request]).scores[0], rtol=1e-5)

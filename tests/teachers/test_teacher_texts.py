@@ -1,0 +1,231 @@
+"""Stored texts: kept to the byte, found by a brute-force search, refused for another split."""
+
+import dataclasses
+import itertools
+import json
+import pickle
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from irec_jax.errors import InputError
+from irec_jax.instructions.config import InstructionsConfig
+from irec_jax.instructions.forms import Intention, TaskName
+from irec_jax.random_draws import scramble
+from irec_jax.instructions.render import Renderer
+from irec_jax.teachers.teacher_texts import (
+    MANIFEST_FILE,
+    NOTES_FILE,
+    Note,
+    NoteKind,
+    NotesManifest,
+    NotesTeacher,
+    read_notes,
+    split_sha256,
+    write_notes,
+)
+from irec_jax.instructions.teacher import Teacher
+from irec_jax.log.split import Split
+
+LANGUAGES = ("en", "zh")
+
+
+def manifest_for(split: Split) -> NotesManifest:
+    return NotesManifest(teacher="chat", model="m", split_sha256=split_sha256(split), seed=0)
+
+
+def note(split: Split, row: int, place: int, kind: NoteKind, **more) -> Note:
+    variant, language = more.get("variant", 0), more.get("language", "en")
+    text = f"{kind.value} {row} {place} {variant} {language}"
+    return Note(int(split.users[row]), place, kind, variant, language, text, "0" * 64, "chat:m")
+
+
+def some_notes(split: Split) -> list[Note]:
+    """Half of all possible notes."""
+    found = []
+    for row, length in enumerate(np.diff(split.offsets).tolist()):
+        every = itertools.product(range(length), NoteKind, range(3), LANGUAGES)
+        for number, (place, kind, variant, language) in enumerate(every):
+            is_preference = kind is NoteKind.PREFERENCE
+            if (is_preference and not place) or (variant and not is_preference):
+                continue
+            if scramble(number * 97 + row) % 2:
+                found.append(note(split, row, place, kind, variant=variant, language=language))
+    return found
+
+
+def expected_preference(split: Split, notes: list[Note], position: int, language: str) -> list[str]:
+    """All texts of the latest place that is not behind an event, by looking at every note."""
+    row = int(np.searchsorted(split.offsets, position, side="right")) - 1
+    place = position - int(split.offsets[row])
+    fits = [
+        n
+        for n in notes
+        if n.kind is NoteKind.PREFERENCE
+        and n.user == split.users[row]
+        and n.language == language
+        and n.place <= place
+    ]
+    latest = max((n.place for n in fits), default=-1)
+    return [n.text for n in sorted(fits, key=lambda n: n.variant) if n.place == latest]
+
+
+def test_everything_is_found_as_by_a_search_through_all_notes(split: Split, tmp_path: Path):
+    notes = some_notes(split)
+    write_notes(tmp_path / "notes", notes, manifest_for(split))
+    teacher = NotesTeacher.load(tmp_path / "notes", split)
+    assert isinstance(teacher, Teacher)
+    by_key = {(n.user, n.place, n.kind, n.language): n.text for n in notes}
+    owners = split.event_users()
+    for language in (*LANGUAGES, "fr"):
+        liked = teacher.has_preference(language)
+        has = {i: teacher.has_query(i, language) for i in Intention}
+        reasons = teacher.has_reason(language)
+        for position in range(len(split.items)):
+            texts = expected_preference(split, notes, position, language)
+            assert liked[position] == bool(texts)
+            for variant in range(5):
+                expected = texts[variant % len(texts)] if texts else ""
+                assert teacher.preference(position, variant, language) == expected
+            user = int(split.users[owners[position]])
+            place = position - int(split.offsets[owners[position]])
+            for intention in (Intention.VAGUE, Intention.SPECIFIC):
+                typed = teacher.typed.query(position, intention, language)
+                key = (user, place, NoteKind(intention.value), language)
+                expected = typed or by_key.get(key, "")
+                assert teacher.query(position, intention, language) == expected
+                assert has[intention][position] == bool(expected)
+            assert not has[Intention.NONE][position]
+            expected = by_key.get((user, place, NoteKind.REASON, language), "")
+            assert teacher.reason(position, language) == expected
+            assert reasons[position] == bool(expected)
+    assert any(teacher.typed.queries), "queries that were typed are among them"
+    assert teacher.variants == 3
+    again = pickle.loads(pickle.dumps(teacher))
+    assert again.preference(4, 1, "en") == teacher.preference(4, 1, "en")
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    uptos=st.lists(st.tuples(st.integers(0, 3), st.integers(1, 9)), unique=True, max_size=12),
+    lengths=st.lists(st.integers(0, 10), min_size=4, max_size=4),
+)
+def test_a_preference_never_tells_of_its_event_or_of_another_user(make, tmp_path_factory, **case):
+    lengths = case["lengths"]
+    split = make([[0] * length for length in lengths], ["a lamp"])
+    notes = [
+        note(split, row, upto, NoteKind.PREFERENCE)
+        for row, upto in case["uptos"]
+        if upto < lengths[row]
+    ]
+    folder = tmp_path_factory.mktemp("case") / "notes"
+    write_notes(folder, notes, manifest_for(split))
+    teacher = NotesTeacher.load(folder, split)
+    owners = split.event_users()
+    for position in range(len(split.items)):
+        text = teacher.preference(position, 0, "en")
+        expected = expected_preference(split, notes, position, "en")
+        assert text == (expected[0] if expected else "")
+        if text:
+            _, row, upto, _, _ = text.split()
+            assert int(row) == owners[position]
+            assert int(upto) <= position - split.offsets[owners[position]]
+
+
+def test_a_folder_name_is_never_a_pattern(tmp_path: Path, split: Split):
+    notes = some_notes(split)
+    write_notes(tmp_path / "n1", notes, manifest_for(split))
+    write_notes(tmp_path / "n[1]", notes[:1], manifest_for(split))
+    assert read_notes(tmp_path / "n[1]")[0].height == 1
+
+
+def test_the_same_notes_in_any_order_give_the_same_bytes(split: Split, tmp_path: Path):
+    notes = some_notes(split)
+    first = write_notes(tmp_path / "a", notes, manifest_for(split))
+    second = write_notes(tmp_path / "b", notes[::-1], manifest_for(split))
+    assert first == second
+    for name in (NOTES_FILE, MANIFEST_FILE):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    table, manifest = read_notes(tmp_path / "a")
+    assert manifest == first
+    assert table.height == len(notes)
+    other = dataclasses.replace(notes[0], text="something else")
+    assert write_notes(tmp_path / "a", [other, *notes[1:]], manifest_for(split)) != first
+    assert NotesTeacher.load(tmp_path / "a", split).fingerprint() != (
+        NotesTeacher.load(tmp_path / "b", split).fingerprint()
+    )
+
+
+def test_notes_of_another_split_are_refused(split: Split, make, titles, tmp_path: Path):
+    write_notes(tmp_path / "notes", some_notes(split), manifest_for(split))
+    histories = [[0, 1, 2, 3, 4, 5], [5, 6, 7, 8, 9], [1, 3, 5], [11, 10], [2]]
+    for other in (
+        make(histories, titles),
+        dataclasses.replace(split, users=split.users + 1),
+        dataclasses.replace(
+            split, catalog=split.catalog.with_columns(title=pl.col("title").str.to_uppercase())
+        ),
+    ):
+        with pytest.raises(InputError, match="written for another log"):
+            NotesTeacher.load(tmp_path / "notes", other)
+
+
+def test_notes_serve_a_split_whose_items_have_other_numbers(split: Split, tmp_path: Path):
+    write_notes(tmp_path / "notes", some_notes(split), manifest_for(split))
+    count = split.num_items
+    renumbered = dataclasses.replace(
+        split,
+        catalog=split.catalog.reverse(),
+        items=(count - 1 - split.items).astype(np.int32),
+    )
+    NotesTeacher.load(tmp_path / "notes", renumbered)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda folder: (folder / NOTES_FILE).unlink(), "miss their file notes.parquet"),
+        (lambda folder: (folder / MANIFEST_FILE).unlink(), "miss their file manifest.json"),
+        (lambda folder: (folder / MANIFEST_FILE).write_text("{"), "it is not JSON"),
+        (lambda folder: (folder / MANIFEST_FILE).write_text("[]"), "not a manifest of notes"),
+        (
+            lambda folder: (folder / MANIFEST_FILE).write_text(json.dumps({"format": 1})),
+            "in it",
+        ),
+        (lambda folder: (folder / NOTES_FILE).write_bytes(b"PAR1"), "sha256 differs"),
+    ],
+)
+def test_damaged_notes_are_refused(split: Split, tmp_path: Path, damage, message):
+    write_notes(tmp_path / "notes", some_notes(split), manifest_for(split))
+    damage(tmp_path / "notes")
+    with pytest.raises(InputError, match=message):
+        NotesTeacher.load(tmp_path / "notes", split)
+
+
+def test_a_folder_of_something_else_is_never_replaced(split: Split, tmp_path: Path):
+    with pytest.raises(InputError, match="no such folder of notes"):
+        NotesTeacher.load(tmp_path / "nowhere", split)
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(InputError, match=r"not notes: thesis\.txt"):
+        write_notes(tmp_path, [], manifest_for(split))
+    with pytest.raises(InputError, match="a file, not a folder"):
+        write_notes(tmp_path / "thesis.txt", [], manifest_for(split))
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
+def test_instructions_are_rendered_from_notes(split: Split, titles, tmp_path: Path):
+    write_notes(tmp_path / "notes", some_notes(split), manifest_for(split))
+    config = InstructionsConfig(
+        tasks=(TaskName.PREFERENCE_RECOMMENDATION, TaskName.HISTORY_TO_PREFERENCE),
+        teacher="notes",
+        notes=str(tmp_path / "notes"),
+    )
+    renderer = Renderer.build(split, config, names=titles, seed=0)
+    assert len(renderer)
+    for number in range(len(renderer)):
+        record = renderer.record(number)
+        assert "preference " in record.inputs + record.targets
