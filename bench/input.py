@@ -24,10 +24,10 @@ from irec_jax.batches.pipeline import training_batches
 from irec_jax.experiment import Materials, load_experiment, packing_of, prepare
 from irec_jax.model.host_memory import keep_freed_memory
 from irec_jax.training.goodput import Cause, goodput_of, read_attempts
-from irec_jax.training.inputs import Batches, Training
+from irec_jax.training.init_weights import from_scratch
+from irec_jax.training.inputs import Batches, TrainingInputs
 from irec_jax.training.loop import train
 from irec_jax.training.sharding import make_mesh
-from irec_jax.training.init_weights import from_scratch
 
 RECORDS = 20_000
 
@@ -69,7 +69,7 @@ def measure(materials: Materials, batches: Batches, steps: int, folder: Path) ->
     experiment = materials.experiment
     half = steps // 2
     settings = {"log_every": half, "checkpoint_every": 10 * steps, "steps": steps}
-    job = Training(
+    job = TrainingInputs(
         run=folder,
         model=experiment.model,
         start=from_scratch(experiment.model, 0),

@@ -27,7 +27,7 @@ from irec_jax.audit.audit import Auditor
 from irec_jax.instructions.forms import TaskName
 from irec_jax.instructions.render import Renderer
 from irec_jax.storage.shards import Shard, plan_shards
-from irec_jax.storage.workers import Advance, shared
+from irec_jax.storage.workers import Advance, run_in_workers
 
 PAPER = 252_730
 BEAUTY = Path("../shared/data/amazon-beauty-2014")
@@ -144,7 +144,7 @@ def render(renderer: Renderer, records: int, workers: int) -> Measured:
     """Renders without storing."""
     shards = plan_shards("render", records, PARTS)
     with measured() as result:
-        for _ in shared(RenderJob(renderer), shards, workers, lambda amount: None):
+        for _ in run_in_workers(RenderJob(renderer), shards, workers, lambda amount: None):
             pass
     return result
 

@@ -30,8 +30,8 @@ from irec_jax.model.pretrained import load_hf, save_hf
 from irec_jax.training.checkpoint import load_params, saved_steps, with_shardings
 from irec_jax.training.frozen import load_frozen
 from irec_jax.training.loss import token_loss
-from irec_jax.training.step import Recipe
 from irec_jax.training.orbax_io import load_trees
+from irec_jax.training.step import Recipe
 
 BATCHES = 40
 

@@ -23,17 +23,17 @@ from irec_jax.evaluation.metrics import full_ranks, recall
 from irec_jax.experiment import load_experiment
 from irec_jax.instructions.forms import Intention
 from irec_jax.instructions.tasks import INTENTION_CODES
-from irec_jax.teachers.teacher_texts import NoteKind, read_notes
 from irec_jax.log.dataset import DataConfig, load_log, load_split
 from irec_jax.log.events import BehaviorLog
 from irec_jax.log.split import Split
+from irec_jax.teachers.teacher_texts import TextKind, read_teacher_texts
 
 FIRST = 10
 SHARE = 5
 EVENTS = 3
 RESAMPLES = 1_000
 
-Asked = tuple[int, str, str]
+TaskVariant = tuple[int, str, str]
 """A user, the query and the item it should find."""
 
 
@@ -46,9 +46,9 @@ def hold_out(log: BehaviorLog, seed: int) -> tuple[BehaviorLog, BehaviorLog]:
     return known, held_out
 
 
-def written(notes: Path, split: Split, kind: NoteKind) -> list[Asked]:
+def written(notes: Path, split: Split, kind: TextKind) -> list[TaskVariant]:
     """Returns the model's queries of a kind."""
-    table = read_notes(notes)[0]
+    table = read_teacher_texts(notes)[0]
     rows = {int(user): row for row, user in enumerate(split.users)}
     found = []
     for note in table.filter(table["kind"] == kind.value).iter_rows(named=True):
@@ -57,7 +57,7 @@ def written(notes: Path, split: Split, kind: NoteKind) -> list[Asked]:
     return found
 
 
-def typed(split: Split, intention: Intention) -> list[Asked]:
+def typed(split: Split, intention: Intention) -> list[TaskVariant]:
     """Returns the queries of a kind that users typed."""
     positions = np.flatnonzero(split.intentions == INTENTION_CODES[intention]).tolist()
     owners = np.searchsorted(split.offsets, positions, side="right") - 1
@@ -71,7 +71,7 @@ def _item(split: Split, position: int) -> str:
     return split.catalog["item"][int(split.items[position])]
 
 
-def found(index: BM25, rows: dict[str, int], asked: Sequence[Asked], seed: int) -> Figure:
+def found(index: BM25, rows: dict[str, int], asked: Sequence[TaskVariant], seed: int) -> Figure:
     """Returns how often BM25 ranks a query's item among the first ten; Recall@10."""
     users, queries, items = zip(*asked, strict=True)
     targets = np.array([rows[item] for item in items])
@@ -107,15 +107,15 @@ def main() -> None:
     split = load_split(DataConfig(log=str(held_out), core=1), experiment.seed)
     index = BM25.build(item_texts(log.items))
     rows = {item: row for row, item in enumerate(log.items["item"])}
-    manifest = read_notes(notes)[1]
+    manifest = read_teacher_texts(notes)[1]
     print(
         f"{split.num_users:,} held-out users; texts: {manifest.answered}; "
         f"rejected: {manifest.rejected or 'none'}"
     )
     print(f"chance: {FIRST / len(rows):.4f}")
     for name, asked in (
-        ("the model's, vague", written(notes, split, NoteKind.VAGUE)),
-        ("the model's, specific", written(notes, split, NoteKind.SPECIFIC)),
+        ("the model's, vague", written(notes, split, TextKind.VAGUE)),
+        ("the model's, specific", written(notes, split, TextKind.SPECIFIC)),
         ("typed, vague", typed(split, Intention.VAGUE)),
         ("typed, specific", typed(split, Intention.SPECIFIC)),
     ):

@@ -111,8 +111,8 @@ def available(
         probe = [pythons[family], "-c", PROBES[family]]
         if subprocess.run(probe, env=environment(1), capture_output=True, check=False).returncode:
             missing |= {n: INSTALL[family] for n, side in sides.items() if side.family == family}
-    if any(side.avx512 for side in sides.values()) and (mend := _preload_possible()) is not None:
-        missing |= {name: mend for name, side in sides.items() if side.avx512}
+    if any(side.avx512 for side in sides.values()) and (hint := _preload_possible()) is not None:
+        missing |= {name: hint for name, side in sides.items() if side.avx512}
     return {name: side for name, side in sides.items() if name not in missing}, missing
 
 
@@ -266,8 +266,8 @@ def main() -> None:
     if unknown := set(names) - every.keys():
         raise SystemExit(f"no side is called {', '.join(sorted(unknown))}: see --list")
     sides, missing = available({name: every[name] for name in names}, options.pythons)
-    for name, mend in missing.items():
-        print(f"left out: {name}; it needs: {mend}")
+    for name, hint in missing.items():
+        print(f"left out: {name}; it needs: {hint}")
     if sides:
         report(compare(sides, options), missing, options)
 

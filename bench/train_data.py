@@ -13,10 +13,17 @@ CHUNK = 50
 """Batches whose examples are sorted by length together, for `grouped`."""
 GOLDEN = 0.6180339887498949
 SHAPES = {
-    "tiny": {"width": 128, "hidden": 256, "layers": 4, "heads": 4, "size": 32, "vocabulary": 8_192},
+    "tiny": {
+        "width": 128,
+        "mlp_dim": 256,
+        "layers": 4,
+        "heads": 4,
+        "size": 32,
+        "vocabulary": 8_192,
+    },
     "small": {
         "width": 512,
-        "hidden": 1_024,
+        "mlp_dim": 1_024,
         "layers": 8,
         "heads": 6,
         "size": 64,

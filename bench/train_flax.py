@@ -18,7 +18,7 @@ def prepare(shape: Shape, rate: float, compute: str) -> Prepared:
         d_model=shape["width"],
         d_kv=shape["size"],
         num_heads=shape["heads"],
-        d_ff=shape["hidden"],
+        d_ff=shape["mlp_dim"],
         num_layers=shape["layers"],
         feed_forward_proj="gated-gelu",
         tie_word_embeddings=False,

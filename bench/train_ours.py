@@ -15,9 +15,9 @@ def prepare(shape: Shape, rate: float, compute: str) -> Prepared:
     from irec_jax.training.checkpoint import TrainState
     from irec_jax.training.config import TrainConfig
     from irec_jax.training.device_put import place_batch
+    from irec_jax.training.init_weights import from_scratch
     from irec_jax.training.optimizer import OptimizerConfig, make_optimizer
     from irec_jax.training.sharding import MeshConfig, batch_sharding, make_mesh
-    from irec_jax.training.init_weights import from_scratch
     from irec_jax.training.step import compile_step
 
     config = T5Config(
@@ -25,7 +25,7 @@ def prepare(shape: Shape, rate: float, compute: str) -> Prepared:
         width=shape["width"],
         head_dim=shape["size"],
         heads=shape["heads"],
-        hidden=shape["hidden"],
+        mlp_dim=shape["mlp_dim"],
         encoder_layers=shape["layers"],
         decoder_layers=shape["layers"],
         unroll_layers=True,

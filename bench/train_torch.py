@@ -58,7 +58,7 @@ def _model(shape: Shape, attention: str) -> Any:
         d_model=shape["width"],
         d_kv=shape["size"],
         num_heads=shape["heads"],
-        d_ff=shape["hidden"],
+        d_ff=shape["mlp_dim"],
         num_layers=shape["layers"],
         feed_forward_proj="gated-gelu",
         tie_word_embeddings=False,

@@ -18,19 +18,18 @@ from irec_jax.decoding.beam import DecodeConfig
 from irec_jax.errors import InputError
 from irec_jax.evaluation.protocol import EvaluationConfig
 from irec_jax.files import replaced_file, write_text
+from irec_jax.instruction_sets.store import made_from
 from irec_jax.instructions.config import InstructionsConfig
 from irec_jax.instructions.forms import ANSWER_MARK, Part, Slot
+from irec_jax.instructions.prompts import SEPARATOR
 from irec_jax.instructions.render import Renderer
-from irec_jax.instruction_sets.store import made_from
 from irec_jax.instructions.tasks import INTENTION_CODES, task_named
-from irec_jax.teachers.choose import make_teacher
 from irec_jax.instructions.templates import (
     TemplatePack,
     copy_packs,
     load_packs,
     with_copied_packs,
 )
-from irec_jax.instructions.prompts import SEPARATOR
 from irec_jax.log.dataset import SIMULATED, DataConfig, load_log
 from irec_jax.log.events import BehaviorLog
 from irec_jax.log.split import Role, Split, split_log
@@ -48,6 +47,7 @@ from irec_jax.run_files import (
     write_checksums,
 )
 from irec_jax.settings import check_texts, from_json, to_json
+from irec_jax.teachers.choose import make_teacher
 from irec_jax.tokens.items import TokenWriter, make_writer
 from irec_jax.tokens.text import UNKNOWN, TokensConfig
 from irec_jax.training.checkpoint import has_started
@@ -129,8 +129,8 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
     if not path.is_file():
         known = sorted(str(file) for file in Path("configs").glob("*.py"))
         close = difflib.get_close_matches(str(path), known, n=1, cutoff=0.3)
-        mend = f"did you mean {close[0]}?" if close else "Give the path of a Python config file."
-        raise InputError("there is no such experiment file", where=str(path), mend=mend)
+        hint = f"Did you mean {close[0]}?" if close else "Give the path of a Python config file."
+        raise InputError("there is no such experiment file", where=str(path), hint=hint)
     experiment = _run_config_file(path)
     experiment = tyro.cli(
         tyro.conf.EnumChoicesFromValues[tyro.conf.AvoidSubcommands[Experiment]],
@@ -154,7 +154,7 @@ def _run_config_file(path: Path) -> Experiment:
         raise
     except InputError as error:
         where = f"{_place(path, error)}: {error.where}".rstrip(": ")
-        raise InputError(error.what, where=where, mend=error.mend) from None
+        raise InputError(error.problem, where=where, hint=error.hint) from None
     except BaseException as error:  # SystemExit too: the command would end with its code
         what = f"{type(error).__name__}: {error}".rstrip(": ")
         raise InputError(what, where=_place(path, error)) from error
@@ -162,8 +162,8 @@ def _run_config_file(path: Path) -> Experiment:
         sys.dont_write_bytecode = written_bytecode
     experiment = getattr(module, "experiment", None)
     if not isinstance(experiment, Experiment):
-        mend = "End the file with `experiment = Experiment(...)`."
-        raise InputError("it defines no `experiment`", where=str(path), mend=mend)
+        hint = "End the file with `experiment = Experiment(...)`."
+        raise InputError("it defines no `experiment`", where=str(path), hint=hint)
     return experiment
 
 
@@ -247,7 +247,7 @@ def open_rows(materials: Materials, folder: Path) -> PackedRows:
             raise InputError(
                 f"its rows were made with {key} = {theirs.get(key)!r}, not {ours.get(key)!r}",
                 where=f"train.packed: {folder}",
-                mend="Write them again with `irec instruct EXPERIMENT --packed DIR`.",
+                hint="Write them again with `irec instruct EXPERIMENT --packed DIR`.",
             )
     return rows
 
@@ -317,7 +317,7 @@ def _refuse_unwritable(pack: TemplatePack, writer: TokenWriter) -> None:
         raise InputError(
             f"the tokenizer knows {1 - unknown / len(ids):.0%} of the words in {pack.file}",
             where="tokens.tokenizer",
-            mend="use a tokenizer of that language (mT5's or umT5's), or 'trained'.",
+            hint="use a tokenizer of that language (mT5's or umT5's), or 'trained'.",
         )
 
 
@@ -356,8 +356,8 @@ def load_run(run: Path) -> Experiment:
     """
     path = run / CONFIG_FILE
     if not path.is_file():
-        mend = "Give the folder that `irec tune` wrote."
-        raise InputError("the run has no config.json", where=str(run), mend=mend)
+        hint = "Give the folder that `irec tune` wrote."
+        raise InputError("the run has no config.json", where=str(run), hint=hint)
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -386,7 +386,7 @@ def _refuse_other(run: Path, old: dict, new: dict) -> None:
             raise InputError(
                 f"this run was started with {key} = {before!r}, not {value!r}",
                 where=str(run),
-                mend="Use the same config, or another folder: --out.",
+                hint="Use the same config, or another folder: --out.",
             )
 
 

@@ -111,7 +111,7 @@ def check_output_place(folder: Path) -> None:
             raise InputError(
                 f"this is the {name}, or holds it",
                 where=str(folder),
-                mend="Name a new folder with --out.",
+                hint="Name a new folder with --out.",
             )
 
 
@@ -133,7 +133,7 @@ def check_output_folder(folder: Path, what: str, is_own: Callable[[Path], bool])
     remove_leftovers(folder)
     hint = "Choose another folder with --out."
     if folder.exists() and not folder.is_dir():
-        raise InputError("this is a file, not a folder", where=str(folder), mend=hint)
+        raise InputError("this is a file, not a folder", where=str(folder), hint=hint)
     names = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
     try:
         is_free = not names or is_own(folder)
@@ -141,7 +141,7 @@ def check_output_folder(folder: Path, what: str, is_own: Callable[[Path], bool])
         is_free = False
     if not is_free:
         content = f"the folder holds something that is not {what}: {names[0]}"
-        raise InputError(content, where=str(folder), mend=hint)
+        raise InputError(content, where=str(folder), hint=hint)
 
 
 def _prefix(path: Path) -> str:

@@ -50,11 +50,11 @@ def check_run_folder(run: Path) -> None:
     if special := sorted(set(path) & _PATTERN_CHARACTERS):
         found = " ".join(special)
         what = f"its whole path {path} has {found}, and checkpoints cannot be saved there"
-        mend = "Name a folder without them with --out."
-        raise InputError(what, where=str(run), mend=mend)
+        hint = "Name a folder without them with --out."
+        raise InputError(what, where=str(run), hint=hint)
     if is_log(run):
-        mend = "Name another folder with --out."
-        raise InputError("this is the folder of a behavior log", where=str(run), mend=mend)
+        hint = "Name another folder with --out."
+        raise InputError("this is the folder of a behavior log", where=str(run), hint=hint)
 
 
 def catalog_sha256(table: pl.DataFrame) -> str:
@@ -87,7 +87,7 @@ def check_files(run: Path) -> None:
             what = "the file is missing"
         elif name not in expected:
             what = f"the file is not part of the run ({CHECKSUMS_FILE} does not list it)"
-        raise InputError(what, where=str(run / name), mend=hint)
+        raise InputError(what, where=str(run / name), hint=hint)
 
 
 def refuse_other_sources(run: Path, sources: Sources) -> None:
@@ -103,12 +103,12 @@ def refuse_other_sources(run: Path, sources: Sources) -> None:
         if old.get(file) != new.get(file):
             what = f"the log's {file} is not the one that the run was started with"
             change = f"sha256 {_short(old.get(file))} then, {_short(new.get(file))} now"
-            raise InputError(f"{what} ({change})", where=str(run), mend=hint)
+            raise InputError(f"{what} ({change})", where=str(run), hint=hint)
     for name in ("catalog", "teacher"):
         if before.get(name) != now[name]:
             what = f"the {name} is not the one that the run was started with"
             change = f"sha256 {_short(before.get(name))} then, {_short(now[name])} now"
-            raise InputError(f"{what} ({change})", where=str(run), mend=hint)
+            raise InputError(f"{what} ({change})", where=str(run), hint=hint)
 
 
 def _read(run: Path) -> dict[str, Any]:
@@ -116,13 +116,13 @@ def _read(run: Path) -> dict[str, Any]:
     hint = "Copy the whole run folder again, or tune again with `irec tune`."
     if not path.is_file():
         what = f"the run has no {CHECKSUMS_FILE}"
-        raise InputError(what, where=str(run), mend=hint)
+        raise InputError(what, where=str(run), hint=hint)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if not all(isinstance(content[key], dict) for key in ("sources", "files")):
             raise TypeError("a section is not an object")
     except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"it cannot be read: {error!r}", where=str(path), mend=hint) from error
+        raise InputError(f"it cannot be read: {error!r}", where=str(path), hint=hint) from error
     return content
 
 

@@ -52,7 +52,7 @@ def from_json(cls: type[T], data: Any, *, where: str = "") -> T:
     fields = {field.name: field for field in dataclasses.fields(typing.cast(Any, cls))}
     for key in data:
         if key not in fields:
-            raise InputError(f"unknown key '{key}'", where=where, mend=nearest(key, fields))
+            raise InputError(f"unknown key '{key}'", where=where, hint=nearest(key, fields))
     for key in sorted(fields.keys() - data.keys()):
         if fields[key].default is fields[key].default_factory is dataclasses.MISSING:
             raise InputError(f"the key '{key}' is missing", where=where)
@@ -74,13 +74,13 @@ def check_text(text: str, where: str) -> None:
     """
     start = ascii(text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}...")
     if "\0" in text:
-        mend = "Take the NUL character out of it."
-        raise InputError(f"{start} holds a NUL character", where=where, mend=mend)
+        advice = "Take the NUL character out of it."
+        raise InputError(f"{start} holds a NUL character", where=where, hint=advice)
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
-        mend = "Write it in UTF-8; rename a file whose name is in another encoding."
-        raise InputError(f"{start} is not valid UTF-8", where=where, mend=mend) from None
+        advice = "Write it in UTF-8; rename a file whose name is in another encoding."
+        raise InputError(f"{start} is not valid UTF-8", where=where, hint=advice) from None
 
 
 def check_texts(value: Any, where: str) -> None:
@@ -136,8 +136,8 @@ def _read(hint: Any, value: Any, where: str) -> Any:
         return _read_enum(hint, value, where)
     if origin is typing.Literal:
         if value not in arguments:
-            mend = nearest(str(value), [str(argument) for argument in arguments])
-            raise InputError(f"{shown(value)} is not possible", where=where, mend=mend)
+            advice = nearest(str(value), [str(argument) for argument in arguments])
+            raise InputError(f"{shown(value)} is not possible", where=where, hint=advice)
         return value
     if origin in (typing.Union, types.UnionType):
         return _read_union(arguments, value, where)
@@ -160,8 +160,8 @@ def _read_enum(hint: type[enum.Enum], value: Any, where: str) -> enum.Enum:
     try:
         return hint(value)
     except ValueError:
-        mend = nearest(str(value), [str(member.value) for member in hint])
-        raise InputError(f"{shown(value)} is not possible", where=where, mend=mend) from None
+        advice = nearest(str(value), [str(member.value) for member in hint])
+        raise InputError(f"{shown(value)} is not possible", where=where, hint=advice) from None
 
 
 def _read_union(arguments: tuple[Any, ...], value: Any, where: str) -> Any:

@@ -64,7 +64,7 @@ def outcome(key: str, value) -> str:
     return "accepted"
 
 
-HUGE_MODEL = ["--model.width", 2**16, "--model.hidden", 2**20, "--model.encoder-layers", 1_024]
+HUGE_MODEL = ["--model.width", 2**16, "--model.mlp_dim", 2**20, "--model.encoder-layers", 1_024]
 HUGE_BATCH = ["--train.batch-size", 2**20, "--tokens.source-length", 2**16]
 LARGE_BATCH = ["--train.batch-size", 2**17, "--tokens.source-length", 1_024]
 
@@ -132,9 +132,9 @@ def test_a_value_of_another_type_names_its_key(key):
         ("train.steps", True, "expected int, got True"),
         ("model.gated", 1, "expected bool, got 1"),
         ("instructions.packs", "en", "expected a list, got 'en'"),
-        ("instructions.tasks", ("product_serch",), "did you mean 'product_search'?"),
-        ("tokens.index", "titel", "did you mean 'title'?"),
-        ("model.remat", "ful", "did you mean 'full'?"),
+        ("instructions.tasks", ("product_serch",), "Did you mean 'product_search'?"),
+        ("tokens.index", "titel", "Did you mean 'title'?"),
+        ("model.remat", "ful", "Did you mean 'full'?"),
         ("train", 3, "expected an object, got 3"),
     ],
 )
@@ -173,7 +173,7 @@ def test_an_absurd_number_ends_tune_at_once(config, tmp_path, capsys, words, mes
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (HUGE_MODEL, "model.width, model.hidden, model.encoder_layers, model.decoder_layers: a"),
+        (HUGE_MODEL, "model.width, model.mlp_dim, model.encoder_layers, model.decoder_layers: a"),
         (HUGE_BATCH, "train.batch_size, tokens.source_length, tokens.target_length: "),
         (LARGE_BATCH, "train.batch_size, tokens.source_length, tokens.target_length: a training"),
     ],

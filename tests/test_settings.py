@@ -52,9 +52,9 @@ def test_settings_survive_json(outer: Outer):
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ({"inner": {"rat": 1.0}}, "unknown key 'rat'.*did you mean 'rate'"),
+        ({"inner": {"rat": 1.0}}, "unknown key 'rat'.*Did you mean 'rate'"),
         ({"inner": {"kind": "c"}}, "inner.kind: 'c' is not possible"),
-        ({"colors": ["rd"]}, "colors: 'rd' is not possible.*did you mean 'red'"),
+        ({"colors": ["rd"]}, "colors: 'rd' is not possible.*Did you mean 'red'"),
         ({"number": "three"}, "number: expected int, got 'three'"),
         ({"number": True}, "number: expected int"),
         ({"colors": "red"}, "colors: expected a list"),

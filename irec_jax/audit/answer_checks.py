@@ -1,14 +1,14 @@
 """Reads the answer of a record against what the split says that it is."""
 
-from irec_jax.audit.split_index import Evidence
+from irec_jax.audit.expectations import Expectations
+from irec_jax.audit.split_index import SplitIndex
+from irec_jax.audit.text_leaks import Finding, ItemNames, Problem
 from irec_jax.instructions.forms import ANSWER_MARK, Part, graded_part
-from irec_jax.audit.text_leaks import Finding, Names, Problem
-from irec_jax.audit.expectations import Subject
 from irec_jax.instructions.render import ANSWER_HISTORY, Renderer
 
 
 def check_answer(
-    subject: Subject, evidence: Evidence, names: Names, renderer: Renderer
+    subject: Expectations, evidence: SplitIndex, names: ItemNames, renderer: Renderer
 ) -> list[Problem]:
     """Says what is wrong with an answer.
 
@@ -35,7 +35,7 @@ def check_answer(
 
 
 def _part(
-    part: Part, subject: Subject, evidence: Evidence, names: Names, renderer: Renderer
+    part: Part, subject: Expectations, evidence: SplitIndex, names: ItemNames, renderer: Renderer
 ) -> str:
     """Writes what belongs into a part of an answer."""
     position = subject.position
@@ -52,7 +52,9 @@ def _part(
     return subject.query if part is Part.QUERY else subject.preference
 
 
-def _tells_later(subject: Subject, evidence: Evidence, names: Names, expected: str) -> bool:
+def _tells_later(
+    subject: Expectations, evidence: SplitIndex, names: ItemNames, expected: str
+) -> bool:
     """Says whether an answer lists an item of a later part of the split that does not belong."""
     end, stop = evidence.run_ends.item(subject.position), evidence.stops.item(subject.position)
     later = {names.written[item] for item in evidence.split.items[end:stop].tolist()}

@@ -5,7 +5,6 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from irec_jax.errors import InputError
 from irec_jax.audit.bias_tests import (
     CUT_HISTORIES,
     FALLBACKS,
@@ -23,10 +22,11 @@ from irec_jax.audit.bias_tests import (
     chance_of_more,
     percentile,
 )
+from irec_jax.audit.record_checks import RecordChecker
+from irec_jax.audit.text_leaks import MEANINGS, Finding
+from irec_jax.errors import InputError
 from irec_jax.instructions.config import InstructionsConfig
 from irec_jax.instructions.forms import Instruction
-from irec_jax.audit.record_checks import Inspector
-from irec_jax.audit.text_leaks import MEANINGS, Finding
 from irec_jax.instructions.render import Renderer
 from irec_jax.log.split import Split
 
@@ -113,7 +113,7 @@ class Audit:
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise InputError(
-                f"not an audit: {error!r}", where="audit", mend="run the audit again."
+                f"not an audit: {error!r}", where="audit", hint="run the audit again."
             ) from error
 
     def tally(self, measure: Measure) -> Tally:
@@ -205,7 +205,7 @@ class Audit:
             raise InputError(
                 f"the audit of {self.records:,} records found:\n" + "\n".join(lines),
                 where=where,
-                mend="mend what made these records (a teacher, a template pack, or the log) and "
+                hint="mend what made these records (a teacher, a template pack, or the log) and "
                 "render them again.",
             )
 
@@ -256,7 +256,7 @@ class Auditor:
         inspector: Looks at one record.
     """
 
-    inspector: Inspector
+    inspector: RecordChecker
 
     @classmethod
     def build(
@@ -269,7 +269,7 @@ class Auditor:
             split: The log.
             count: Counts the tokens of a text; left out, words are counted.
         """
-        return cls(Inspector.build(renderer, split, count))
+        return cls(RecordChecker.build(renderer, split, count))
 
     def audit(self, records: Iterable[tuple[int, Instruction]]) -> Audit:
         """Reads records in any order.

@@ -9,7 +9,7 @@ import numpy as np
 
 from irec_jax.errors import InputError
 from irec_jax.instructions.config import BUILT_IN_PACKS, Domain
-from irec_jax.instructions.examples import Asked
+from irec_jax.instructions.examples import TaskVariant
 from irec_jax.instructions.render import Renderer
 from irec_jax.instructions.tasks import TASKS
 from irec_jax.instructions.templates import TemplatePack, load_pack
@@ -21,7 +21,7 @@ _PROGRESS_EVERY = 10_000
 
 
 @dataclasses.dataclass(frozen=True)
-class Wordings:
+class TemplateCounts:
     """The names of the templates of something.
 
     Attributes:
@@ -32,12 +32,12 @@ class Wordings:
     trained: frozenset[str] = frozenset()
     held_out: frozenset[str] = frozenset()
 
-    def __or__(self, other: "Wordings") -> "Wordings":
-        return Wordings(self.trained | other.trained, self.held_out | other.held_out)
+    def __or__(self, other: "TemplateCounts") -> "TemplateCounts":
+        return TemplateCounts(self.trained | other.trained, self.held_out | other.held_out)
 
 
 @dataclasses.dataclass(frozen=True)
-class CensusRow:
+class CoverageRow:
     """One kind of question in one language.
 
     Attributes:
@@ -54,11 +54,11 @@ class CensusRow:
     scenario: str
     strategy: str
     language: str
-    wordings: dict[str, Wordings]
+    wordings: dict[str, TemplateCounts]
     instructions: int
 
 
-def take_census(renderer: Renderer) -> list[CensusRow]:
+def count_coverage(renderer: Renderer) -> list[CoverageRow]:
     """Counts every task there is, in the settings' packs and the built-in ones.
 
     Args:
@@ -68,13 +68,13 @@ def take_census(renderer: Renderer) -> list[CensusRow]:
     names = dict.fromkeys((*renderer.wording.config.packs, *BUILT_IN_PACKS))
     packs = {name: _by_domain(name) for name in names}
     rows = []
-    for asked in [Asked(task, intention) for task in TASKS for intention in task.intentions]:
+    for asked in [TaskVariant(task, intention) for task in TASKS for intention in task.intentions]:
         for name, domains in packs.items():
             wordings = {domain: _wordings(pack, asked) for domain, pack in domains.items()}
             language = next(iter(domains.values())).language
             is_used = name in renderer.wording.config.packs
             rows.append(
-                CensusRow(
+                CoverageRow(
                     task=asked.task.name.value,
                     scenario=asked.scenario.code,
                     strategy=asked.task.strategy.value,
@@ -86,12 +86,12 @@ def take_census(renderer: Renderer) -> list[CensusRow]:
     return rows
 
 
-def all_wordings(rows: Sequence[CensusRow], domain: str) -> Wordings:
+def count_templates(rows: Sequence[CoverageRow], domain: str) -> TemplateCounts:
     """Returns the different templates of some rows in a domain, a language apart from another."""
-    total = Wordings()
+    total = TemplateCounts()
     for row in rows:
-        here = row.wordings.get(domain, Wordings())
-        total |= Wordings(
+        here = row.wordings.get(domain, TemplateCounts())
+        total |= TemplateCounts(
             *(
                 frozenset(f"{row.language} {name}" for name in names)
                 for names in (here.trained, here.held_out)
@@ -100,9 +100,9 @@ def all_wordings(rows: Sequence[CensusRow], domain: str) -> Wordings:
     return total
 
 
-def _instructions(renderer: Renderer) -> collections.Counter[tuple[Asked, str]]:
+def _instructions(renderer: Renderer) -> collections.Counter[tuple[TaskVariant, str]]:
     """Counts one pass by task and language; the languages are those that are drawn."""
-    made: collections.Counter[tuple[Asked, str]] = collections.Counter()
+    made: collections.Counter[tuple[TaskVariant, str]] = collections.Counter()
     packs = renderer.wording.packs
     if len(packs) == 1:
         counts = np.bincount(
@@ -130,13 +130,13 @@ def _by_domain(name: str) -> dict[str, TemplatePack]:
     return packs
 
 
-def _wordings(pack: TemplatePack, asked: Asked) -> Wordings:
+def _wordings(pack: TemplatePack, asked: TaskVariant) -> TemplateCounts:
     of_task = [
         template
         for template in pack.templates
         if template.task is asked.task.name and asked.intention in template.intentions
     ]
-    return Wordings(
+    return TemplateCounts(
         frozenset(template.name for template in of_task if not template.held_out),
         frozenset(template.name for template in of_task if template.held_out),
     )

@@ -4,9 +4,9 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from irec_jax.instructions.examples import Asked
+from irec_jax.audit.text_leaks import TemplatePieces
+from irec_jax.instructions.examples import TaskVariant
 from irec_jax.instructions.forms import Instruction, Part, Slot, TaskForm
-from irec_jax.audit.text_leaks import Wording
 from irec_jax.instructions.render import Renderer
 from irec_jax.instructions.tasks import INTENTION_CODES, Task
 from irec_jax.instructions.templates import Template, TemplatePack
@@ -15,7 +15,7 @@ _SIZES = {TaskForm.POINTWISE: 1, TaskForm.PAIRWISE: 2, TaskForm.MATCHING: 0}
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class TaskProfile:
     """What all records of a task and kind of query have in common.
 
     Attributes:
@@ -34,7 +34,7 @@ class Plan:
         groups: (language, whether there is a context) -> its name, and the cell of each template.
     """
 
-    asked: Asked
+    asked: TaskVariant
     task: Task
     labels: tuple[str, str, str]
     code: int
@@ -45,14 +45,14 @@ class Plan:
     reads_preference: bool
     shows_query: bool
     shows_preference: bool
-    wordings: Mapping[tuple[str, str], Wording]
+    wordings: Mapping[tuple[str, str], TemplatePieces]
     groups: Mapping[tuple[str, bool], tuple[str, Mapping[str, str]]]
 
     @classmethod
-    def build(cls, asked: Asked, renderer: Renderer) -> "Plan":
+    def build(cls, asked: TaskVariant, renderer: Renderer) -> "TaskProfile":
         """Reads the templates of a task."""
         task, config = asked.task, renderer.wording.config
-        wordings: dict[tuple[str, str], Wording] = {}
+        wordings: dict[tuple[str, str], TemplatePieces] = {}
         groups: dict[tuple[str, bool], tuple[str, dict[str, str]]] = {}
         for pack in renderer.wording.packs:
             templates = [
@@ -61,7 +61,7 @@ class Plan:
                 if config.context or Slot.CONTEXT not in template.slots
             ]
             for template in templates:
-                wordings[pack.language, template.name] = wording_of(template)
+                wordings[pack.language, template.name] = template_pieces(template)
             name = f"{task.name.value} {asked.intention.value} {pack.language}"
             for has_context in (True, False):
                 cells = _cells(templates, has_context)
@@ -85,13 +85,13 @@ class Plan:
         )
 
 
-def wording_of(template: Template) -> Wording:
+def template_pieces(template: Template) -> TemplatePieces:
     """Cuts a template into what the audit reads it by."""
     pieces = zip([slot.value for slot in template.slots], template.literals[1:], strict=True)
-    return Wording(template.literals[0], tuple(pieces))
+    return TemplatePieces(template.literals[0], tuple(pieces))
 
 
-class Subject(NamedTuple):
+class Expectations(NamedTuple):
     """A record, and what its number says that it is about.
 
     Attributes:
@@ -110,7 +110,7 @@ class Subject(NamedTuple):
 
     number: int
     record: Instruction
-    plan: Plan
+    plan: TaskProfile
     position: int
     pack: TemplatePack
     target: int

@@ -18,19 +18,19 @@ from irec_jax.audit.bias_tests import (
     Measure,
     Tally,
 )
+from irec_jax.audit.expectations import Expectations, TaskProfile
+from irec_jax.audit.split_index import SplitIndex
+from irec_jax.audit.text_leaks import Finding, ItemNames, Problem, ShownValues, diagnose
+from irec_jax.audit.title_leaks import RequestText, TextLeaks, titles_of
 from irec_jax.instructions.config import ContextPart
-from irec_jax.audit.split_index import Evidence
+from irec_jax.instructions.context import RequestContext
 from irec_jax.instructions.forms import Instruction, Part, Slot, TaskForm
-from irec_jax.audit.text_leaks import Finding, Names, Problem, Shown, diagnose
-from irec_jax.instructions.context import Moments
-from irec_jax.word_overlap import overlaps, words_of
-from irec_jax.instructions.passes import Source
-from irec_jax.instructions.third_person import third_person
-from irec_jax.audit.expectations import Plan, Subject
+from irec_jax.instructions.passes import RecordOrigin
 from irec_jax.instructions.render import Renderer, preference_variant
-from irec_jax.audit.title_leaks import Telling, Text, titles_of
 from irec_jax.instructions.templates import TemplatePack
+from irec_jax.instructions.third_person import to_third_person
 from irec_jax.log.split import Split
+from irec_jax.word_overlap import overlaps, words_of
 
 _VERDICTS, _PLACES = Measure.VERDICTS.value, Measure.PLACES.value
 _TEMPLATES, _LANGUAGES = Measure.TEMPLATES.value, Measure.LANGUAGES.value
@@ -40,7 +40,7 @@ _WRITTEN = (Part.QUERY, Part.PREFERENCE)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Inspector:
+class RecordChecker:
     """Looks at one record.
 
     Attributes:
@@ -57,12 +57,12 @@ class Inspector:
     """
 
     renderer: Renderer
-    evidence: Evidence
-    names: Names
-    telling: Telling
-    moments: Moments
+    evidence: SplitIndex
+    names: ItemNames
+    telling: TextLeaks
+    moments: RequestContext
     has_context: Bool[np.ndarray, " events"]
-    plans: tuple[Plan, ...]
+    plans: tuple[TaskProfile, ...]
     count: Callable[[str], int] | None
     role: int
     role_name: str
@@ -70,20 +70,20 @@ class Inspector:
     @classmethod
     def build(
         cls, renderer: Renderer, split: Split, count: Callable[[str], int] | None = None
-    ) -> "Inspector":
+    ) -> "RecordChecker":
         """Lays a split out for questions; see `irec_jax.audit.audit.Auditor.build`."""
-        evidence = Evidence.build(split)
+        evidence = SplitIndex.build(split)
         wording = renderer.wording
-        names = Names(wording.names, titles_of(evidence), wording.separator)
-        moments = Moments.build(split, wording.config.context)
+        names = ItemNames(wording.names, titles_of(evidence), wording.separator)
+        moments = RequestContext.build(split, wording.config.context)
         return cls(
             renderer=renderer,
             evidence=evidence,
             names=names,
-            telling=Telling.build(evidence, names, renderer.role),
+            telling=TextLeaks.build(evidence, names, renderer.role),
             moments=moments,
             has_context=moments.told(),
-            plans=tuple(Plan.build(asked, renderer) for asked in renderer.asked),
+            plans=tuple(TaskProfile.build(asked, renderer) for asked in renderer.asked),
             count=count,
             role=int(renderer.role),
             role_name=renderer.role.name.lower(),
@@ -121,9 +121,9 @@ class Inspector:
         self,
         number: int,
         record: Instruction,
-        source: Source,
+        source: RecordOrigin,
         pack: TemplatePack,
-    ) -> Subject:
+    ) -> Expectations:
         """Puts a record beside what the split says of its event.
 
         Args:
@@ -141,7 +141,7 @@ class Inspector:
             query = self._query(plan, position, pack)
         if plan.reads_preference:
             preference = self._preference(source, record, pack.language)
-        return Subject(
+        return Expectations(
             number=number,
             record=record,
             plan=plan,
@@ -155,7 +155,7 @@ class Inspector:
             popular=evidence.popular(position) if ContextPart.POPULAR in config.context else (),
         )
 
-    def shown(self, subject: Subject) -> Shown:
+    def shown(self, subject: Expectations) -> ShownValues:
         """Lists what the prompt of a record may show, and what it hides."""
         task, evidence = subject.plan.task, self.evidence
         items = {
@@ -170,7 +170,7 @@ class Inspector:
         }
         slots = [slot for slot in Slot if slot in task.shows or slot in task.may_show]
         texts = {Part.QUERY: subject.query, Part.PREFERENCE: subject.preference}
-        return Shown(
+        return ShownValues(
             values={slot.value: self.value(slot.value, subject) for slot in slots},
             items={slot.value: items.get(slot, ()) for slot in slots},
             target=subject.target if task.hides_target else None,
@@ -180,7 +180,7 @@ class Inspector:
             user=evidence.users.item(subject.position),
         )
 
-    def value(self, slot: str, subject: Subject) -> str:
+    def value(self, slot: str, subject: Expectations) -> str:
         """Writes what belongs into a slot, "" where nothing does."""
         names = self.names.written
         if slot == "history":
@@ -200,11 +200,11 @@ class Inspector:
         place = int(slot == "second")
         return names[subject.candidates[place]] if place < len(subject.candidates) else ""
 
-    def _query(self, plan: Plan, position: int, pack: TemplatePack) -> str:
+    def _query(self, plan: TaskProfile, position: int, pack: TemplatePack) -> str:
         text = self.renderer.teacher.query(position, plan.asked.intention, pack.language)
-        return third_person(text, pack.language, pack.person)
+        return to_third_person(text, pack.language, pack.person)
 
-    def _preference(self, source: Source, record: Instruction, language: str) -> str:
+    def _preference(self, source: RecordOrigin, record: Instruction, language: str) -> str:
         """Returns the preference of an event that the record holds, any if it holds none."""
         teacher, text = self.renderer.teacher, ""
         likely = preference_variant(source.draw, teacher.variants)
@@ -215,7 +215,7 @@ class Inspector:
                 break
         return text
 
-    def _labels(self, subject: Subject) -> list[Problem]:
+    def _labels(self, subject: Expectations) -> list[Problem]:
         record, plan, evidence = subject.record, subject.plan, self.evidence
         role, found = evidence.split.roles.item(subject.position), []
         if role != self.role or record.split != self.role_name:
@@ -231,7 +231,7 @@ class Inspector:
             found.append((Finding.LABEL, f"not the user, item, seed and task of {wanted}"))
         return found
 
-    def _candidates(self, subject: Subject) -> list[Problem]:
+    def _candidates(self, subject: Expectations) -> list[Problem]:
         plan, offered = subject.plan, subject.record.candidates
         if not plan.size:
             return [(Finding.CANDIDATES, f"{offered} for no candidates")] if offered else []
@@ -255,7 +255,7 @@ class Inspector:
                     told = f"{item} was not met in training"
         return [(Finding.CANDIDATES, f"{offered}: {told}")] if told else []
 
-    def _prompt(self, subject: Subject) -> list[Problem]:
+    def _prompt(self, subject: Expectations) -> list[Problem]:
         record = subject.record
         wording = subject.plan.wordings.get((record.language, record.template))
         found = []
@@ -275,7 +275,7 @@ class Inspector:
         """Counts the items of training that are no longer new to a user."""
         return int(self.evidence.warm.sum()) - sum(self.evidence.warm.item(item) for item in had)
 
-    def _drawn(self, subject: Subject, counts: Counts) -> list[Problem]:
+    def _drawn(self, subject: Expectations, counts: Counts) -> list[Problem]:
         """Compares the language and the template with those that were drawn."""
         record = subject.record
         language, template = self.renderer.drawn(subject.number)
@@ -296,7 +296,7 @@ class Inspector:
         told = f"'{language}' was drawn and can be written, the record is in '{record.language}'"
         return [(Finding.TEMPLATE, told)] if all(can) else []
 
-    def _texts(self, subject: Subject, counts: Counts) -> list[Problem]:
+    def _texts(self, subject: Expectations, counts: Counts) -> list[Problem]:
         """Reads the query and the preference."""
         plan, position, found = subject.plan, subject.position, []
         if subject.query:
@@ -308,15 +308,15 @@ class Inspector:
                     counts[measure, group, share] += 1
             if plan.shows_query:
                 typed = self.evidence.typed(position, plan.code)
-                text = Text(subject.query, words, position, True, typed)
+                text = RequestText(subject.query, words, position, True, typed)
                 found += self.telling.read(text, counts)
         if plan.shows_preference:
             words = words_of(subject.preference)
-            text = Text(subject.preference, words, position, False, False)
+            text = RequestText(subject.preference, words, position, False, False)
             found += self.telling.read(text, counts)
         return found
 
-    def _tally(self, subject: Subject, counts: Counts) -> None:
+    def _tally(self, subject: Expectations, counts: Counts) -> None:
         """Counts what only many records together can say something of."""
         plan, record, position = subject.plan, subject.record, subject.position
         if plan.task.form is TaskForm.POINTWISE:

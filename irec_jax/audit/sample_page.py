@@ -8,15 +8,15 @@ import string
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from irec_jax.files import write_text
 from irec_jax.audit.audit import Audit, Auditor
-from irec_jax.text_cleaning import clean
-from irec_jax.instructions.examples import Asked
-from irec_jax.instructions.forms import Instruction, Part, Slot
-from irec_jax.random_draws import derive_key, scramble
 from irec_jax.audit.text_leaks import Problem
+from irec_jax.files import write_text
+from irec_jax.instructions.examples import TaskVariant
+from irec_jax.instructions.forms import Instruction, Part, Slot
 from irec_jax.instructions.tasks import Task
 from irec_jax.log.events import TimeUnit
+from irec_jax.random_draws import derive_key, scramble
+from irec_jax.text_cleaning import clean
 
 SAMPLE_RECORDS = 100
 """How many instructions a page shows."""
@@ -116,7 +116,7 @@ def _card(auditor: Auditor, number: int, record: Instruction) -> str:
     return f"<article>{''.join(parts)}</article>"
 
 
-def _source(auditor: Auditor, record: Instruction, asked: Asked, position: int) -> str:
+def _source(auditor: Auditor, record: Instruction, asked: TaskVariant, position: int) -> str:
     """Shows the events behind a record, those that are hidden marked."""
     task, evidence = asked.task, auditor.inspector.evidence
     first = evidence.starts.item(position)

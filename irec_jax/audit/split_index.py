@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Int
 
-from irec_jax.text_cleaning import clean
 from irec_jax.instructions.context import DAY, POPULAR_DAYS, POPULAR_ITEMS
 from irec_jax.log.split import Role, Split
+from irec_jax.text_cleaning import clean
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Evidence:
+class SplitIndex:
     """A split, laid out so that a question about one event costs little.
 
     Attributes:
@@ -42,7 +42,7 @@ class Evidence:
     _popular: dict[int, tuple[int, ...]] = dataclasses.field(default_factory=dict, repr=False)
 
     @classmethod
-    def build(cls, split: Split) -> "Evidence":
+    def build(cls, split: Split) -> "SplitIndex":
         """Reads a split."""
         counts = np.diff(split.offsets)
         starts, stops = (

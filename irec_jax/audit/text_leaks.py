@@ -73,7 +73,7 @@ _OTHERWISE_IN = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Wording:
+class TemplatePieces:
     """A template, cut into what the audit reads it by.
 
     Attributes:
@@ -91,7 +91,7 @@ class Wording:
 
 
 @dataclasses.dataclass(frozen=True)
-class Shown:
+class ShownValues:
     """What a prompt may show and what it hides.
 
     Attributes:
@@ -114,7 +114,7 @@ class Shown:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Names:
+class ItemNames:
     """How items are called, in prompts and in the catalog.
 
     Attributes:
@@ -154,7 +154,9 @@ class Names:
         return frozenset(name for item in range(len(self.written)) for name in self.of(item))
 
 
-def diagnose(inputs: str, wording: Wording | None, shown: Shown, names: Names) -> list[Problem]:
+def diagnose(
+    inputs: str, wording: TemplatePieces | None, shown: ShownValues, names: ItemNames
+) -> list[Problem]:
     """Says what is wrong with a prompt that is not what its template and events give.
 
     Args:
@@ -210,7 +212,7 @@ def slot_marks(text: str) -> list[str]:
 
 
 def _parts(
-    inputs: str, wording: Wording, values: Mapping[str, str]
+    inputs: str, wording: TemplatePieces, values: Mapping[str, str]
 ) -> list[tuple[str, str]] | None:
     """Cuts a prompt at the text of its template; None where that does not stand there."""
     if not inputs.startswith(wording.first):
@@ -231,7 +233,7 @@ def _parts(
     return parts if place == len(inputs) else None
 
 
-def _search(text: str, slot: str, shown: Shown, names: Names) -> list[Problem]:
+def _search(text: str, slot: str, shown: ShownValues, names: ItemNames) -> list[Problem]:
     """Looks for all that may not stand in a text, the longest names first.
 
     Args:

@@ -9,19 +9,19 @@ import numpy as np
 from jaxtyping import Int
 
 from irec_jax.audit.bias_tests import TYPED_TITLES, Counts, Measure
-from irec_jax.text_cleaning import clean
-from irec_jax.audit.split_index import Evidence
-from irec_jax.random_draws import scramble
+from irec_jax.audit.split_index import SplitIndex
 from irec_jax.audit.text_leaks import (
     Finding,
-    Names,
+    ItemNames,
     Problem,
     holds_number,
     item_tokens,
     slot_marks,
 )
-from irec_jax.word_overlap import Words, ngrams, words_of
 from irec_jax.log.split import Role
+from irec_jax.random_draws import scramble
+from irec_jax.text_cleaning import clean
+from irec_jax.word_overlap import Words, ngrams, words_of
 
 LATER_EVENTS = 50
 """How many of a user's next events a text is compared with."""
@@ -33,7 +33,7 @@ USERS, TITLES = "user numbers", "titles of one word"
 _COINCIDENCES, _COUNTED = Measure.COINCIDENCES.value, Measure.COUNTED.value
 
 
-class Title(NamedTuple):
+class TitleWords(NamedTuple):
     """A title in words.
 
     Attributes:
@@ -47,7 +47,7 @@ class Title(NamedTuple):
     ngrams: tuple[frozenset[str], frozenset[str]]
 
 
-class Text(NamedTuple):
+class RequestText(NamedTuple):
     """A query or a preference, and where it stands.
 
     Attributes:
@@ -66,7 +66,7 @@ class Text(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Telling:
+class TextLeaks:
     """Looks for titles and user numbers in texts that somebody wrote.
 
     A title of two words and more, or a number of five digits, stands in a text for a reason. A
@@ -81,14 +81,14 @@ class Telling:
         others: `[targets]` the positions that another event is drawn from.
     """
 
-    evidence: Evidence
-    names: Names
+    evidence: SplitIndex
+    names: ItemNames
     labels: Sequence[tuple[str, ...]]
     others: Int[np.ndarray, " targets"]
-    _titles: dict[int, Title] = dataclasses.field(default_factory=dict, repr=False)
+    _titles: dict[int, TitleWords] = dataclasses.field(default_factory=dict, repr=False)
 
     @classmethod
-    def build(cls, evidence: Evidence, names: Names, role: Role) -> "Telling":
+    def build(cls, evidence: SplitIndex, names: ItemNames, role: Role) -> "TextLeaks":
         """Reads the catalog of a split."""
         catalog = evidence.split.catalog
         columns = [catalog[name].to_list() for name in ("brand",) if name in catalog.columns]
@@ -107,7 +107,7 @@ class Telling:
         kept = {name: value for name, value in self.__dict__.items() if name != "_anchors"}
         return {**kept, "_titles": {}}
 
-    def title(self, item: int) -> Title:
+    def title(self, item: int) -> TitleWords:
         """Returns the title of an item in words."""
         found = self._titles.get(item)
         if found is None:
@@ -115,14 +115,14 @@ class Telling:
                 self._titles.clear()
             words = words_of(self.names.titles[item] or self.names.written[item])
             pairs = (ngrams(words.content, 1), ngrams(words.content, 2))
-            found = self._titles[item] = Title(words, frozenset(words.run), pairs)
+            found = self._titles[item] = TitleWords(words, frozenset(words.run), pairs)
         return found
 
     @functools.cached_property
     def _anchors(self) -> "_Anchors":
         return _Anchors(self)
 
-    def read(self, text: Text, counts: Counts) -> list[Problem]:
+    def read(self, text: RequestText, counts: Counts) -> list[Problem]:
         """Says what a text gives away of what comes after it.
 
         Args:
@@ -153,19 +153,19 @@ class Telling:
             self._compare(text, held, found, counts)
         return found
 
-    def _slots(self, text: Text) -> list[Problem]:
+    def _slots(self, text: RequestText) -> list[Problem]:
         """Finds the marks of slots that are in no title."""
         items = [self.evidence.split.items.item(text.position)]
         titles = [self.names.titles[i] for i in items + self.evidence.before(text.position)]
         left = [mark for mark in slot_marks(text.text) if not any(mark in t for t in titles)]
         return [(Finding.SLOT, f"'{mark}' is left in '{text.text}'") for mark in left]
 
-    def _signs(self, text: Text, title: str) -> list[Problem]:
+    def _signs(self, text: RequestText, title: str) -> list[Problem]:
         """Finds a title that has no words, such as one of emoji."""
         is_told = not title.isascii() and title in text.text
         return [(Finding.TARGET, f"'{title}' in '{text.text}'")] if is_told else []
 
-    def _tokens(self, text: Text) -> list[Problem]:
+    def _tokens(self, text: RequestText) -> list[Problem]:
         target: int = self.evidence.split.items.item(text.position)
         own = self.names.written[target].casefold()
         return [
@@ -173,7 +173,7 @@ class Telling:
             for token in item_tokens(text.text)
         ]
 
-    def _later(self, text: Text, held: frozenset[str]) -> list[Problem]:
+    def _later(self, text: RequestText, held: frozenset[str]) -> list[Problem]:
         later = self.evidence.later(text.position)[:LATER_EVENTS]
         # Hardly ever is there one, and this asks for all without a turn of Python's for each.
         if held.isdisjoint(map(self._anchors.__getitem__, later)):
@@ -193,7 +193,7 @@ class Telling:
 
     def _compare(
         self,
-        text: Text,
+        text: RequestText,
         held: frozenset[str],
         found: list[Problem],
         counts: Counts,
@@ -220,7 +220,7 @@ class Telling:
         ):
             counts[_COINCIDENCES, TITLES, "other"] += 1
 
-    def _explained(self, title: Title, item: int, text: Text) -> bool:
+    def _explained(self, title: TitleWords, item: int, text: RequestText) -> bool:
         """Says whether a title is also a name of something else that a text may speak of.
 
         Of a category or a brand of the item, say, or the end of a longer title in the history
@@ -236,7 +236,7 @@ class Telling:
 class _Anchors(dict[int, str]):
     """The longest word of the titles met so far, "" of one too short to look for."""
 
-    def __init__(self, telling: Telling) -> None:
+    def __init__(self, telling: TextLeaks) -> None:
         super().__init__()
         self._telling = telling
 
@@ -248,12 +248,12 @@ class _Anchors(dict[int, str]):
         return anchor
 
 
-def titles_of(evidence: Evidence) -> list[str]:
+def titles_of(evidence: SplitIndex) -> list[str]:
     """Returns `[items]` cleaned titles, "" where there is none."""
     return [clean(title or "") for title in evidence.split.catalog["title"].to_list()]
 
 
-def _stands(title: Title, words: Sequence[str]) -> bool:
+def _stands(title: TitleWords, words: Sequence[str]) -> bool:
     """Says whether a title that says anything stands in a text, word after word."""
     run = title.words.run
     if not title.words.content:

@@ -67,9 +67,9 @@ class BM25:
             InputError: `k1` is negative, or `b` is not between 0 and 1.
         """
         if not 0.0 <= k1 < float("inf"):
-            raise InputError(f"{k1} is not 0 or more", where="bm25.k1", mend="Use about 1.2.")
+            raise InputError(f"{k1} is not 0 or more", where="bm25.k1", hint="Use about 1.2.")
         if not 0.0 <= b <= 1.0:
-            raise InputError(f"{b} is not between 0 and 1", where="bm25.b", mend="Use about 0.75.")
+            raise InputError(f"{b} is not between 0 and 1", where="bm25.b", hint="Use about 0.75.")
         vocabulary: dict[str, int] = {}
         read = [
             [vocabulary.setdefault(word, len(vocabulary)) for word in words_of(text)]

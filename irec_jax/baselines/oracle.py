@@ -10,7 +10,7 @@ from irec_jax.log.simulate import World
 from irec_jax.log.split import Split
 
 
-def ceiling(world: World, split: Split) -> Ranker:
+def oracle(world: World, split: Split) -> Ranker:
     """Ranks by the true probability that the item is next, given what the request says.
 
     With a history (or a preference read off one) that is `P(item | user, history, time)`; without

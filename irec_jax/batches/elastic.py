@@ -46,7 +46,7 @@ class Reader:
             raise InputError(
                 f"{self.hosts} hosts cannot share batches of {batch_size} rows",
                 where="train.batch_size",
-                mend="use a multiple of the number of hosts.",
+                hint="use a multiple of the number of hosts.",
             )
         return self.rows or tuple(range(self.host * share, (self.host + 1) * share))
 

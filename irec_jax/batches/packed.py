@@ -18,23 +18,23 @@ import numpy as np
 from jaxtyping import Int
 
 from irec_jax import __version__
+from irec_jax.audit.audit import Auditor
 from irec_jax.batches.pipeline import WINDOW, Cuts, Example, PackedWindow, RecordSource
 from irec_jax.bounds import COUNT, check_between
 from irec_jax.errors import InputError
 from irec_jax.files import write_text
-from irec_jax.audit.audit import Auditor
 from irec_jax.instruction_sets.contents import audit_of
 from irec_jax.instructions.forms import Instruction
 from irec_jax.storage.shards import (
     Runner,
     ShardReport,
     content_sha256,
-    opened_build,
+    open_build,
     plan_shards,
     read_manifest,
     refuse_foreign_folder,
 )
-from irec_jax.storage.workers import Advance, shared
+from irec_jax.storage.workers import Advance, run_in_workers
 from irec_jax.tokens.items import TokenWriter
 
 NAME, WHAT = "packed_rows", "set of packed rows"
@@ -42,7 +42,7 @@ VERSION = "1.0.0"
 MANIFEST_FILE = "packed_rows.json"
 SHARD_WINDOWS = 16
 
-_MEND = "write the rows again with `irec instruct EXPERIMENT --packed DIR`."
+_HINT = "write the rows again with `irec instruct EXPERIMENT --packed DIR`."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,8 +142,8 @@ def write_packed(
         "lengths": lengths,
         "audit": auditor is not None,
     }
-    with opened_build(folder, build_of) as build:
-        run = runner or (lambda job, left, advance: shared(job, left, workers, advance))
+    with open_build(folder, build_of) as build:
+        run = runner or (lambda job, left, advance: run_in_workers(job, left, workers, advance))
         reports = build.make(PackedContents(packing, auditor), shards, run, "pack")
         if auditor is not None:
             config = auditor.inspector.renderer.wording.config
@@ -157,7 +157,7 @@ def write_packed(
 
 @dataclasses.dataclass(frozen=True)
 class PackedContents:
-    """Shards of packed rows: `irec_jax.storage.shards.Contents`; their numbers are records.
+    """Shards of packed rows: `irec_jax.storage.shards.ShardContents`; their numbers are records.
 
     Attributes:
         packing: How records become rows.
@@ -173,7 +173,7 @@ class PackedContents:
         self, numbers: range, put: Callable[[bytes], None], advance: Advance
     ) -> dict[str, Any]:
         """Packs whole windows; tells tokens, what was cut, and what the audit found."""
-        cuts, tokens, told = Cuts(), np.zeros(2, np.int64), {}
+        cuts, tokens, summary = Cuts(), np.zeros(2, np.int64), {}
         seen: list[tuple[int, Instruction]] = []
         for start in range(numbers.start, numbers.stop, WINDOW):
             size = min(WINDOW, numbers.stop - start)
@@ -184,8 +184,8 @@ class PackedContents:
                 seen.clear()
             advance(size)
         if self.auditor is not None:
-            told["audit"] = self.auditor.audit(seen).to_json()
-        return told | {"tokens": tokens.tolist(), "cuts": [cuts.inputs, cuts.targets]}
+            summary["audit"] = self.auditor.audit(seen).to_json()
+        return summary | {"tokens": tokens.tolist(), "cuts": [cuts.inputs, cuts.targets]}
 
     def _window(
         self, start: int, size: int, cuts: Cuts, seen: list[tuple[int, Instruction]]
@@ -218,13 +218,13 @@ class PackedRows:
         paths = [folder / name for name in self.manifest.files]
         for path in paths:
             if not path.is_file():
-                raise InputError("a shard is missing", where=str(path), mend=_MEND)
+                raise InputError("a shard is missing", where=str(path), hint=_HINT)
         self._source: Any = grain.sources.ArrayRecordDataSource([str(path) for path in paths])
         if len(self._source) != self.manifest.rows:
             raise InputError(
                 f"{len(self._source)} rows, and the manifest says {self.manifest.rows}",
                 where=str(folder),
-                mend=_MEND,
+                hint=_HINT,
             )
 
     def __len__(self) -> int:
@@ -286,8 +286,8 @@ def _manifest(
     packing: Packing, records: int, made_from: dict[str, Any], reports: list[ShardReport]
 ) -> PackedManifest:
     rows = sum(report.records for report in reports)
-    tokens = np.sum([report.told["tokens"] for report in reports], axis=0)
-    cuts = np.sum([report.told["cuts"] for report in reports], axis=0)
+    tokens = np.sum([report.summary["tokens"] for report in reports], axis=0)
+    cuts = np.sum([report.summary["cuts"] for report in reports], axis=0)
     fills = tokens / (rows * np.array([packing.source_length, packing.target_length]))
     return PackedManifest(
         records=records,
@@ -308,10 +308,10 @@ def _manifest(
 def _read_manifest(folder: Path) -> PackedManifest:
     path = folder / MANIFEST_FILE
     try:
-        return PackedManifest(**read_manifest(path, WHAT, _MEND))
+        return PackedManifest(**read_manifest(path, WHAT, _HINT))
     except TypeError as error:
         raise InputError(
-            f"not the manifest of the {WHAT}: {error}", where=str(path), mend=_MEND
+            f"not the manifest of the {WHAT}: {error}", where=str(path), hint=_HINT
         ) from error
 
 

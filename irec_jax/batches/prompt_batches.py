@@ -11,7 +11,7 @@ from irec_jax.tokens.text import EOS
 
 
 @dataclasses.dataclass(frozen=True)
-class Buckets:
+class PromptBuckets:
     """The shapes that prompts are padded to.
 
     Attributes:
@@ -33,12 +33,12 @@ class Buckets:
                 raise InputError(
                     f"{sizes} must be different sizes from 1 on, smallest first",
                     where=f"buckets.{name}",
-                    mend="for example (1, 8, 64)",
+                    hint="for example (1, 8, 64)",
                 )
 
 
 def pad_prompts(
-    prompts: Sequence[Sequence[int]], buckets: Buckets
+    prompts: Sequence[Sequence[int]], buckets: PromptBuckets
 ) -> tuple[Int[np.ndarray, "batch source"], Int[np.ndarray, "batch source"]]:
     """Pads prompts to the smallest bucket that holds them, one prompt a row.
 
@@ -67,7 +67,7 @@ def pad_prompts(
 
 
 def request_batches(
-    prompts: Sequence[Sequence[int]], buckets: Buckets
+    prompts: Sequence[Sequence[int]], buckets: PromptBuckets
 ) -> Iterator[
     tuple[
         Int[np.ndarray, " prompts"],

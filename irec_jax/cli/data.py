@@ -11,8 +11,8 @@ from irec_jax.bounds import SEED, check_between
 from irec_jax.errors import InputError, nearest
 from irec_jax.files import real_path, write_text
 from irec_jax.log.describe import describe
-from irec_jax.log.events import COUNTED_CORE, PICTURE_FILE, BehaviorLog, refuse_foreign_folder
 from irec_jax.log.description_chart import draw
+from irec_jax.log.events import COUNTED_CORE, PICTURE_FILE, BehaviorLog, refuse_foreign_folder
 from irec_jax.log.readers.amazon import read_amazon
 from irec_jax.log.readers.mind import read_mind
 from irec_jax.log.readers.movielens import read_movielens
@@ -97,8 +97,8 @@ class Prepare:
 
     def _refuse_unknown_source(self) -> None:
         if self.source not in _SOURCES and not self.source.startswith(_TFDS):
-            mend = nearest(self.source, _SOURCES)
-            raise InputError(f"no source is called {self.source!r}", where="SOURCE", mend=mend)
+            hint = nearest(self.source, _SOURCES)
+            raise InputError(f"no source is called {self.source!r}", where="SOURCE", hint=hint)
 
     def _refuse_to_replace_the_source(self) -> None:
         out = real_path(self.out)
@@ -106,19 +106,19 @@ class Prepare:
             source = real_path(Path(name))
             if out == source or out in source.parents:
                 what = f"the source {name} lies in it and would be lost"
-                raise InputError(what, where=f"--out {self.out}", mend="write to another folder")
+                raise InputError(what, where=f"--out {self.out}", hint="write to another folder")
 
     def _read(self) -> BehaviorLog:
         if self.source == "simulated":
             if self.path:
-                mend = "leave the path out, and say where to write with --out"
-                raise InputError("simulated reads nothing", where=self.path, mend=mend)
+                hint = "leave the path out, and say where to write with --out"
+                raise InputError("simulated reads nothing", where=self.path, hint=hint)
             return World.build(self.simulate).log()
         if self.source == "table":
             return read_table(Path(self.path) if self.path else None, self.table, self.seed)
         if not self.path:
-            mend = f"irec data prepare {self.source} PATH --out DIR"
-            raise InputError("the folder of the files is missing", where="PATH", mend=mend)
+            hint = f"irec data prepare {self.source} PATH --out DIR"
+            raise InputError("the folder of the files is missing", where="PATH", hint=hint)
         if self.source.startswith(_TFDS):
             # Importing TFDS takes a second, which the others should not wait for.
             from irec_jax.log.readers.tfds import read_tfds

@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 import tyro
 
 from irec_jax.baselines.bm25 import bm25
-from irec_jax.baselines.oracle import ceiling
 from irec_jax.baselines.markov import markov
+from irec_jax.baselines.oracle import oracle
 from irec_jax.baselines.popularity import popularity
 from irec_jax.errors import InputError
 from irec_jax.evaluation.ablations import ablations
@@ -20,7 +20,7 @@ from irec_jax.evaluation.report_tables import differences_table, report_tables
 from irec_jax.experiment import load_run, prepare, sources_of
 from irec_jax.instructions.forms import Ranker, TaskName
 from irec_jax.instructions.tasks import Task, task_named
-from irec_jax.instructions.teacher import taught
+from irec_jax.instructions.teacher import add_teacher_texts
 from irec_jax.log.events import MANIFEST_FILE, BehaviorLog, TimeUnit
 from irec_jax.log.simulate import SimulateConfig, World
 from irec_jax.log.split import Role, Split, SplitProtocol
@@ -67,7 +67,7 @@ class Evaluate:
                 f"the run was tuned under {experiment.data.protocol.value}, so it may have seen "
                 f"the targets of {self.protocol.value}",
                 where="protocol",
-                mend=f"Tune another run with --data.protocol {self.protocol.value}.",
+                hint=f"Tune another run with --data.protocol {self.protocol.value}.",
             )
         given = {"role": self.role, "tasks": self.tasks, "max_requests": self.max_requests}
         given["ablations"] = self.ablations or None
@@ -98,7 +98,7 @@ def evaluate_run(run: Path, config: EvaluationConfig | None = None) -> Report:
     packs = materials.renderer.wording.packs
     if experiment.instructions.teacher != "log":
         teacher = materials.renderer.teacher
-        split = taught(split, teacher, packs[0].language, experiment.seed, role)
+        split = add_teacher_texts(split, teacher, packs[0].language, experiment.seed, role)
 
     def ablated(task: Task) -> Mapping[str, Ranker]:
         return ablations(tuned, packs, task, split, role, experiment.seed)
@@ -121,7 +121,7 @@ def _ranked(names: Sequence[TaskName]) -> tuple[TaskName, ...]:
         raise InputError(
             "the run was tuned on no task that ranks the whole catalog",
             where="evaluation.tasks",
-            mend=f"tune it on one such as {TaskName.SEQUENTIAL_RECOMMENDATION.value} too.",
+            hint=f"tune it on one such as {TaskName.SEQUENTIAL_RECOMMENDATION.value} too.",
         )
     return ranked
 
@@ -154,7 +154,7 @@ def grade(
         simulate = log.manifest.settings.get("simulate")
         where = f"{MANIFEST_FILE}: settings.simulate"
         world = World.build(from_json(SimulateConfig, simulate, where=where))
-        rankers[BEST] = ceiling(world, split)
+        rankers[BEST] = oracle(world, split)
     tasks = [task_named(name) for name in config.tasks]
     return evaluate(rankers, split, tasks, config, seed, more)
 

@@ -20,7 +20,7 @@ TOLERANCE = 1e-4
 """Of the largest logit, or of 1 where all are smaller."""
 
 
-class Agreement(NamedTuple):
+class LogitComparison(NamedTuple):
     """How far two programs are apart.
 
     Attributes:
@@ -52,13 +52,13 @@ def need_transformers() -> None:
         raise InputError(
             f"torch and transformers are needed to compare with ({error})",
             where="--check",
-            mend="pip install 'irec-jax[parity]'",
+            hint="pip install 'irec-jax[parity]'",
         ) from None
 
 
 def compare(
     folder: Path, config: T5Config, params: Params, examples: Sequence[Example]
-) -> Agreement:
+) -> LogitComparison:
     """Computes the logits of the answers' tokens here and there, in float32.
 
     Args:
@@ -84,7 +84,7 @@ def compare(
     theirs = _their_logits(folder, inputs, segments, decoder_inputs)
     real = target_segments > 0
     here, there = np.asarray(ours)[real], theirs[real]
-    return Agreement(
+    return LogitComparison(
         float(np.max(np.abs(here - there))), float(np.max(np.abs(there))), int(real.sum())
     )
 

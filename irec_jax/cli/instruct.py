@@ -8,24 +8,24 @@ from typing import Annotated
 
 import tyro
 
+from irec_jax.audit.audit import Auditor
+from irec_jax.audit.coverage import count_coverage
 from irec_jax.batches.lengths import TokenCount
 from irec_jax.batches.packed import MANIFEST_FILE as PACKED_FILE
 from irec_jax.batches.packed import PackedManifest, write_packed
 from irec_jax.bounds import Range, check_between
-from irec_jax.cli.instruction_tables import audit_table, census_table, stored_table
+from irec_jax.cli.instruction_tables import audit_table, coverage_table, stored_table
 from irec_jax.errors import InputError
 from irec_jax.experiment import Materials, load_experiment, open_rows, packing_of, prepare
 from irec_jax.files import check_output_place
-from irec_jax.audit.audit import Auditor
-from irec_jax.audit.coverage import take_census
 from irec_jax.instruction_sets.contents import audit_records
-from irec_jax.storage.shards import Runner, file_sha256
 from irec_jax.instruction_sets.store import (
     MANIFEST_FILE,
     SAMPLE_FILE,
     read_audit,
     write_instruction_set,
 )
+from irec_jax.storage.shards import Runner, file_sha256
 from irec_jax.terminal import Console
 
 _WIDTH = 200
@@ -76,7 +76,7 @@ class Instruct:
         renderer = materials.renderer
         if self.describe:
             domain = materials.experiment.instructions.domain
-            _console().print(census_table(take_census(renderer), domain))
+            _console().print(coverage_table(count_coverage(renderer), domain))
             return
         records = len(renderer) if self.records is None else self.records
         count = TokenCount(materials.writer)
@@ -101,13 +101,13 @@ class Instruct:
             raise InputError(
                 f"{what} writes nothing",
                 where=what,
-                mend=f"leave out {what}, or else --out, --packed and --runner.",
+                hint=f"leave out {what}, or else --out, --packed and --runner.",
             )
         if not (self.audit or self.describe or writes):
             raise InputError(
                 "there is no folder to write",
                 where="--out",
-                mend="name one with --out or --packed, or use --audit or --describe.",
+                hint="name one with --out or --packed, or use --audit or --describe.",
             )
         for folder in (self.out, self.packed):
             if folder is not None:
@@ -116,7 +116,7 @@ class Instruct:
             raise InputError(
                 "there is no runner that they are for",
                 where="--beam-options",
-                mend="name it with --runner.",
+                hint="name it with --runner.",
             )
 
     def _runner(self) -> Runner | None:
@@ -128,7 +128,7 @@ class Instruct:
             raise InputError(
                 f"Apache Beam cannot be used: {error}",
                 where="--runner",
-                mend="pip install 'irec-jax[beam]', or use --workers.",
+                hint="pip install 'irec-jax[beam]', or use --workers.",
             ) from error
         return beam_runner(self.runner, self.beam_options)
 

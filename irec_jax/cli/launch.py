@@ -17,7 +17,7 @@ from irec_jax.experiment import Experiment, load_experiment
 from irec_jax.files import write_text
 from irec_jax.launching import gke, local, processes, slurm, tpu_vm
 from irec_jax.launching.launch_folder import FOLDER, LaunchFolder, LaunchState, last_lines
-from irec_jax.launching.launch_plan import READS, LaunchPlan, Manifest, Target, check_fit, flag
+from irec_jax.launching.launch_plan import READS, JobManifest, LaunchPlan, Target, check_fit, flag
 from irec_jax.launching.slices import read_slice
 from irec_jax.log.dataset import SIMULATED
 from irec_jax.run_files import check_run_folder
@@ -126,10 +126,10 @@ class Launch:
             if key not in READS[self.on]:
                 targets = ", ".join(target for target in READS if key in READS[target])
                 what = f"{self.on} does not read it"
-                raise InputError(what, where=flag(key), mend=f"Leave it out; it is for {targets}.")
+                raise InputError(what, where=flag(key), hint=f"Leave it out; it is for {targets}.")
         if self.submit and self.on in ("local", "processes"):
-            mend = f"Leave it out: {self.on} runs at once."
-            raise InputError("there is nothing to submit", where="--submit", mend=mend)
+            hint = f"Leave it out: {self.on} runs at once."
+            raise InputError("there is nothing to submit", where="--submit", hint=hint)
         if self.on == "processes":
             given.setdefault("processes", 2)
         plan = LaunchPlan(
@@ -168,7 +168,7 @@ class Launch:
         if code:
             raise SystemExit(code)
 
-    def _hand_over(self, plan: LaunchPlan, manifest: Manifest) -> None:
+    def _hand_over(self, plan: LaunchPlan, manifest: JobManifest) -> None:
         path = plan.run / FOLDER / f"{plan.name}-{self.on}{manifest.suffix}"
         write_text(path, manifest.text, mode=0o600 if plan.environment else 0o644)
         words = [*manifest.submit, str(path)]
@@ -179,8 +179,8 @@ class Launch:
             return
         for program in (words[0], *(["gcloud"] if self.on == "tpu-vm" else [])):
             if shutil.which(program) is None:
-                mend = f"Install it, or take {path} to where it is."
-                raise InputError(f"there is no {program} here", where="--submit", mend=mend)
+                hint = f"Install it, or take {path} to where it is."
+                raise InputError(f"there is no {program} here", where="--submit", hint=hint)
         console.print(f"Submitting: {shlex.join(words)}", markup=False)
         code = subprocess.run(words, check=False).returncode
         if code:

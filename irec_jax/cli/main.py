@@ -111,8 +111,8 @@ def _dispatch(words: list[str]) -> int:
 def _unknown_command(words: list[str]) -> InputError:
     given = " ".join(words[:2] if words[0] == "data" else words[:1])
     close = difflib.get_close_matches(given, COMMANDS, n=1, cutoff=0.5)
-    guess = f"did you mean 'irec {close[0]}'? " if close else ""
-    return InputError(f"no command '{given}'", mend=f"{guess}`irec --help` lists them all.")
+    guess = f"Did you mean 'irec {close[0]}'? " if close else ""
+    return InputError(f"no command '{given}'", hint=f"{guess}`irec --help` lists them all.")
 
 
 def _print_overview() -> None:

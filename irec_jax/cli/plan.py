@@ -17,11 +17,11 @@ from irec_jax.files import write_text
 from irec_jax.planning.compiled import FAST, FULL, Memory, to_plain
 from irec_jax.planning.cost import FILL
 from irec_jax.planning.limits import check_plan_can_fit
-from irec_jax.planning.run_plan import Plan, make_plan, make_subject, mesh_sizes
 from irec_jax.planning.programs import PROGRAMS
-from irec_jax.planning.search import Found, search
+from irec_jax.planning.run_plan import RunPlan, make_plan, make_subject, mesh_sizes
+from irec_jax.planning.search import SearchResult, search
 from irec_jax.planning.topology import Topology
-from irec_jax.progress import say
+from irec_jax.progress import print_status
 from irec_jax.settings import to_json
 from irec_jax.terminal import Console
 
@@ -43,7 +43,7 @@ class PlanCommand:
         experiment: A Python file that defines `experiment`; any leaf of it can be set behind it.
         topology: v4:2x2x1, v5e:8x8, v5p:4x4x4, v6e:4x4, tpu7x:2x2x1, two slices v5e:4x4*2, or
             local.
-        slices: Slices, where the topology does not say it.
+        slices: Slices, where the topology does not print_status it.
         programs: Which programs are compiled.
         vocabulary: Rows of the embedding; 0 estimates them without reading the log.
         items: Size of the catalog; 0 takes the log's manifest, or assumes one.
@@ -81,7 +81,7 @@ class PlanCommand:
         subject = make_subject(experiment, topology, vocabulary=self.vocabulary, items=self.items)
         check_plan_can_fit(subject)
         for note in subject.notes:
-            say(note)
+            print_status(note)
         told: dict[str, Any] = {"topology": str(topology), "notes": list(subject.notes)}
         console = Console()
         fits = True
@@ -91,7 +91,7 @@ class PlanCommand:
                 tries=self.tries,
                 fill=self.fill,
                 price=self.price_per_chip_hour,
-                tell=say,
+                tell=print_status,
             )
             console.print(search_table(found, str(topology)))
             told["found"] = [_way(way) for way in found]
@@ -103,7 +103,7 @@ class PlanCommand:
                 fill=self.fill,
                 price=self.price_per_chip_hour,
                 effort=FULL if self.full_effort else FAST,
-                tell=say,
+                tell=print_status,
             )
             print_plan(console, plan)
             told |= plain_plan(plan)
@@ -128,11 +128,11 @@ def _check(command: PlanCommand) -> None:
     )
     unknown = [name for name in command.programs if name not in PROGRAMS]
     if unknown or not command.programs:
-        mend = f"Allowed: {', '.join(PROGRAMS)}."
-        raise InputError(f"no program '{' '.join(unknown)}'", where="programs", mend=mend)
+        hint = f"Allowed: {', '.join(PROGRAMS)}."
+        raise InputError(f"no program '{' '.join(unknown)}'", where="programs", hint=hint)
 
 
-def print_plan(console: Console, plan: Plan) -> None:
+def print_plan(console: Console, plan: RunPlan) -> None:
     """Prints memory, exchanges, time and the verdict."""
     experiment, topology = plan.subject.experiment, plan.subject.topology
     sizes = mesh_sizes(experiment.mesh, plan.answer.devices)
@@ -170,7 +170,7 @@ def print_plan(console: Console, plan: Plan) -> None:
         console.print(f"The smallest change that makes it fit: {plan.change.words}", markup=False)
 
 
-def input_warning(plan: Plan) -> str:
+def input_warning(plan: RunPlan) -> str:
     """Says whether rendering while training is too slow for the devices; "" if it is not."""
     cost = plan.cost
     if cost is None or plan.subject.experiment.train.packed:
@@ -185,7 +185,7 @@ def input_warning(plan: Plan) -> str:
     )
 
 
-def memory_table(plan: Plan) -> Table:
+def memory_table(plan: RunPlan) -> Table:
     """Bytes on one device, a column a program."""
     programs = plan.answer.programs
     table = Table("GiB", title="Memory of one device")
@@ -206,7 +206,7 @@ def memory_table(plan: Plan) -> Table:
     return table
 
 
-def traffic_table(plan: Plan) -> Table:
+def traffic_table(plan: RunPlan) -> Table:
     """Collectives by kind and by the axes that they cross."""
     table = Table(title="Exchanged between devices, each time a program runs")
     for name in ("program", "collective", "axes", "over", "times", "sent by a device, MiB"):
@@ -223,7 +223,7 @@ def traffic_table(plan: Plan) -> Table:
     return table
 
 
-def traffic_rows(plan: Plan) -> list[dict[str, Any]]:
+def traffic_rows(plan: RunPlan) -> list[dict[str, Any]]:
     """The same as plain values; `bytes` are those that one device sends."""
     sums: dict[tuple[str, str, str, str], list[float]] = {}
     for program in plan.answer.programs:
@@ -242,7 +242,7 @@ def traffic_rows(plan: Plan) -> list[dict[str, Any]]:
     ]
 
 
-def cost_table(plan: Plan) -> Table:
+def cost_table(plan: RunPlan) -> Table:
     """Time and money of the training run, and what the figures rest on."""
     cost, chip = plan.cost, plan.subject.topology.chip
     assert cost is not None
@@ -274,7 +274,7 @@ def cost_table(plan: Plan) -> Table:
     return table
 
 
-def search_table(found: Sequence[Found], topology: str) -> Table:
+def search_table(found: Sequence[SearchResult], topology: str) -> Table:
     """The best ways to lay a run out."""
     table = Table(title=f"{topology}: ways that fit, best first")
     names = ("mesh", "rows", "remat", "GiB", "step, ms", "bound", "real tokens/s", "MFU <=")
@@ -296,7 +296,7 @@ def search_table(found: Sequence[Found], topology: str) -> Table:
     return table
 
 
-def plain_plan(plan: Plan) -> dict[str, Any]:
+def plain_plan(plan: RunPlan) -> dict[str, Any]:
     """All figures of a plan as JSON can hold them."""
     return {
         "fits": plan.fits,
@@ -322,7 +322,7 @@ def _plain_cost(cost: Any) -> dict[str, Any]:
     return cost._asdict() | {name: getattr(cost, name) for name in made}
 
 
-def _way(way: Found) -> dict[str, Any]:
+def _way(way: SearchResult) -> dict[str, Any]:
     return {
         "mesh": dataclasses.asdict(way.experiment.mesh),
         "batch_size": way.experiment.train.batch_size,

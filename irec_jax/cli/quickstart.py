@@ -40,7 +40,7 @@ EXPERIMENT = Experiment(
         width=64,
         head_dim=16,
         heads=4,
-        hidden=128,
+        mlp_dim=128,
         encoder_layers=2,
         decoder_layers=1,
         dropout=0.1,
@@ -83,8 +83,8 @@ class Quickstart:
         started = time.monotonic()
         check_run_folder(self.out)
         if not self.instruction.strip():
-            mend = "Say what the fifth example should ask for, or leave it out."
-            raise InputError("the instruction is empty", where="--instruction", mend=mend)
+            hint = "Say what the fifth example should ask for, or leave it out."
+            raise InputError("the instruction is empty", where="--instruction", hint=hint)
         console = Console(highlight=False)
         console.rule("1. a behavior log, simulated")
         with run_locked(self.out):

@@ -13,7 +13,7 @@ from irec_jax.experiment import load_run
 from irec_jax.log.dataset import load_split
 from irec_jax.recommendation.catalog import Catalog
 from irec_jax.recommendation.explain import Explanation
-from irec_jax.recommendation.recommender import Recommendation, Recommender, Told
+from irec_jax.recommendation.recommender import Extras, Recommendation, Recommender
 from irec_jax.terminal import Console
 
 
@@ -59,7 +59,7 @@ class Recommend:
         recommender = Recommender.load(self.folder)
         past = () if self.user is None else user_history(self.folder, self.user)
         history = (*past, *self.history)
-        told = Told(self.preference, self.context, self.language)
+        told = Extras(self.preference, self.context, self.language)
         given = {"exclude": self.exclude, "where": self.where, "told": told}
         answer = recommender.recommend(history, self.instruction, self.k, **given)
         console = Console()
@@ -86,7 +86,7 @@ def user_history(run: Path, user: int) -> tuple[str, ...]:
         raise InputError(
             f"the run's log has no user {user}",
             where="user",
-            mend=f"users are numbers such as {some}; for somebody new, use --history.",
+            hint=f"users are numbers such as {some}; for somebody new, use --history.",
         )
     items = split.items[split.offsets[rows[0]] : split.offsets[rows[0] + 1]]
     return tuple(split.catalog["item"][items].to_list())

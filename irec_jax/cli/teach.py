@@ -12,25 +12,29 @@ from irec_jax.bounds import TEMPERATURE, Range, check_numbers
 from irec_jax.errors import InputError
 from irec_jax.experiment import load_experiment
 from irec_jax.files import real_path
-from irec_jax.teachers.chat import ask_chat
-from irec_jax.teachers.chat_endpoint import ChatConfig
-from irec_jax.teachers.cost_ledger import Ledger
-from irec_jax.teachers.model import Writer, ask_writer
-from irec_jax.teachers.teacher_texts import NotesManifest, refuse_foreign_folder, write_notes
-from irec_jax.teachers.results import Outcome, sum_up, take_notes
-from irec_jax.teachers.teacher_prompts import (
-    ChatWorder,
-    Question,
-    RunWorder,
-    Scope,
-    ask,
-    wanted_texts,
-)
+from irec_jax.instructions.prompts import PromptWriter
 from irec_jax.instructions.templates import load_packs
-from irec_jax.instructions.prompts import Wording
 from irec_jax.log.dataset import load_split
 from irec_jax.log.split import Split
 from irec_jax.run_files import CATALOG_FILE
+from irec_jax.teachers.chat import ask_chat
+from irec_jax.teachers.chat_endpoint import ChatConfig
+from irec_jax.teachers.cost_ledger import CostLedger
+from irec_jax.teachers.model import GenerateFn, generate_texts
+from irec_jax.teachers.results import TextResult, collect_texts, summarize
+from irec_jax.teachers.teacher_prompts import (
+    ChatPromptWriter,
+    RunPromptWriter,
+    Scope,
+    TextRequest,
+    make_requests,
+    wanted_texts,
+)
+from irec_jax.teachers.teacher_texts import (
+    TeacherTextsManifest,
+    refuse_foreign_folder,
+    write_teacher_texts,
+)
 from irec_jax.terminal import Console
 
 ANSWERS_SUFFIX = ".answers.jsonl"
@@ -96,22 +100,24 @@ class Teach:
         console = Console(highlight=False, soft_wrap=True)
         if self.by == "chat":
             model = self.chat.model
-            questions = ask(split, scope, ChatWorder.build(split, instructions.domain))
+            questions = make_requests(
+                split, scope, ChatPromptWriter.build(split, instructions.domain)
+            )
             outcomes, told = self._ask_endpoint(questions, split, scope)
         else:
             run = self._run_folder()
             model, told = real_path(run).name, ""
-            questions = ask(split, scope, RunWorder(split, _wording(run, split)))
-            outcomes = ask_writer(
+            questions = make_requests(split, scope, RunPromptWriter(split, _wording(run, split)))
+            outcomes = generate_texts(
                 questions,
                 _writer(run, self.temperature),
                 total=_count(split, scope),
                 attempts=self.attempts,
                 seed=experiment.seed,
             )
-        manifest = sum_up(outcomes, split, scope, self.by, model)
+        manifest = summarize(outcomes, split, scope, self.by, model)
         self._refuse_nothing(manifest)
-        write_notes(self.out, take_notes(outcomes, self.by, model), manifest)
+        write_teacher_texts(self.out, collect_texts(outcomes, self.by, model), manifest)
         console.print(_table(manifest))
         console.print(_summary(manifest), markup=False)
         if told:
@@ -123,10 +129,10 @@ class Teach:
         )
 
     def _ask_endpoint(
-        self, questions: Iterable[Question], split: Split, scope: Scope
-    ) -> tuple[list[Outcome], str]:
+        self, questions: Iterable[TextRequest], split: Split, scope: Scope
+    ) -> tuple[list[TextResult], str]:
         path = self.answers or self.out.with_name(self.out.name + ANSWERS_SUFFIX)
-        with Ledger(path, self.chat.budget) as ledger:
+        with CostLedger(path, self.chat.budget) as ledger:
             outcomes = ask_chat(
                 questions,
                 self.chat,
@@ -152,26 +158,26 @@ class Teach:
     def _check(self) -> None:
         check_numbers(self, "--", attempts=Range(1, 1_000), temperature=TEMPERATURE)
         if self.by == "chat" and not self.chat.model:
-            mend = "name the model as the endpoint does."
-            raise InputError("no model is named", where="--chat.model", mend=mend)
+            hint = "name the model as the endpoint does."
+            raise InputError("no model is named", where="--chat.model", hint=hint)
         if self.by == "chat":
             self.chat.api_key()
         if self.by == "chat" and self.trained is not None:
-            mend = "leave it out, or use --by model."
-            raise InputError("a chat model needs no run", where="--run", mend=mend)
+            hint = "leave it out, or use --by model."
+            raise InputError("a chat model needs no run", where="--run", hint=hint)
 
     def _run_folder(self) -> Path:
         if self.trained is None:
-            mend = "give the folder of a run that was tuned on history_to_preference and others."
-            raise InputError("no run is named", where="--run", mend=mend)
+            hint = "give the folder of a run that was tuned on history_to_preference and others."
+            raise InputError("no run is named", where="--run", hint=hint)
         return self.trained
 
-    def _refuse_nothing(self, manifest: NotesManifest) -> None:
+    def _refuse_nothing(self, manifest: TeacherTextsManifest) -> None:
         if not manifest.asked:
             raise InputError(
                 "there is nothing to ask",
                 where="--run" if self.by == "model" else "--events",
-                mend="use a run that was tuned on history_to_preference, item_to_query, "
+                hint="use a run that was tuned on history_to_preference, item_to_query, "
                 "history_item_to_query or history_item_to_reason."
                 if self.by == "model"
                 else "use a log whose users have two or more events.",
@@ -181,7 +187,7 @@ class Teach:
             raise InputError(
                 f"none of {manifest.answers:,} answers passed the checks ({reasons})",
                 where="--chat.model" if self.by == "chat" else "--run",
-                mend="use a model that follows its instructions; nothing was written.",
+                hint="use a model that follows its instructions; nothing was written.",
             )
 
 
@@ -189,7 +195,7 @@ def _count(split: Split, scope: Scope) -> int:
     return sum(1 for _ in wanted_texts(split, scope))
 
 
-def _wording(run: Path, split: Split) -> Wording:
+def _wording(run: Path, split: Split) -> PromptWriter:
     """Reads how a run writes the items of a split, which may be that of other users."""
     from irec_jax.recommendation.catalog import Catalog
     from irec_jax.recommendation.run_parts import check_parts, read_settings, read_writer
@@ -207,13 +213,13 @@ def _wording(run: Path, split: Split) -> Wording:
             f"the run does not know {len(strange):,} of the log's {len(items):,} items, "
             f"such as {strange[0]!r}, and its items are tokens",
             where=str(run),
-            mend="use a log of the items that it was tuned on, or a run with tokens.index title.",
+            hint="use a log of the items that it was tuned on, or a run with tokens.index title.",
         )
     written = [known.get(item, title) for item, title in zip(items, titles, strict=True)]
-    return Wording.build(settings.instructions, tuple(written))
+    return PromptWriter.build(settings.instructions, tuple(written))
 
 
-def _writer(run: Path, temperature: float) -> Writer:
+def _writer(run: Path, temperature: float) -> GenerateFn:
     from irec_jax.decoding.sample import SampleConfig
     from irec_jax.recommendation.run_parts import read_settings
     from irec_jax.recommendation.writer import AnswerWriter
@@ -222,7 +228,7 @@ def _writer(run: Path, temperature: float) -> Writer:
     return AnswerWriter.load(run, SampleConfig(temperature=temperature, length=length))
 
 
-def _table(manifest: NotesManifest) -> Table:
+def _table(manifest: TeacherTextsManifest) -> Table:
     table = Table("what", title="Texts")
     for name in ("asked for", "written", "left out"):
         table.add_column(name, justify="right")
@@ -232,7 +238,7 @@ def _table(manifest: NotesManifest) -> Table:
     return table
 
 
-def _summary(manifest: NotesManifest) -> str:
+def _summary(manifest: TeacherTextsManifest) -> str:
     rejected = ", ".join(f"{name} {count:,}" for name, count in manifest.rejected.items())
     lines = [f"{manifest.answers:,} answers; rejected: {rejected or 'none'}."]
     if manifest.left_out:

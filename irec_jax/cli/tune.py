@@ -40,13 +40,13 @@ from irec_jax.terminal import Console
 from irec_jax.tokens.text import IndexKind
 from irec_jax.training.checkpoint import TrainState
 from irec_jax.training.device_put import reader_of
-from irec_jax.training.inputs import Start, Training
-from irec_jax.training.metrics_logger import tell
-from irec_jax.training.loop import train
 from irec_jax.training.distributed import connect, gather, is_first, on_first
-from irec_jax.training.sharding import batch_sharding, make_mesh
 from irec_jax.training.init_weights import ItemTitles, from_pretrained, from_scratch
-from irec_jax.training.watchdog import ending_together
+from irec_jax.training.inputs import InitWeights, TrainingInputs
+from irec_jax.training.loop import train
+from irec_jax.training.metrics_logger import report
+from irec_jax.training.sharding import batch_sharding, make_mesh
+from irec_jax.training.watchdog import fail_together
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,13 +78,13 @@ class Tune:
             overrides: `--section.key value` words for the experiment.
         """
         run = self.out or Path("runs") / self.experiment.stem
-        begun = time.time()
+        start_time = time.time()
         check_run_folder(run)
         connect()
-        with ending_together():
+        with fail_together():
             experiment = load_experiment(self.experiment, overrides)
             with run_locked(run, take_over=self.take_over):
-                tune(prepare(experiment, run), run, begun=begun, profile=self.profile)
+                tune(prepare(experiment, run), run, start_time=start_time, profile=self.profile)
             if is_first():
                 Console().print(f"The run is in {run}. Next: irec evaluate {run}")
 
@@ -109,7 +109,7 @@ def run_locked(run: Path, *, take_over: bool = False) -> Iterator[None]:
 
 
 def tune(
-    materials: Materials, run: Path, *, begun: float | None = None, profile: bool = False
+    materials: Materials, run: Path, *, start_time: float | None = None, profile: bool = False
 ) -> TrainState:
     """Trains on what was prepared and leaves a whole run folder behind.
 
@@ -118,7 +118,7 @@ def tune(
     Args:
         materials: What was prepared.
         run: The folder.
-        begun: When the work began, in seconds since 1970, for the run's ledger; None for now.
+        start_time: When the work began, in seconds since 1970, for the run's ledger; None for now.
         profile: Writes a trace of a few steps.
 
     Raises:
@@ -145,7 +145,7 @@ def tune(
     else:
         batches = _batches(materials, materials.renderer, cuts)
     state = train(
-        Training(
+        TrainingInputs(
             run=run,
             model=experiment.model,
             start=_start(materials),
@@ -157,12 +157,12 @@ def tune(
             seed=experiment.seed,
             fingerprint=decisive,
             validation=_validation(materials),
-            begun=begun,
+            start_time=start_time,
             profile=profile,
         )
     )
     if is_first() and (cuts.inputs or cuts.targets):
-        tell(
+        report(
             run,
             f"cut to fit: {cuts.inputs} prompts and {cuts.targets} answers of {cuts.records}; "
             "tokens.source_length and tokens.target_length decide",
@@ -218,16 +218,16 @@ def _refuse_differing(experiment: Experiment, sources: dict[str, Any]) -> None:
     logs = gather(json.dumps(sources))
     for number, given in enumerate(settings):
         if logs[number] != logs[0]:
-            mend = "Give all processes the same files."
+            hint = "Give all processes the same files."
             what = f"process {number} reads another log or other notes than process 0"
-            raise InputError(what, where="data.log", mend=mend)
+            raise InputError(what, where="data.log", hint=hint)
         if given != settings[0]:
-            mend = "Start all with the same experiment file and the same overrides."
+            hint = "Start all with the same experiment file and the same overrides."
             what = f"process {number} has other settings than process 0"
-            raise InputError(what, where="experiment", mend=mend)
+            raise InputError(what, where="experiment", hint=hint)
 
 
-def _start(materials: Materials) -> Start:
+def _start(materials: Materials) -> InitWeights:
     experiment, index = materials.experiment, materials.writer.index
     titles = None
     if index.kind is IndexKind.ATOMIC and experiment.train.title_share:
@@ -241,7 +241,7 @@ def _start(materials: Materials) -> Start:
 
 def _say_what_is_trained(materials: Materials, run: Path) -> None:
     experiment, split, renderer = materials.experiment, materials.split, materials.renderer
-    tell(
+    report(
         run,
         f"run {run}: {split.num_users:,} users, {split.num_items:,} items, "
         f"{len(split.items):,} events, {len(renderer):,} instructions a pass "
@@ -250,13 +250,15 @@ def _say_what_is_trained(materials: Materials, run: Path) -> None:
     )
     index = materials.writer.index
     if index.cut_titles:
-        tell(run, f"{index.cut_titles:,} titles cut to {experiment.tokens.max_item_tokens} tokens")
+        report(
+            run, f"{index.cut_titles:,} titles cut to {experiment.tokens.max_item_tokens} tokens"
+        )
     weights = abstract(experiment.model)
-    tell(run, f"{count(weights):,} parameters, vocabulary {index.vocabulary:,}")
+    report(run, f"{count(weights):,} parameters, vocabulary {index.vocabulary:,}")
     if experiment.lora.rank:
         trained = count(abstract_adapters(weights, experiment.lora))
         share = trained_share(weights, experiment.lora)
-        tell(run, f"{trained:,} of them are trained ({share:.2%}): {_told(experiment.lora)}")
+        report(run, f"{trained:,} of them are trained ({share:.2%}): {_told(experiment.lora)}")
 
 
 def _told(lora: LoraConfig) -> str:
@@ -266,7 +268,7 @@ def _told(lora: LoraConfig) -> str:
 
 def _say_what_is_read(rows: PackedRows, run: Path) -> None:
     told = rows.manifest
-    tell(
+    report(
         run,
         f"reading {told.rows:,} rows of {told.records:,} instructions from {rows.folder}, "
         f"{told.source_fill:.1%} and {told.target_fill:.1%} full; cut to fit: "

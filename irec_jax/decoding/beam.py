@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from irec_jax.bounds import SHARE, Range, check_settings
 from irec_jax.decoding.legal import LegalSequences
-from irec_jax.decoding.steps import Prompts, start, step
+from irec_jax.decoding.steps import PromptTokens, start, step
 from irec_jax.errors import InputError
 from irec_jax.model.params import Params, Structure, merge
 from irec_jax.model.t5 import START, gather_cache
@@ -60,7 +60,7 @@ class DecodeConfig:
             )
 
 
-class Found(NamedTuple):
+class BeamResult(NamedTuple):
     """What a search found.
 
     Attributes:
@@ -98,11 +98,11 @@ def beam_search(
     structure: Structure,
     params: Params,
     trie: LegalSequences,
-    prompts: Prompts,
+    prompts: PromptTokens,
     allowed: Bool[Array | np.ndarray, "requests items"] | None = None,
     *,
     beams: int,
-) -> Found:
+) -> BeamResult:
     """Finds likely items of each request among its allowed ones.
 
     Args:
@@ -112,7 +112,7 @@ def beam_search(
         prompts: The requests.
         allowed: Items that may be returned; None allows all.
         beams: Beams kept, and items returned. With as many as there are items the answer is exact;
-            with fewer, `Found.bound` tells how much of it is.
+            with fewer, `BeamResult.bound` tells how much of it is.
     """
     model = merge(structure, params)
     mask = jnp.ones((prompts.tokens.shape[0], trie.items), bool)
@@ -129,7 +129,7 @@ def search(
     allowed: Bool[Array, "requests items"],
     *,
     beams: int,
-) -> Found:
+) -> BeamResult:
     """Searches `trie` with any step function; see `beam_search`.
 
     A finished beam stays in the front with the score it has: more tokens only lower a score, so
@@ -164,7 +164,7 @@ def search(
     if trie.inner_branching:
         _, front, _ = jax.lax.while_loop(unfinished, deepen, (jnp.int32(1), front, cache))
     found = jnp.isfinite(front.scores)
-    return Found(jnp.where(found, trie.node_item[front.nodes], -1), front.scores, front.bound)
+    return BeamResult(jnp.where(found, trie.node_item[front.nodes], -1), front.scores, front.bound)
 
 
 def _is_open(trie: LegalSequences, front: Front) -> Bool[Array, "requests beams"]:

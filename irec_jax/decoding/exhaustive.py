@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from irec_jax.decoding.score import first_step, later_steps
-from irec_jax.decoding.steps import Prompts
+from irec_jax.decoding.steps import PromptTokens
 from irec_jax.model.config import T5Config
 from irec_jax.model.params import Params, Structure, merge
 from irec_jax.tokens.text import PAD
@@ -76,7 +76,7 @@ def catalog_sequences(
 
 @functools.partial(jax.jit, static_argnames=("structure",))
 def catalog_scores(
-    structure: Structure, params: Params, prompts: Prompts, catalog: CatalogSequences
+    structure: Structure, params: Params, prompts: PromptTokens, catalog: CatalogSequences
 ) -> Float[Array, "requests items"]:
     """Scores the whole catalog by log P(sequence | prompt), as `score_items` does for some items.
 

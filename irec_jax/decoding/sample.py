@@ -10,10 +10,10 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, UInt32
 
 from irec_jax.bounds import LENGTH, TEMPERATURE, Range, check_settings
-from irec_jax.decoding.steps import Prompts, start, step
-from irec_jax.random_draws import derive_key
+from irec_jax.decoding.steps import PromptTokens, start, step
 from irec_jax.model.params import Params, Structure, merge
 from irec_jax.model.t5 import START, Cache
+from irec_jax.random_draws import derive_key
 from irec_jax.tokens.text import EOS, PAD
 
 
@@ -94,7 +94,7 @@ def row_keys(seed: int, rows: UInt32[np.ndarray, " batch"]) -> Key[Array, " batc
 def sample(
     structure: Structure,
     params: Params,
-    prompts: Prompts,
+    prompts: PromptTokens,
     allowed: Bool[Array | np.ndarray, " vocabulary"],
     keys: Key[Array, " batch"],
     *,

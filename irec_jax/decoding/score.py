@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from irec_jax.decoding.steps import Prompts, start, step
+from irec_jax.decoding.steps import PromptTokens, start, step
 from irec_jax.model.params import Params, Structure, merge
 from irec_jax.model.t5 import START, T5, Cache, gather_cache
 from irec_jax.tokens.text import PAD
@@ -17,7 +17,7 @@ from irec_jax.tokens.text import PAD
 def score_items(
     structure: Structure,
     params: Params,
-    prompts: Prompts,
+    prompts: PromptTokens,
     sequences: Int[Array | np.ndarray, "requests given length"],
 ) -> Float[Array, "requests given"]:
     """Scores some items of each request by log P(sequence | prompt).
@@ -43,7 +43,7 @@ def score_items(
 
 
 def first_step(
-    model: T5, prompts: Prompts, length: int
+    model: T5, prompts: PromptTokens, length: int
 ) -> tuple[Float[Array, "requests vocabulary"], Cache]:
     """Encodes the prompts and asks the decoder for the first token of any item.
 

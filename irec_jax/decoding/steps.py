@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Int
 from irec_jax.model.t5 import T5, Cache
 
 
-class Prompts(NamedTuple):
+class PromptTokens(NamedTuple):
     """The encoder's side of some requests.
 
     Attributes:
@@ -21,7 +21,7 @@ class Prompts(NamedTuple):
     segments: Int[Array | np.ndarray, "requests source"]
 
 
-def start(model: T5, prompts: Prompts, length: int) -> Cache:
+def start(model: T5, prompts: PromptTokens, length: int) -> Cache:
     """Encodes each prompt once; the cache has one beam a request and room for `length` steps."""
     tokens, segments = jnp.asarray(prompts.tokens), jnp.asarray(prompts.segments)
     return model.start_cache(model.encode(tokens, segments), segments, length)

@@ -11,10 +11,10 @@ from irec_jax.instructions.forms import (
     Request,
     Scenario,
 )
-from irec_jax.random_draws import derive_key
 from irec_jax.instructions.tasks import Task
 from irec_jax.instructions.templates import TemplatePack
 from irec_jax.log.split import Role, Split
+from irec_jax.random_draws import derive_key
 
 NO_INSTRUCTION = "no instruction"
 SHUFFLED = "shuffled instruction"

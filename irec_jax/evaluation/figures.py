@@ -23,7 +23,7 @@ def metric_title(metric: str) -> str:
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
+class ReportRow:
     """The figures of one ranker on one group of requests.
 
     Attributes:
@@ -44,7 +44,7 @@ class Difference:
     Attributes:
         ranker: Whose figures are reduced.
         minus: By whose.
-        group: As in `Row`.
+        group: As in `ReportRow`.
         figures: A figure for each metric; an interval without 0 is a difference.
     """
 
@@ -76,10 +76,10 @@ class TaskReport:
     requests: Mapping[Group, int]
     users: Mapping[Group, int]
     candidates: float
-    rows: tuple[Row, ...]
+    rows: tuple[ReportRow, ...]
     differences: tuple[Difference, ...]
 
-    def row(self, ranker: str, group: Group = "all") -> Row:
+    def row(self, ranker: str, group: Group = "all") -> ReportRow:
         """The row of a ranker.
 
         Raises:

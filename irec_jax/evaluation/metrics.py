@@ -111,7 +111,7 @@ def full_ranks(
         raise InputError(
             f"the score of item {item} in request {row} is NaN",
             where=name,
-            mend="A ranker gives -inf to an item that it does not return, and never NaN.",
+            hint="A ranker gives -inf to an item that it does not return, and never NaN.",
         )
     own = np.take_along_axis(scores, targets[:, None].astype(np.int64), axis=1)
     better = (scores > own).sum(axis=1)

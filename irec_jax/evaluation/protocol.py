@@ -50,7 +50,7 @@ class EvaluationConfig:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Questions:
+class EvaluationRequests:
     """The requests of one task, as positions of their targets in the split.
 
     Attributes:
@@ -73,7 +73,9 @@ class Questions:
         return len(self.positions)
 
 
-def questions_of(task: Task, split: Split, config: EvaluationConfig, seed: int) -> Questions:
+def select_requests(
+    task: Task, split: Split, config: EvaluationConfig, seed: int
+) -> EvaluationRequests:
     """Finds the requests of a task whose targets have the config's role.
 
     The sample of `max_requests` is uniform over requests and depends on the seed, the task and
@@ -88,7 +90,7 @@ def questions_of(task: Task, split: Split, config: EvaluationConfig, seed: int) 
     users = split.users[split.event_users()[positions]]
     targets = split.items[positions]
     warm = split.warm_items()[targets]
-    return Questions(task, positions, users, targets, warm, eligible)
+    return EvaluationRequests(task, positions, users, targets, warm, eligible)
 
 
 def split_hash(split: Split) -> str:

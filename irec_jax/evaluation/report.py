@@ -11,13 +11,13 @@ from jaxtyping import Bool, Float, Int
 
 from irec_jax.errors import InputError
 from irec_jax.evaluation.compare import Figure, bootstrap
-from irec_jax.evaluation.figures import CHANCE, Difference, Group, Report, Row, TaskReport
+from irec_jax.evaluation.figures import CHANCE, Difference, Group, Report, ReportRow, TaskReport
 from irec_jax.evaluation.metrics import METRICS, chance, full_ranks, per_request
 from irec_jax.evaluation.page.report_page import render_page
 from irec_jax.evaluation.protocol import (
     EvaluationConfig,
-    Questions,
-    questions_of,
+    EvaluationRequests,
+    select_requests,
     split_counts,
     split_hash,
 )
@@ -74,13 +74,13 @@ def evaluate(
     """
     if not rankers or CHANCE in rankers:
         raise InputError(f"rankers {list(rankers)}: name at least one, and none '{CHANCE}'")
-    asked = [questions_of(task, split, config, seed) for task in tasks]
+    asked = [select_requests(task, split, config, seed) for task in tasks]
     if not any(len(questions) for questions in asked):
         names = ", ".join(task.name.value for task in tasks)
         raise InputError(
             f"no {config.role} request for {names or 'no task'} in this log",
             where="evaluation.tasks",
-            mend="Search tasks need events with a query, the others users with a history.",
+            hint="Search tasks need events with a query, the others users with a history.",
         )
     graded = [
         (questions, _ask({**rankers, **(more(questions.task) if more else {})}, split, questions))
@@ -124,7 +124,7 @@ def requests_a_call(items: int) -> int:
     return max(1, min(MAX_REQUESTS_A_CALL, SCORES_A_CALL // max(items, 1)))
 
 
-def _ask(rankers: Mapping[str, Ranker], split: Split, questions: Questions) -> Answers:
+def _ask(rankers: Mapping[str, Ranker], split: Split, questions: EvaluationRequests) -> Answers:
     """Asks every ranker every question, a few at a time."""
     items = split.num_items
     kept: list[int] = []
@@ -148,7 +148,9 @@ def _ask(rankers: Mapping[str, Ranker], split: Split, questions: Questions) -> A
     return Answers(np.array(kept, np.int64), np.array(candidates, np.int64), joined, number)
 
 
-def _askable(split: Split, questions: Questions) -> Iterator[tuple[int, list[int], list[Request]]]:
+def _askable(
+    split: Split, questions: EvaluationRequests
+) -> Iterator[tuple[int, list[int], list[Request]]]:
     """Yields chunks of requests without those whose right answer may not be returned."""
     at_once = requests_a_call(split.num_items)
     for start in range(0, len(questions), at_once):
@@ -170,19 +172,19 @@ def _checked_scores(
         raise InputError(
             f"scores of shape {scores.shape} for {len(requests)} requests and {items} items",
             where=name,
-            mend="A ranker gives one row a request and one column an item of the catalog.",
+            hint="A ranker gives one row a request and one column an item of the catalog.",
         )
     return scores
 
 
 def _compare(
-    questions: Questions, answers: Answers, config: EvaluationConfig, seed: int
+    questions: EvaluationRequests, answers: Answers, config: EvaluationConfig, seed: int
 ) -> TaskReport:
     users = questions.users[answers.kept]
     groups = _groups(questions.warm[answers.kept])
     values = {CHANCE: chance(answers.candidates)}
     values |= {name: per_request(ranks) for name, ranks in answers.ranks.items()}
-    rows: list[Row] = []
+    rows: list[ReportRow] = []
     differences: list[Difference] = []
     for group, members in groups.items():
         stacked = np.concatenate([value[members] for value in values.values()], axis=1)
@@ -192,7 +194,7 @@ def _compare(
             name: drawn.columns(slice(number * width, (number + 1) * width))
             for number, name in enumerate(values)
         }
-        rows += [Row(name, group, _by_metric(part.figures())) for name, part in parts.items()]
+        rows += [ReportRow(name, group, _by_metric(part.figures())) for name, part in parts.items()]
         names = list(parts)
         for number, name in enumerate(names):
             for other in names[:number]:
@@ -224,7 +226,7 @@ def _by_metric(figures: Sequence[Figure]) -> dict[str, Figure]:
     return dict(zip(METRICS, figures, strict=True))
 
 
-def _rank_rows(split: Split, questions: Questions, answers: Answers) -> pl.DataFrame:
+def _rank_rows(split: Split, questions: EvaluationRequests, answers: Answers) -> pl.DataFrame:
     kept = answers.kept
     items = split.catalog["item"]
     parts = [

@@ -6,7 +6,7 @@ from rich.box import SIMPLE_HEAVY
 from rich.table import Table
 
 from irec_jax.evaluation.compare import Figure
-from irec_jax.evaluation.figures import Group, Row, TaskReport, metric_title
+from irec_jax.evaluation.figures import Group, ReportRow, TaskReport, metric_title
 from irec_jax.evaluation.metrics import HEADLINES, METRICS
 from irec_jax.evaluation.page.report_page import counts_line
 
@@ -44,7 +44,7 @@ def differences_table(task: TaskReport, ranker: str) -> Table:
     return table
 
 
-def _table(title: str, rows: list[Row], metrics: tuple[str, ...]) -> Table:
+def _table(title: str, rows: list[ReportRow], metrics: tuple[str, ...]) -> Table:
     table = _empty(title, metrics)
     for row in rows:
         cells = [

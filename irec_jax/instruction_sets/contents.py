@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar
 
 from irec_jax.audit.audit import Audit, Auditor
-from irec_jax.storage.tf_example import encode
 from irec_jax.instructions.forms import Instruction
 from irec_jax.instructions.render import Renderer
-from irec_jax.storage.shards import Shard, ShardReport, plan_shards
 from irec_jax.instructions.teacher import Teacher
-from irec_jax.storage.workers import Advance, shared
 from irec_jax.progress import track
+from irec_jax.storage.shards import Shard, ShardReport, plan_shards
+from irec_jax.storage.tf_example import encode
+from irec_jax.storage.workers import Advance, run_in_workers
 
 _PROGRESS_EVERY = 1_000
 _AUDITED_TOGETHER = 16_384
@@ -51,13 +51,13 @@ class InstructionContents:
                     yield number, it
                 advance(len(part))
 
-        told: dict[str, Any] = {}
+        summary: dict[str, Any] = {}
         if auditor is None:
             collections.deque(rendered(), maxlen=0)
         else:
-            told["audit"] = auditor.audit(rendered()).to_json()
-        told["counts"] = [[*kind, count] for kind, count in sorted(counts.items())]
-        return told
+            summary["audit"] = auditor.audit(rendered()).to_json()
+        summary["counts"] = [[*kind, count] for kind, count in sorted(counts.items())]
+        return summary
 
 
 def audit_records(renderer: Renderer, auditor: Auditor, records: int, *, workers: int = 1) -> Audit:
@@ -73,8 +73,8 @@ def audit_records(renderer: Renderer, auditor: Auditor, records: int, *, workers
     shards = plan_shards("audit", records, _AUDITED_TOGETHER)
     audit = Audit()
     with track("audit", records, unit="records") as advance:
-        for told in shared(job, shards, workers, lambda amount: advance(amount, "")):
-            audit += Audit.from_json(told["audit"])
+        for summary in run_in_workers(job, shards, workers, lambda amount: advance(amount, "")):
+            audit += Audit.from_json(summary["audit"])
     return audit
 
 
@@ -82,8 +82,8 @@ def audit_of(reports: Sequence[ShardReport]) -> Audit:
     """Adds up what was found in some shards."""
     audit = Audit()
     for report in reports:
-        if "audit" in report.told:
-            audit += Audit.from_json(report.told["audit"])
+        if "audit" in report.summary:
+            audit += Audit.from_json(report.summary["audit"])
     return audit
 
 

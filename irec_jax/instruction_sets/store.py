@@ -11,27 +11,27 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from irec_jax import __version__
+from irec_jax.audit.audit import Audit, Auditor
+from irec_jax.audit.sample_page import write_sample
 from irec_jax.bounds import COUNT, check_between
 from irec_jax.errors import InputError
 from irec_jax.files import write_text
-from irec_jax.audit.audit import Audit, Auditor
 from irec_jax.instruction_sets.contents import InstructionContents, audit_of
-from irec_jax.storage.tf_example import plain_values
 from irec_jax.instructions.forms import Instruction
 from irec_jax.instructions.render import Renderer
-from irec_jax.audit.sample_page import write_sample
+from irec_jax.settings import to_json
 from irec_jax.storage.shards import (
     Runner,
     ShardReport,
     content_sha256,
     file_sha256,
-    opened_build,
+    open_build,
     plan_shards,
     read_manifest,
     refuse_foreign_folder,
 )
-from irec_jax.storage.workers import shared
-from irec_jax.settings import to_json
+from irec_jax.storage.tf_example import plain_values
+from irec_jax.storage.workers import run_in_workers
 
 NAME, WHAT = "instruction_set", "instruction set"
 VERSION = "2.0.0"
@@ -39,7 +39,7 @@ MANIFEST_FILE = "instruction_set.json"
 AUDIT_FILE, SAMPLE_FILE = "audit.json", "sample.html"
 SHARD_RECORDS = 16_384
 
-_MEND = "write the set again with `irec instruct`."
+_HINT = "write the set again with `irec instruct`."
 _COUNTED = ("scenario", "strategy", "task", "language", "template")
 
 
@@ -101,7 +101,7 @@ class InstructionSet(Sequence[Instruction]):
                 raise InputError(
                     "a shard of the instruction set is missing",
                     where=str(folder / name),
-                    mend=_MEND,
+                    hint=_HINT,
                 )
         builder: Any = tfds.builder_from_directory(str(folder))
         self._source = builder.as_data_source(split=self.manifest.split)
@@ -157,8 +157,8 @@ def write_instruction_set(
         "audit": auditor is not None,
     }
     contents = InstructionContents(renderer, auditor)
-    with opened_build(folder, build_of) as build:
-        run = runner or (lambda job, left, advance: shared(job, left, workers, advance))
+    with open_build(folder, build_of) as build:
+        run = runner or (lambda job, left, advance: run_in_workers(job, left, workers, advance))
         reports = build.make(contents, shards, run, "instruct")
         audit = audit_of(reports)
         if auditor is not None:
@@ -195,13 +195,13 @@ def read_audit(folder: Path) -> Audit:
     Raises:
         InputError: There is none, or it is damaged.
     """
-    return Audit.from_json(read_manifest(folder / AUDIT_FILE, "audit", _MEND))
+    return Audit.from_json(read_manifest(folder / AUDIT_FILE, "audit", _HINT))
 
 
 def _manifest(renderer: Renderer, records: int, reports: Sequence[ShardReport]) -> StoreManifest:
     counts: collections.Counter[tuple[str, ...]] = collections.Counter()
     for report in reports:
-        for *kind, count in report.told["counts"]:
+        for *kind, count in report.summary["counts"]:
             counts[tuple(kind)] += count
     return StoreManifest(
         records=records,
@@ -250,8 +250,8 @@ def _write_metadata(folder: Path, split: str, reports: Sequence[ShardReport]) ->
 def _read_manifest(folder: Path) -> StoreManifest:
     path = folder / MANIFEST_FILE
     try:
-        return StoreManifest(**read_manifest(path, WHAT, _MEND))
+        return StoreManifest(**read_manifest(path, WHAT, _HINT))
     except TypeError as error:
         raise InputError(
-            f"not the manifest of the {WHAT}: {error}", where=str(path), mend=_MEND
+            f"not the manifest of the {WHAT}: {error}", where=str(path), hint=_HINT
         ) from error

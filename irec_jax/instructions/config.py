@@ -74,7 +74,7 @@ class InstructionsConfig:
             raise InputError(
                 "no task is listed",
                 where="instructions.tasks",
-                mend=f"list one or more of: {', '.join(name.value for name in TaskName)}.",
+                hint=f"list one or more of: {', '.join(name.value for name in TaskName)}.",
             )
         self._check_packs()
         self._check_sources()
@@ -82,10 +82,10 @@ class InstructionsConfig:
     def _check_packs(self) -> None:
         where = "instructions.packs"
         if not self.packs:
-            raise InputError("no pack is listed", where=where, mend="list en, zh, or a TOML file.")
+            raise InputError("no pack is listed", where=where, hint="list en, zh, or a TOML file.")
         for name in self.packs:
             if self.packs.count(name) > 1:
-                raise InputError(f"'{name}' is listed twice", where=where, mend="list it once.")
+                raise InputError(f"'{name}' is listed twice", where=where, hint="list it once.")
             if name not in BUILT_IN_PACKS and not name.endswith(PACK_SUFFIX):
                 allowed = [*BUILT_IN_PACKS, f"the path of a {PACK_SUFFIX} file"]
                 raise InputError(f"'{name}'; {nearest(name, allowed)}", where=where)
@@ -97,7 +97,7 @@ class InstructionsConfig:
             raise InputError(
                 f"the teacher is '{self.teacher}', and the notes are '{self.notes}'",
                 where="instructions.notes",
-                mend="set instructions.teacher to notes and instructions.notes to the folder "
+                hint="set instructions.teacher to notes and instructions.notes to the folder "
                 "that `irec teach` wrote, or neither.",
             )
         if len(set(self.context)) < len(self.context):
@@ -113,13 +113,13 @@ class InstructionsConfig:
             raise InputError(
                 f"{told} needs somebody to write preferences, and a log has none",
                 where="instructions.teacher",
-                mend="use the teacher metadata or notes, or leave the task out.",
+                hint="use the teacher metadata or notes, or leave the task out.",
             )
         if task.needs_context and not self.context:
             raise InputError(
                 f"{told} tells nothing but the context, and there is none",
                 where="instructions.context",
-                mend="list one or more of time, season, place, popular, or leave the task out.",
+                hint="list one or more of time, season, place, popular, or leave the task out.",
             )
 
 

@@ -6,11 +6,11 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from irec_jax.errors import InputError
-from irec_jax.text_cleaning import clean
 from irec_jax.instructions.config import ContextPart
 from irec_jax.instructions.templates import TemplatePack
 from irec_jax.log.events import TimeUnit
 from irec_jax.log.split import Role, Split
+from irec_jax.text_cleaning import clean
 
 DAY = 86_400
 POPULAR_DAYS = 7
@@ -23,7 +23,7 @@ _JOINT = " , "
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Moments:
+class RequestContext:
     """What can be said of the moment of each event, in the log's own time.
 
     Times are read as UTC and seasons as those of the north, as the log tells no better. What is
@@ -49,7 +49,7 @@ class Moments:
     popular: dict[int, tuple[int, ...]]
 
     @classmethod
-    def build(cls, split: Split, parts: tuple[ContextPart, ...]) -> "Moments":
+    def build(cls, split: Split, parts: tuple[ContextPart, ...]) -> "RequestContext":
         """Reads the moments of a split.
 
         Args:
@@ -65,13 +65,13 @@ class Moments:
             raise InputError(
                 f"'{timed[0].value}' asks for real times, and this log has only positions",
                 where="instructions.context",
-                mend="leave it out, or prepare the log from a table with a time column.",
+                hint="leave it out, or prepare the log from a table with a time column.",
             )
         if ContextPart.PLACE in parts and not any(split.places):
             raise InputError(
                 "'place' asks for places, and this log has none",
                 where="instructions.context",
-                mend="leave it out, or prepare the log from a table with a place column.",
+                hint="leave it out, or prepare the log from a table with a place column.",
             )
         days = split.times // DAY
         moments = split.times.astype("datetime64[s]")

@@ -9,14 +9,14 @@ from jaxtyping import Bool, Int
 
 from irec_jax.errors import InputError
 from irec_jax.instructions.config import InstructionsConfig
+from irec_jax.instructions.context import RequestContext
 from irec_jax.instructions.forms import Intention, Scenario, TaskForm
-from irec_jax.instructions.context import Moments
 from irec_jax.instructions.tasks import Task, first_events, task_named
 from irec_jax.instructions.teacher import Teacher
 from irec_jax.log.split import Role, Split
 
 
-class Asked(NamedTuple):
+class TaskVariant(NamedTuple):
     """A task, asked with one kind of query.
 
     Attributes:
@@ -43,7 +43,7 @@ class Examples:
         positions: `[examples]` the position of the target; int32 where that is enough.
     """
 
-    asked: tuple[Asked, ...]
+    asked: tuple[TaskVariant, ...]
     numbers: Int[np.ndarray, " examples"]
     positions: Int[np.ndarray, " examples"]
 
@@ -55,7 +55,7 @@ def list_examples(
     *,
     teacher: Teacher,
     languages: Sequence[str],
-    moments: Moments,
+    moments: RequestContext,
 ) -> Examples:
     """Lists every listed task at every event of a role that can be its target.
 
@@ -70,13 +70,15 @@ def list_examples(
     Raises:
         InputError: A task has no example.
     """
-    asked: list[Asked] = []
+    asked: list[TaskVariant] = []
     numbers: list[np.ndarray] = []
     positions: list[np.ndarray] = []
     allowed = _Allowed(split, role, teacher, tuple(languages), moments)
     for name in config.tasks:
         task = task_named(name)
-        found = [(one, allowed.positions(one)) for one in (Asked(task, i) for i in task.intentions)]
+        found = [
+            (one, allowed.positions(one)) for one in (TaskVariant(task, i) for i in task.intentions)
+        ]
         if not any(len(places) for _, places in found):
             raise _no_example(task, role)
         for one, places in found:
@@ -104,9 +106,9 @@ class _Allowed:
     role: Role
     teacher: Teacher
     languages: tuple[str, ...]
-    moments: Moments
+    moments: RequestContext
 
-    def positions(self, asked: Asked) -> Int[np.ndarray, " positions"]:
+    def positions(self, asked: TaskVariant) -> Int[np.ndarray, " positions"]:
         task, split = asked.task, self.split
         chosen = split.roles == self.role.value
         if task.reads_history:
@@ -119,7 +121,7 @@ class _Allowed:
             chosen &= self._has_negative()
         return np.flatnonzero(chosen)
 
-    def _told(self, asked: Asked) -> Bool[np.ndarray, " events"]:
+    def _told(self, asked: TaskVariant) -> Bool[np.ndarray, " events"]:
         """Says where the teacher has all that a task reads, in at least one language."""
         told = np.zeros(len(self.split.items), bool)
         for language in self.languages:
@@ -159,5 +161,5 @@ def _no_example(task: Task, role: Role) -> InputError:
         f"no {role.name.lower()} event of this log can be the target of "
         f"'{task.name.value}': each needs {needs}",
         where="instructions.tasks",
-        mend=f"leave out {task.name.value}, or use a log (or a teacher) that has them.",
+        hint=f"leave out {task.name.value}, or use a log (or a teacher) that has them.",
     )

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int
 
-from irec_jax.instructions.examples import Asked, Examples, narrow
+from irec_jax.instructions.examples import Examples, TaskVariant, narrow
 from irec_jax.random_draws import derive_key, permutation, scramble
 
 _ORDER_STREAM, _DRAW_STREAM = 0, 1
@@ -15,7 +15,7 @@ _KEPT_ORDERS = 2
 _NONE_YET = (-1, None)
 
 
-class Source(NamedTuple):
+class RecordOrigin(NamedTuple):
     """What a record is made from.
 
     Attributes:
@@ -25,7 +25,7 @@ class Source(NamedTuple):
         draw: 64 random bits, for its language and wording.
     """
 
-    asked: Asked
+    asked: TaskVariant
     position: int
     kind: int
     draw: int
@@ -43,7 +43,7 @@ class Passes:
     examples: Examples
     seed: int
     _orders: dict[int, np.ndarray] = dataclasses.field(init=False, default_factory=dict, repr=False)
-    _latest: list[tuple[int, Source | None]] = dataclasses.field(
+    _latest: list[tuple[int, RecordOrigin | None]] = dataclasses.field(
         init=False, default_factory=lambda: [_NONE_YET], repr=False
     )
 
@@ -56,7 +56,7 @@ class Passes:
         orders = {0: self._order(0)} if len(self) else {}
         return {**self.__dict__, "_orders": orders, "_latest": [_NONE_YET]}
 
-    def source(self, number: int) -> Source:
+    def source(self, number: int) -> RecordOrigin:
         """Returns what a record is made from.
 
         Args:
@@ -70,7 +70,7 @@ class Passes:
         turn, place = divmod(number, len(examples.positions))
         example = self._order(turn).item(place)
         kind = examples.numbers.item(example)
-        source = Source(
+        source = RecordOrigin(
             examples.asked[kind],
             examples.positions.item(example),
             kind,

@@ -4,12 +4,12 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 from irec_jax.errors import InputError, nearest
-from irec_jax.text_cleaning import clean
 from irec_jax.instructions.config import InstructionsConfig
 from irec_jax.instructions.forms import Request, Slot, TaskForm
-from irec_jax.instructions.third_person import third_person
 from irec_jax.instructions.tasks import Task, task_of
 from irec_jax.instructions.templates import Template, TemplatePack, load_packs
+from irec_jax.instructions.third_person import to_third_person
+from irec_jax.text_cleaning import clean
 
 SEPARATOR = " ; "
 """Between two item names; names that are one word each need only a space."""
@@ -18,7 +18,7 @@ _CANDIDATES = {TaskForm.MATCHING: 0, TaskForm.POINTWISE: 1, TaskForm.PAIRWISE: 2
 
 
 @dataclasses.dataclass(frozen=True)
-class Wording:
+class PromptWriter:
     """How requests are written: item names and templates.
 
     Attributes:
@@ -39,7 +39,7 @@ class Wording:
         config: InstructionsConfig,
         names: Sequence[str],
         packs: tuple[TemplatePack, ...] | None = None,
-    ) -> "Wording":
+    ) -> "PromptWriter":
         """Reads the packs and cleans the names.
 
         Args:
@@ -55,7 +55,7 @@ class Wording:
             raise InputError(
                 f"item number {cleaned.index('')} has no name",
                 where="items.title",
-                mend="give every item a title that can be read.",
+                hint="give every item a title that can be read.",
             )
         if packs is None:
             packs = load_packs(config.packs, config.domain)
@@ -105,8 +105,8 @@ class Wording:
         names = [self.names[item] for item in request.candidates]
         values = {
             Slot.HISTORY: self.written(history),
-            Slot.PREFERENCE: third_person(clean(request.preference), pack.language, pack.person),
-            Slot.QUERY: third_person(clean(request.instruction), pack.language, pack.person),
+            Slot.PREFERENCE: to_third_person(clean(request.preference), pack.language, pack.person),
+            Slot.QUERY: to_third_person(clean(request.instruction), pack.language, pack.person),
             Slot.CONTEXT: clean(request.context),
             Slot.CANDIDATES: self.separator.join(names),
         }
@@ -140,7 +140,7 @@ class Wording:
                 f"nothing to write in the slot {{{missing.value}}} of the template "
                 f"'{templates[0].name}'",
                 where="request",
-                mend="give the request a history and an instruction where its scenario has them, "
+                hint="give the request a history and an instruction where its scenario has them, "
                 "or ask in another scenario.",
             )
         return max(fillable, key=lambda template: len(template.slots))

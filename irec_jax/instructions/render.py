@@ -12,7 +12,8 @@ from jaxtyping import Int
 from irec_jax.errors import InputError
 from irec_jax.instructions.candidates import Negatives, placed
 from irec_jax.instructions.config import InstructionsConfig
-from irec_jax.instructions.examples import Asked, list_examples
+from irec_jax.instructions.context import RequestContext
+from irec_jax.instructions.examples import TaskVariant, list_examples
 from irec_jax.instructions.forms import (
     ANSWER_MARK,
     Instruction,
@@ -20,16 +21,15 @@ from irec_jax.instructions.forms import (
     Slot,
     TaskForm,
 )
-from irec_jax.random_draws import derive_key, scramble
-from irec_jax.instructions.context import Moments
-from irec_jax.instructions.passes import Passes, Source
-from irec_jax.instructions.third_person import third_person
+from irec_jax.instructions.passes import Passes, RecordOrigin
+from irec_jax.instructions.prompts import SEPARATOR, PromptWriter
 from irec_jax.instructions.tasks import Task
-from irec_jax.teachers.choose import make_teacher
 from irec_jax.instructions.teacher import Teacher
 from irec_jax.instructions.templates import Template, TemplatePack
-from irec_jax.instructions.prompts import SEPARATOR, Wording
+from irec_jax.instructions.third_person import to_third_person
 from irec_jax.log.split import Role, Split
+from irec_jax.random_draws import derive_key, scramble
+from irec_jax.teachers.choose import make_teacher
 
 _NEGATIVE_STREAM, _PLACE_STREAM = 2, 3  # 0 and 1 are `Passes`'
 
@@ -59,9 +59,9 @@ class Renderer:
         items: `[events]` int32 item numbers.
     """
 
-    wording: Wording
+    wording: PromptWriter
     teacher: Teacher
-    moments: Moments
+    moments: RequestContext
     negatives: Negatives
     role: Role
     seed: int
@@ -98,17 +98,17 @@ class Renderer:
         """
         if len(names) != len(split.catalog):
             what = f"{len(names)} items are named, but the log's catalog has {len(split.catalog)}"
-            mend = "Use the log that the run was tuned on, or tune again with this log."
-            raise InputError(what, where="item index", mend=mend)
-        wording = Wording.build(config, names)
+            hint = "Use the log that the run was tuned on, or tune again with this log."
+            raise InputError(what, where="item index", hint=hint)
+        wording = PromptWriter.build(config, names)
         if config.answer_items > 1 and wording.separator == SEPARATOR:
             raise InputError(
                 f"an answer of {config.answer_items} items needs items that are one token each",
                 where="instructions.answer_items",
-                mend="set it to 1, or tokens.index to atomic.",
+                hint="set it to 1, or tokens.index to atomic.",
             )
         teacher = make_teacher(split, config, seed)
-        moments = Moments.build(split, config.context)
+        moments = RequestContext.build(split, config.context)
         languages = [pack.language for pack in wording.packs]
         listed = list_examples(
             split, config, role, teacher=teacher, languages=languages, moments=moments
@@ -139,7 +139,7 @@ class Renderer:
         return len(self.passes)
 
     @property
-    def asked(self) -> tuple[Asked, ...]:
+    def asked(self) -> tuple[TaskVariant, ...]:
         """The tasks and kinds of query that occur."""
         return self.passes.examples.asked
 
@@ -172,7 +172,7 @@ class Renderer:
         flat = np.array([number for row in popular for number in row], dtype=np.int64)
         return [self.moments.hours, self.moments.days, flat]
 
-    def source(self, number: int) -> Source:
+    def source(self, number: int) -> RecordOrigin:
         """Returns what a record is made from; see `record`."""
         return self.passes.source(number)
 
@@ -243,13 +243,13 @@ class Renderer:
         return (draw >> 32) % len(self.wording.packs)
 
     def _texts(
-        self, asked: Asked, position: int, draw: int, pack: TemplatePack
+        self, asked: TaskVariant, position: int, draw: int, pack: TemplatePack
     ) -> dict[Part, str] | None:
         """Asks the teacher for what the task reads; None where it does not speak the language."""
         task, texts = asked.task, {}
         if task.reads_query:
             query = self.teacher.query(position, asked.intention, pack.language)
-            texts[Part.QUERY] = third_person(query, pack.language, pack.person)
+            texts[Part.QUERY] = to_third_person(query, pack.language, pack.person)
         if task.reads_preference:
             variant = preference_variant(draw, self.teacher.variants)
             texts[Part.PREFERENCE] = self.teacher.preference(position, variant, pack.language)
@@ -338,7 +338,7 @@ class _Labels(NamedTuple):
     names_item: bool
 
     @classmethod
-    def of(cls, asked: Asked, role: Role) -> "_Labels":
+    def of(cls, asked: TaskVariant, role: Role) -> "_Labels":
         task = asked.task
         return cls(
             asked.scenario.code,
@@ -358,7 +358,7 @@ def _fillable(templates: tuple[Template, ...], draw: int, has_context: bool) -> 
     raise ValueError(f"no template of {templates[0].task.value} can be filled")
 
 
-def _trained_on(pack: TemplatePack, asked: Asked, has_context: bool) -> tuple[Template, ...]:
+def _trained_on(pack: TemplatePack, asked: TaskVariant, has_context: bool) -> tuple[Template, ...]:
     """Returns the templates of a task, making sure that one of them can always be filled."""
     templates = tuple(
         template
@@ -370,7 +370,7 @@ def _trained_on(pack: TemplatePack, asked: Asked, has_context: bool) -> tuple[Te
         raise InputError(
             f"every template of the task {asked.task.name.value} has a slot that may stay empty",
             where=pack.file,
-            mend=f"write one with no other slots than {shown}.",
+            hint=f"write one with no other slots than {shown}.",
         )
     return templates
 

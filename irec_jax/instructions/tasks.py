@@ -8,7 +8,6 @@ import numpy as np
 from jaxtyping import Int
 
 from irec_jax.errors import InputError
-from irec_jax.text_cleaning import clean
 from irec_jax.instructions.forms import (
     Group,
     Intention,
@@ -22,6 +21,7 @@ from irec_jax.instructions.forms import (
     TaskName,
 )
 from irec_jax.log.split import Role, Split
+from irec_jax.text_cleaning import clean
 
 INTENTION_CODES = {Intention.VAGUE: 1, Intention.SPECIFIC: 2}
 """How a split's `intentions` writes them."""
@@ -140,7 +140,7 @@ class Task:
         An event needs something before it where the history is read, and a query of a kind that
         the task serves where the user's words are, a preference where the
         prompt tells one. What a teacher writes counts where it is part of the split: see
-        `irec_jax.instructions.teacher.taught`.
+        `irec_jax.instructions.teacher.add_teacher_texts`.
         """
         chosen = split.roles == role.value
         if self.reads_history:
@@ -352,7 +352,7 @@ def task_of(scenario: Scenario) -> Task:
     raise InputError(
         f"no task asks in the scenario {scenario.code}",
         where="scenario",
-        mend="tell a preference, an intention, or a context.",
+        hint="tell a preference, an intention, or a context.",
     )
 
 
@@ -370,7 +370,7 @@ def task_for(*, has_history: bool, has_words: bool, has_preference: bool = False
         raise InputError(
             "the request has neither a history nor an instruction",
             where="request",
-            mend="name at least one item of the history, or say what is wanted.",
+            hint="name at least one item of the history, or say what is wanted.",
         )
     intention = Intention.SPECIFIC if has_words else Intention.NONE
     return task_of(Scenario(preference, intention, TaskForm.MATCHING))

@@ -7,11 +7,11 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Bool
 
-from irec_jax.text_cleaning import clean
 from irec_jax.instructions.forms import Intention
-from irec_jax.random_draws import derive_key
 from irec_jax.instructions.tasks import INTENTION_CODES
 from irec_jax.log.split import Role, Split
+from irec_jax.random_draws import derive_key
+from irec_jax.text_cleaning import clean
 
 _CHOICE_STREAM = 17
 
@@ -115,7 +115,9 @@ class LogTeacher:
         return hashlib.sha256(b"log").hexdigest()
 
 
-def taught(split: Split, teacher: Teacher, language: str, seed: int, role: Role) -> Split:
+def add_teacher_texts(
+    split: Split, teacher: Teacher, language: str, seed: int, role: Role
+) -> Split:
     """Returns the split with what a teacher says of the events of a role.
 
     So that search and explicit preferences can be evaluated where no user said anything. An event

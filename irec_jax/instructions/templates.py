@@ -13,7 +13,6 @@ from typing import Any, TypeVar, get_args
 
 from irec_jax.errors import InputError, nearest
 from irec_jax.files import write_text
-from irec_jax.text_cleaning import clean
 from irec_jax.instructions.config import (
     BUILT_IN_PACKS,
     PACK_SUFFIX,
@@ -23,6 +22,7 @@ from irec_jax.instructions.config import (
 )
 from irec_jax.instructions.forms import Intention, Slot, TaskName
 from irec_jax.instructions.tasks import Task, task_named
+from irec_jax.text_cleaning import clean
 
 CONTEXT_WORDS = (
     *("morning", "afternoon", "evening", "night", "weekday", "weekend"),
@@ -120,7 +120,7 @@ class TemplatePack:
             raise InputError(
                 f"no {kind}template words the task {task.value} ({intention.value})",
                 where=self.file,
-                mend=f"write one, or ask for one of: {', '.join(worded)}.",
+                hint=f"write one, or ask for one of: {', '.join(worded)}.",
             )
         return found
 
@@ -150,7 +150,7 @@ def load_packs(names: Iterable[str], domain: str) -> tuple[TemplatePack, ...]:
                 raise InputError(
                     f"{other.file} and {pack.file} are both in the language '{pack.language}'",
                     where="instructions.packs",
-                    mend="list one pack a language.",
+                    hint="list one pack a language.",
                 )
     return packs
 
@@ -174,7 +174,7 @@ def pack_text(name: str) -> str:
         raise InputError(
             "there is no such template pack",
             where=f"instructions.packs: {path}",
-            mend=f"give the path of a TOML file, or one of: {', '.join(BUILT_IN_PACKS)}.",
+            hint=f"give the path of a TOML file, or one of: {', '.join(BUILT_IN_PACKS)}.",
         )
     try:
         return path.read_text(encoding="utf-8-sig")
@@ -182,7 +182,7 @@ def pack_text(name: str) -> str:
         raise InputError(
             f"not UTF-8 ({error.reason} at byte {error.start})",
             where=str(path),
-            mend="save it as UTF-8.",
+            hint="save it as UTF-8.",
         ) from error
 
 
@@ -214,7 +214,7 @@ def read_pack(text: str, file: str, domain: str) -> TemplatePack:
     words = _words_of(content["words"], domain, f"{file}: words")
     tables = content["template"]
     if not isinstance(tables, list) or not tables:
-        raise InputError("no templates", where=f"{file}: template", mend="write [[template]].")
+        raise InputError("no templates", where=f"{file}: template", hint="write [[template]].")
     templates = tuple(
         _template(table, words, f"{file}: template {number}")
         for number, table in enumerate(tables, start=1)
@@ -224,7 +224,7 @@ def read_pack(text: str, file: str, domain: str) -> TemplatePack:
             raise InputError(
                 f"the id '{name}' is used {times} times",
                 where=f"{file}: template.id",
-                mend="give every template an id of its own.",
+                hint="give every template an id of its own.",
             )
     return TemplatePack(language, domain, yes, no, words[_PERSON], context, templates, file)
 
@@ -285,7 +285,7 @@ def _template(table: Any, words: Mapping[str, str], where: str) -> Template:
             raise InputError(
                 f"the task {task.name.value} has no {intention.value} intention",
                 where=f"{where}.intentions",
-                mend=f"list some of: {', '.join(i.value for i in task.intentions)}.",
+                hint=f"list some of: {', '.join(i.value for i in task.intentions)}.",
             )
     if not intentions:
         raise InputError("no intention is listed", where=f"{where}.intentions")
@@ -321,7 +321,7 @@ def _parse(
             raise InputError(
                 f"the slot in '{match[0]}' does not stand alone",
                 where=where,
-                mend="put a space before and after it, such as '{history} .'.",
+                hint="put a space before and after it, such as '{history} .'.",
             )
         slots.append(_SLOTS[slot])
         literals.append("")
@@ -334,7 +334,7 @@ def _plain(text: str, where: str) -> str:
         raise InputError(
             f"a brace in '{text.strip()}' belongs to no slot",
             where=where,
-            mend="write slots as {history}, without spaces in them, and no other braces.",
+            hint="write slots as {history}, without spaces in them, and no other braces.",
         )
     return text
 
@@ -386,7 +386,7 @@ def _phrase(table: Mapping[str, Any], key: str, where: str) -> str:
         raise InputError(
             f"{value!r} is not a plain phrase",
             where=f"{where}.{key}",
-            mend="write one line with single spaces, and no braces.",
+            hint="write one line with single spaces, and no braces.",
         )
     return value
 

@@ -82,7 +82,7 @@ _CHINESE_VERB = re.compile(
 
 
 @functools.lru_cache(maxsize=64)  # what is told is audited right after
-def third_person(text: str, language: str, person: str) -> str:
+def to_third_person(text: str, language: str, person: str) -> str:
     """Turns a request in the user's own words into the model's view of the user.
 
     Only a text that has a first person as its subject changes, so titles such as "I, Robot" and

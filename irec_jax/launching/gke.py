@@ -3,7 +3,7 @@
 import shlex
 from typing import Any
 
-from irec_jax.launching.launch_plan import EXIT_BAD_INPUT, LaunchPlan, Manifest
+from irec_jax.launching.launch_plan import EXIT_BAD_INPUT, JobManifest, LaunchPlan
 from irec_jax.launching.slices import Slice, read_slice
 from irec_jax.launching.yaml_text import to_yaml
 
@@ -20,7 +20,7 @@ _PORTS = (8471, 8482)
 """Of the TPU runtime between hosts, and of JAX's coordinator."""
 
 
-def render(plan: LaunchPlan) -> Manifest:
+def render(plan: LaunchPlan) -> JobManifest:
     """The manifest for `kubectl apply -f`.
 
     Raises:
@@ -33,7 +33,7 @@ def render(plan: LaunchPlan) -> Manifest:
     pack = [shlex.join(plan.pack_words())] if plan.packed else []
     head += [f"#   {command}" for command in [*pack, *uploads(plan)]]
     head += [f"# Node pools: {plan.slices} of {part.hosts} x {part.machine_type}, {part.shape}"]
-    return Manifest(
+    return JobManifest(
         "\n".join(head) + "\n" + to_yaml(_job_set(plan, part)), ".yaml", ("kubectl", "apply", "-f")
     )
 

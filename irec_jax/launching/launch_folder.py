@@ -87,8 +87,8 @@ class LaunchFolder:
         live = self.is_live()
         path = self.folder / "state.json"
         if not path.is_file():
-            mend = f"Launch it: irec launch EXPERIMENT --on local --out {self.run}"
-            raise InputError("nothing was launched there", where=str(self.run), mend=mend)
+            hint = f"Launch it: irec launch EXPERIMENT --on local --out {self.run}"
+            raise InputError("nothing was launched there", where=str(self.run), hint=hint)
         state = _read_json(LaunchState, path)
         if state.phase in ("starting", "running") and not live and state.host == here():
             what = "it ended without a word: killed, or the machine was started anew"
@@ -124,9 +124,9 @@ def _read_json(cls: type[T], path: Path) -> T:
     except TypeError:
         what, where = "a key is missing", str(path)
     except InputError as error:
-        what, where = error.what, error.where
-    mend = f"Remove {path} when nothing of the launch runs any more, then launch the run again."
-    raise InputError(what, where=where, mend=mend)
+        what, where = error.problem, error.where
+    hint = f"Remove {path} when nothing of the launch runs any more, then launch the run again."
+    raise InputError(what, where=where, hint=hint)
 
 
 def last_lines(path: Path, count: int) -> list[str]:

@@ -97,8 +97,8 @@ class LaunchPlan:
     def __post_init__(self) -> None:
         for word in (str(self.experiment), str(self.run), *self.overrides):
             if not word.isprintable():
-                mend = "Take line breaks and other control characters out of it."
-                raise InputError(f"{word!r} cannot be printed", where="the command", mend=mend)
+                hint = "Take line breaks and other control characters out of it."
+                raise InputError(f"{word!r} cannot be printed", where="the command", hint=hint)
         check_numbers(
             self,
             "--",
@@ -112,8 +112,8 @@ class LaunchPlan:
         for key in ("partition", "account", "image", "project", "zone"):
             value = getattr(self, key)
             if value and not _PLAIN.fullmatch(value):
-                mend = "Letters, digits and -_.:/@, are possible."
-                raise InputError(f"{value!r} is not possible", where=flag(key), mend=mend)
+                hint = "Letters, digits and -_.:/@, are possible."
+                raise InputError(f"{value!r} is not possible", where=flag(key), hint=hint)
         _check_environment(self.environment)
         _check_bucket(self.bucket)
 
@@ -182,8 +182,8 @@ class LaunchPlan:
         """
         for key in keys:
             if not getattr(self, key):
-                mend = f"Give {flag(key)}; `irec launch --help` says what it means."
-                raise InputError(f"{target} needs it", where=flag(key), mend=mend)
+                hint = f"Give {flag(key)}; `irec launch --help` says what it means."
+                raise InputError(f"{target} needs it", where=flag(key), hint=hint)
 
     def in_bucket(self, target: Target) -> None:
         """Refuses paths that cannot be the same on this machine and in a bucket.
@@ -197,13 +197,13 @@ class LaunchPlan:
             *(("the experiment's input", Path(folder)) for folder in self.inputs),
         ):
             if path.is_absolute() or ".." in path.parts:
-                mend = "Start in the folder that holds configs/, data/ and runs/, with paths in it."
+                hint = "Start in the folder that holds configs/, data/ and runs/, with paths in it."
                 what = f"{path} lies outside of what {target} finds in the bucket"
-                raise InputError(what, where=key, mend=mend)
+                raise InputError(what, where=key, hint=hint)
 
 
 @dataclasses.dataclass(frozen=True)
-class Manifest:
+class JobManifest:
     """What a target is given.
 
     Attributes:
@@ -251,17 +251,17 @@ def check_fit(
     data = data if data > 0 else max(devices // rest, 1)
     if data * rest != devices:
         what = f"{replica} x {data} x {fsdp} x {tensor} does not fit {devices} devices"
-        mend = "Make replica * data * fsdp * tensor the number of devices; data=-1 takes the rest."
-        raise InputError(what, where="mesh", mend=mend)
+        hint = "Make replica * data * fsdp * tensor the number of devices; data=-1 takes the rest."
+        raise InputError(what, where="mesh", hint=hint)
     if replica % slices:
         what = f"{replica} copies cannot be dealt to {slices} slices"
-        raise InputError(what, where="mesh.replica", mend=f"Give --mesh.replica {slices}.")
+        raise InputError(what, where="mesh.replica", hint=f"Give --mesh.replica {slices}.")
     parts = math.prod((replica, data, fsdp, accumulate))
     if batch_size % parts:
         near = max(batch_size // parts, 1) * parts
         what = f"{batch_size} rows cannot be cut into {parts} equal parts"
-        mend = f"Give --train.batch_size {near}, for one."
-        raise InputError(what, where="train.batch_size", mend=mend)
+        hint = f"Give --train.batch_size {near}, for one."
+        raise InputError(what, where="train.batch_size", hint=hint)
 
 
 def _path(path: Path) -> str:
@@ -275,16 +275,16 @@ def _check_environment(environment: Sequence[str]) -> None:
     for number, word in enumerate(environment, start=1):
         name, equals, value = word.partition("=")
         if not equals or not _NAME.fullmatch(name):
-            mend = "Give NAME=VALUE, in quotes where the value holds spaces."
-            raise InputError(f"word {number} sets nothing", where="--environment", mend=mend)
+            hint = "Give NAME=VALUE, in quotes where the value holds spaces."
+            raise InputError(f"word {number} sets nothing", where="--environment", hint=hint)
         if not value.isprintable():
-            mend = "Take line breaks and other control characters out of it."
+            hint = "Take line breaks and other control characters out of it."
             what = f"the value of {name} cannot be printed"
-            raise InputError(what, where="--environment", mend=mend)
+            raise InputError(what, where="--environment", hint=hint)
 
 
 def _check_bucket(bucket: str) -> None:
     name = bucket.removeprefix("gs://").rstrip("/")
     if bucket and not re.fullmatch(r"[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]", name):
-        mend = "Give the name alone, such as my-bucket; --out is a folder in it."
-        raise InputError(f"{bucket!r} is no bucket", where="--bucket", mend=mend)
+        hint = "Give the name alone, such as my-bucket; --out is a folder in it."
+        raise InputError(f"{bucket!r} is no bucket", where="--bucket", hint=hint)

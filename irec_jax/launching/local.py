@@ -11,17 +11,17 @@ from pathlib import Path
 from irec_jax.errors import InputError
 from irec_jax.launching import processes
 from irec_jax.launching.launch_folder import LaunchFolder, LaunchState
-from irec_jax.launching.launch_plan import LaunchPlan, Manifest
+from irec_jax.launching.launch_plan import JobManifest, LaunchPlan
 from irec_jax.run_lock import here, now
 
 START_S = 20.0
 
 
-def render(plan: LaunchPlan) -> Manifest:
+def render(plan: LaunchPlan) -> JobManifest:
     """What `start` does, as a script; it has the words and variables, not the supervision."""
     manifest = processes.render(plan, "local")
     text = manifest.text.replace("&\nwait\n", "&\n")
-    return Manifest(text, manifest.suffix, manifest.submit)
+    return JobManifest(text, manifest.suffix, manifest.submit)
 
 
 def start(plan: LaunchPlan) -> LaunchState:
@@ -80,8 +80,8 @@ def stop(run: Path, tell: Callable[[str], None]) -> LaunchState:
     if not folder.is_live():
         return state
     if state.host != here():
-        mend = f"Do it there: irec launch stop {run}"
-        raise InputError(f"it runs on {state.host}", where=str(run), mend=mend)
+        hint = f"Do it there: irec launch stop {run}"
+        raise InputError(f"it runs on {state.host}", where=str(run), hint=hint)
     # Without a supervisor the processes are told themselves.
     targets = [state.supervisor] if _is_ours(state.supervisor) else []
     targets = targets or [pid for pid in state.processes if _is_ours(pid)]
@@ -91,8 +91,8 @@ def stop(run: Path, tell: Callable[[str], None]) -> LaunchState:
     until = time.monotonic() + folder.plan().grace + 10
     while folder.is_live():
         if time.monotonic() > until:
-            mend = f"See {folder.log(0)}; kill -9 {' '.join(map(str, state.processes))} ends it."
-            raise InputError("it has not ended", where=str(run), mend=mend)
+            hint = f"See {folder.log(0)}; kill -9 {' '.join(map(str, state.processes))} ends it."
+            raise InputError("it has not ended", where=str(run), hint=hint)
         time.sleep(0.1)
     return folder.state()
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from irec_jax.launching.launch_folder import LaunchFolder
-from irec_jax.launching.launch_plan import PROGRAM, LaunchPlan, Manifest, Target
+from irec_jax.launching.launch_plan import PROGRAM, JobManifest, LaunchPlan, Target
 from irec_jax.launching.supervisor import Supervisor
 
 PYTHON = (sys.executable, "-P", "-m", "irec_jax.cli.main")
@@ -63,7 +63,7 @@ def members(plan: LaunchPlan, port: str, program: tuple[str, ...] = PYTHON) -> l
     return everyone
 
 
-def render(plan: LaunchPlan, target: Target = "processes") -> Manifest:
+def render(plan: LaunchPlan, target: Target = "processes") -> JobManifest:
     """What `run` does, as a script; it has the words and variables, not the supervision."""
     lines = ["#!/usr/bin/env bash", f"# {plan.made_by(target)}", "set -euo pipefail"]
     if plan.processes > 1:
@@ -78,7 +78,7 @@ def render(plan: LaunchPlan, target: Target = "processes") -> Manifest:
         words = " ".join([*settings, shlex.join(member.words)])
         lines.append(f"{words} > {shlex.quote(str(log(number)))} 2>&1 &")
     lines.append("wait")
-    return Manifest("\n".join(lines) + "\n", ".sh", ("bash",))
+    return JobManifest("\n".join(lines) + "\n", ".sh", ("bash",))
 
 
 def run(plan: LaunchPlan, echo: Callable[[str], object]) -> int:

@@ -103,11 +103,11 @@ def read_slice(topology: str) -> Slice:
     """
     name, _, shape = topology.partition(":")
     if name not in FAMILIES:
-        mend = f"{nearest(name, FAMILIES)} For example v5e:4x4."
-        raise InputError(f"{topology!r} is no TPU slice", where="--topology", mend=mend)
+        hint = f"{nearest(name, FAMILIES)} For example v5e:4x4."
+        raise InputError(f"{topology!r} is no TPU slice", where="--topology", hint=hint)
     if shape not in shapes_of(name):
-        mend = nearest(shape, shapes_of(name))
-        raise InputError(f"{name} has no slice {shape!r}", where="--topology", mend=mend)
+        hint = nearest(shape, shapes_of(name))
+        raise InputError(f"{name} has no slice {shape!r}", where="--topology", hint=hint)
     return Slice(name, shape)
 
 

@@ -3,7 +3,7 @@
 import math
 import shlex
 
-from irec_jax.launching.launch_plan import EXIT_BAD_INPUT, LaunchPlan, Manifest
+from irec_jax.launching.launch_plan import EXIT_BAD_INPUT, JobManifest, LaunchPlan
 
 _BODY = """
 # The processes meet at the first node. The port comes from the job, so that jobs do not collide.
@@ -50,7 +50,7 @@ run {words}
 [ "$code" = 0 ] && \\"""
 
 
-def render(plan: LaunchPlan) -> Manifest:
+def render(plan: LaunchPlan) -> JobManifest:
     """The job script for `sbatch`.
 
     It is to be submitted from the folder that the paths of the plan start in, on a disk that all
@@ -81,7 +81,7 @@ def render(plan: LaunchPlan) -> Manifest:
         restarts=plan.restarts,
     )
     text = "\n".join([*lines, *(["", *exports] if exports else []), ""]) + _BODY + step
-    return Manifest(text, ".sbatch", ("sbatch",))
+    return JobManifest(text, ".sbatch", ("sbatch",))
 
 
 def _clock(minutes: int) -> str:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from irec_jax import __version__
 from irec_jax.errors import InputError
 from irec_jax.launching.gke import uploads
-from irec_jax.launching.launch_plan import EXIT_BAD_INPUT, EXIT_LOST, LaunchPlan, Manifest
+from irec_jax.launching.launch_plan import EXIT_BAD_INPUT, EXIT_LOST, JobManifest, LaunchPlan
 from irec_jax.launching.slices import read_slice
 
 MOUNT = "/mnt/irec"
@@ -100,7 +100,7 @@ exit "$code"
 """
 
 
-def render(plan: LaunchPlan) -> Manifest:
+def render(plan: LaunchPlan) -> JobManifest:
     """The script for `bash`.
 
     Raises:
@@ -109,9 +109,9 @@ def render(plan: LaunchPlan) -> Manifest:
     plan.needs("tpu-vm", "topology", "bucket", "project", "zone")
     plan.in_bucket("tpu-vm")
     if not read_slice(plan.topology).family.accelerator:
-        mend = "Use --on gke, which is the only way to it."
-        raise InputError(f"{plan.topology} is no Cloud TPU VM", where="--topology", mend=mend)
-    return Manifest(_SCRIPT.format(**_commands(plan)._asdict()), ".sh", ("bash",))
+        hint = "Use --on gke, which is the only way to it."
+        raise InputError(f"{plan.topology} is no Cloud TPU VM", where="--topology", hint=hint)
+    return JobManifest(_SCRIPT.format(**_commands(plan)._asdict()), ".sh", ("bash",))
 
 
 class _Commands(NamedTuple):

@@ -27,8 +27,8 @@ class DataConfig(SplitConfig):
         """Refuses impossible settings."""
         super().__post_init__()  # reads the fields of this class too
         if not self.log:
-            mend = f"give the folder of a prepared log, or {SIMULATED!r}"
-            raise InputError("is empty", where="data.log", mend=mend)
+            hint = f"give the folder of a prepared log, or {SIMULATED!r}"
+            raise InputError("is empty", where="data.log", hint=hint)
 
 
 def load_log(config: DataConfig) -> BehaviorLog:

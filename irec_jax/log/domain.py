@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 
 @dataclasses.dataclass(frozen=True)
-class Slot:
+class DomainSlot:
     """A kind of attribute that every item of the domain has.
 
     Attributes:
@@ -85,7 +85,7 @@ class DomainData:
     titles: tuple[str, ...]
     departments: tuple[tuple[str, ...], ...]
     categories: tuple[Category, ...]
-    slots: tuple[Slot, ...]
+    slots: tuple[DomainSlot, ...]
     occasions: tuple[Occasion, ...]
     queries: dict[str, tuple[str, ...]]
     reviews: dict[str, tuple[str, ...]]
@@ -118,7 +118,7 @@ def parse_domain(raw: dict[str, Any]) -> DomainData:
         KeyError: A name that is used is not defined.
     """
     slots = tuple(
-        Slot(
+        DomainSlot(
             name=slot["name"],
             follow=slot["follow"],
             values=tuple(tuple(forms) for forms in slot["values"]),
@@ -163,7 +163,7 @@ def _categories(raw: dict[str, Any]) -> tuple[Category, ...]:
 
 
 def _occasions(
-    raw: dict[str, Any], slots: tuple[Slot, ...], categories: tuple[Category, ...]
+    raw: dict[str, Any], slots: tuple[DomainSlot, ...], categories: tuple[Category, ...]
 ) -> tuple[Occasion, ...]:
     category_of = {leaf.forms[0]: index for index, leaf in enumerate(categories)}
     value_of = {

@@ -57,7 +57,7 @@ class TimeUnit(enum.Enum):
 
 
 @dataclasses.dataclass(frozen=True)
-class Manifest:
+class LogManifest:
     """Where a log comes from and what was done to it.
 
     Attributes:
@@ -88,28 +88,28 @@ class Manifest:
         return json.dumps(fields, indent=2, ensure_ascii=False) + "\n"
 
     @classmethod
-    def from_json(cls, text: str | bytes, where: str = MANIFEST_FILE) -> "Manifest":
+    def from_json(cls, text: str | bytes, where: str = MANIFEST_FILE) -> "LogManifest":
         """Reads the text of a `manifest.json`.
 
         Raises:
             InputError: The text is not JSON, or not of this format.
         """
-        mend = "Prepare the log again with `irec data prepare`."
+        hint = "Prepare the log again with `irec data prepare`."
         try:
             fields = json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise InputError(f"not JSON ({error})", where=where, mend=mend) from error
+            raise InputError(f"not JSON ({error})", where=where, hint=hint) from error
         names = {field.name for field in dataclasses.fields(cls)}
         if not isinstance(fields, dict) or fields.pop("format", None) != FORMAT:
-            raise InputError(f"not a manifest of format {FORMAT}", where=where, mend=mend)
+            raise InputError(f"not a manifest of format {FORMAT}", where=where, hint=hint)
         if set(fields) != names:
             wrong = ", ".join(sorted(set(fields) ^ names))
-            raise InputError(f"missing or unknown keys: {wrong}", where=where, mend=mend)
+            raise InputError(f"missing or unknown keys: {wrong}", where=where, hint=hint)
         manifest = from_json(cls, fields, where=where)
         units = [unit.value for unit in TimeUnit]
         if manifest.settings.get("time", units[0]) not in units:
             what = f"settings.time must be one of {', '.join(units)}"
-            raise InputError(what, where=where, mend=mend)
+            raise InputError(what, where=where, hint=hint)
         return manifest
 
     @property
@@ -139,7 +139,7 @@ class BehaviorLog:
 
     items: pl.DataFrame
     interactions: pl.DataFrame
-    manifest: Manifest
+    manifest: LogManifest
 
     def __post_init__(self) -> None:
         check_items(self.items)
@@ -147,7 +147,7 @@ class BehaviorLog:
 
     @classmethod
     def assemble(
-        cls, items: pl.DataFrame, interactions: pl.DataFrame, manifest: Manifest
+        cls, items: pl.DataFrame, interactions: pl.DataFrame, manifest: LogManifest
     ) -> "BehaviorLog":
         """Sorts the interactions, counts, and builds the log.
 
@@ -211,7 +211,7 @@ class BehaviorLog:
             raise InputError(
                 f"could not be written ({error}); what was there is unchanged",
                 where=str(folder),
-                mend="make room on the disk, or write to another folder with --out",
+                hint="make room on the disk, or write to another folder with --out",
             ) from error
 
     @classmethod
@@ -221,23 +221,23 @@ class BehaviorLog:
         Raises:
             InputError: The folder or one of its files is missing, changed or damaged.
         """
-        mend = "prepare the log again with `irec data prepare`"
+        hint = "prepare the log again with `irec data prepare`"
         if not folder.is_dir():
             remove_leftovers(real_path(folder))
         if not folder.is_dir():
-            raise InputError("there is no such folder", where=str(folder), mend=mend)
+            raise InputError("there is no such folder", where=str(folder), hint=hint)
         for name in (MANIFEST_FILE, ITEMS_FILE, INTERACTIONS_FILE):
             if not (folder / name).is_file():
                 what = f"the behavior log misses its file {name}"
-                raise InputError(what, where=str(folder), mend=mend)
+                raise InputError(what, where=str(folder), hint=hint)
         path = folder / MANIFEST_FILE
-        manifest = Manifest.from_json(path.read_bytes(), where=str(path))
+        manifest = LogManifest.from_json(path.read_bytes(), where=str(path))
         tables = []
         for name in (ITEMS_FILE, INTERACTIONS_FILE):
             if _sha256(folder / name) != manifest.sha256.get(name):
                 what = f"not what was written (sha256 differs from {MANIFEST_FILE})"
-                raise InputError(what, where=str(folder / name), mend=mend)
-            tables.append(read_parquet(folder / name, mend))
+                raise InputError(what, where=str(folder / name), hint=hint)
+            tables.append(read_parquet(folder / name, hint))
         return cls(tables[0], tables[1], manifest)
 
 
@@ -255,15 +255,15 @@ def refuse_foreign_folder(folder: Path, *, overwrite: bool = False) -> None:
     foreign = sorted({path.name for path in folder.iterdir()} - OWN_FILES) if is_log(folder) else []
     if foreign and not overwrite:
         what = f"the folder holds something that is not a behavior log: {foreign[0]}"
-        mend = "Choose another folder, or give --overwrite to lose all that this one holds."
-        raise InputError(what, where=str(folder), mend=mend)
+        hint = "Choose another folder, or give --overwrite to lose all that this one holds."
+        raise InputError(what, where=str(folder), hint=hint)
 
 
 def is_log(folder: Path) -> bool:
     """Says whether a folder has the manifest of a behavior log."""
     path = folder / MANIFEST_FILE
     try:
-        Manifest.from_json(path.read_text(encoding="utf-8"))
+        LogManifest.from_json(path.read_text(encoding="utf-8"))
     except (InputError, OSError, UnicodeDecodeError):
         return False
     return True

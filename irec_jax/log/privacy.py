@@ -45,10 +45,10 @@ def forget_user(log: BehaviorLog, user: int) -> BehaviorLog:
     stays = log.interactions["user"] != user
     forgotten = int((~stays).sum())
     if forgotten == 0:
-        raise InputError(f"there is no user {user}", where="interactions", mend="check the number")
+        raise InputError(f"there is no user {user}", where="interactions", hint="check the number")
     if forgotten == log.interactions.height:
-        mend = "delete the log's folder"
-        raise InputError(f"user {user} is the only one", where="interactions", mend=mend)
+        hint = "delete the log's folder"
+        raise InputError(f"user {user} is the only one", where="interactions", hint=hint)
     dropped = dict(log.manifest.dropped)
     dropped[FORGOTTEN] = dropped.get(FORGOTTEN, 0) + forgotten
     manifest = dataclasses.replace(log.manifest, dropped=dropped)

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from jaxtyping import Float
 
-from irec_jax.log.simulated_catalog import Catalog
 from irec_jax.log.domain import DomainData
+from irec_jax.log.simulated_catalog import SimulatedCatalog
 
 ECHO = 0.1
 """Probability that a word is said in the form that the item's title uses."""
@@ -26,7 +26,7 @@ Words = tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Grammar:
+class QueryGrammar:
     """Speaks of the items of a catalog.
 
     Attributes:
@@ -34,7 +34,7 @@ class Grammar:
         specific_share: Share of queries that are specific.
     """
 
-    catalog: Catalog
+    catalog: SimulatedCatalog
     specific_share: float
 
     def query(self, item: int, chance: Sequence[float]) -> tuple[str, str]:

@@ -11,11 +11,12 @@ from jaxtyping import Float, Int
 
 from irec_jax.bounds import SEED, SHARE, Range, check_memory, check_settings, machine_memory
 from irec_jax.errors import InputError
-from irec_jax.log.simulated_catalog import Catalog, build_catalog
 from irec_jax.log.domain import load_domain
+from irec_jax.log.event_times import draw_counts, draw_times
+from irec_jax.log.events import BehaviorLog, EventKind, LogManifest
 from irec_jax.log.item_draws import CHUNK, draw_items, masked_odds
-from irec_jax.log.events import BehaviorLog, EventKind, Manifest
-from irec_jax.log.utterances import speak
+from irec_jax.log.query_grammar import QueryGrammar
+from irec_jax.log.simulated_catalog import SimulatedCatalog, build_catalog
 from irec_jax.log.taste import (
     DAY,
     START,
@@ -25,8 +26,7 @@ from irec_jax.log.taste import (
     build_dynamics,
     draw_tastes,
 )
-from irec_jax.log.event_times import draw_counts, draw_times
-from irec_jax.log.query_grammar import Grammar
+from irec_jax.log.utterances import draw_utterances
 
 Domain = Literal["shop", "content", "social", "finance"]
 
@@ -111,10 +111,10 @@ class World:
     """
 
     config: SimulateConfig
-    catalog: Catalog
+    catalog: SimulatedCatalog
     dynamics: Dynamics
     tastes: Tastes
-    grammar: Grammar
+    grammar: QueryGrammar
 
     @classmethod
     def build(cls, config: SimulateConfig) -> "World":
@@ -142,7 +142,7 @@ class World:
             catalog=catalog,
             dynamics=build_dynamics(catalog, strengths, config.days),
             tastes=_tastes(config, config.users, config.seed),
-            grammar=Grammar(catalog, config.specific_share),
+            grammar=QueryGrammar(catalog, config.specific_share),
         )
 
     @property
@@ -158,7 +158,7 @@ class World:
         times = draw_times(rng, counts, config.days)
         items, _ = draw_items(self.dynamics, self.tastes, counts, times, rng)
         users = np.repeat(np.arange(config.users), counts)
-        said = speak(self.grammar, items, self._joy(users, times, items), config, rng)
+        said = draw_utterances(self.grammar, items, self._joy(users, times, items), config, rng)
         kind = np.full(len(items), self.catalog.domain.event, object)
         kind[[review is not None for review in said.reviews]] = EventKind.REVIEW.value
         interactions = pl.DataFrame(
@@ -174,7 +174,7 @@ class World:
             },
             schema_overrides={"item": pl.String, "event": pl.String},
         )
-        manifest = Manifest(
+        manifest = LogManifest(
             source="simulated",
             license="CC0-1.0",
             seed=config.seed,
@@ -282,7 +282,7 @@ class World:
             raise InputError(
                 f"{what} {wrong[0]} is not in this world of {count} {what}s",
                 where="data.simulate",
-                mend="ask only about users and items of the log that this world drew.",
+                hint="ask only about users and items of the log that this world drew.",
             )
 
 

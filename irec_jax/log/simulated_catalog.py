@@ -15,7 +15,7 @@ _SMALL_WORDS = frozenset(["a", "about", "an", "and", "by", "for", "from", "in", 
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Catalog:
+class SimulatedCatalog:
     """The items of a world, by their parts.
 
     Attributes:
@@ -57,7 +57,7 @@ class Catalog:
         return fits
 
 
-def build_catalog(domain: DomainData, items: int, seed: int) -> Catalog:
+def build_catalog(domain: DomainData, items: int, seed: int) -> SimulatedCatalog:
     """Draws the items of a world.
 
     Args:
@@ -81,7 +81,7 @@ def build_catalog(domain: DomainData, items: int, seed: int) -> Catalog:
     rank = rng.permutation(items) + 1
     log_popularity = -1.3 * np.log(rank + items / 50)
     titles = _write_titles(rng, domain, categories=categories, brands=brands, parts=(values, forms))
-    return Catalog(
+    return SimulatedCatalog(
         domain=domain,
         categories=categories,
         brands=brands,

@@ -12,8 +12,8 @@ import functools
 import numpy as np
 from jaxtyping import Float, Int
 
-from irec_jax.log.simulated_catalog import Catalog
 from irec_jax.log.domain import DomainData
+from irec_jax.log.simulated_catalog import SimulatedCatalog
 
 START = 1_672_531_200
 """First second of every simulated log: 2023-01-01, UTC."""
@@ -194,7 +194,7 @@ class Dynamics:
         return pairs
 
 
-def build_dynamics(catalog: Catalog, strengths: Strengths, days: int) -> Dynamics:
+def build_dynamics(catalog: SimulatedCatalog, strengths: Strengths, days: int) -> Dynamics:
     """The part of the next-item distribution that all users share.
 
     Args:

@@ -6,7 +6,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float, Int
 
-from irec_jax.log.query_grammar import Grammar, split_pattern
+from irec_jax.log.query_grammar import QueryGrammar, split_pattern
 
 
 @runtime_checkable
@@ -25,7 +25,7 @@ class Shares(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
-class Speech:
+class Utterances:
     """Words of `[events]`, None where nothing was said.
 
     Attributes:
@@ -41,13 +41,13 @@ class Speech:
     ratings: list[float | None]
 
 
-def speak(
-    grammar: Grammar,
+def draw_utterances(
+    grammar: QueryGrammar,
     items: Int[np.ndarray, " events"],
     joy: Float[np.ndarray, " events"],
     shares: Shares,
     rng: np.random.Generator,
-) -> Speech:
+) -> Utterances:
     """Lets users speak of the items of their events.
 
     Whether somebody speaks, and with which intention, depends on nothing else; so the items are
@@ -79,11 +79,11 @@ def speak(
         lines = patterns["good" if felt[event] >= 4 else "bad"]
         reviews[event] = grammar.say(lines[int(chance[0] * len(lines))], numbers[event], chance[1:])
         ratings[event] = felt[event]
-    return Speech(queries, intentions, reviews, ratings)
+    return Utterances(queries, intentions, reviews, ratings)
 
 
 def _luck(
-    rng: np.random.Generator, events: Int[np.ndarray, " spoken"], grammar: Grammar
+    rng: np.random.Generator, events: Int[np.ndarray, " spoken"], grammar: QueryGrammar
 ) -> list[list[float]]:
     """Uniform numbers for each text; lists, which Python reads faster."""
     return rng.random((len(events), grammar.chances)).tolist()

@@ -11,7 +11,7 @@ TENSOR_AXIS = "tensor"
 """The mesh axis that cuts weights within a layer; every other axis cuts the rows of a batch."""
 
 
-def rows_apart(hidden: Float[Array, "rows *rest"]) -> Float[Array, "rows *rest"]:
+def shard_batch_axis(hidden: Float[Array, "rows *rest"]) -> Float[Array, "rows *rest"]:
     """Says that each device holds its own rows, whole; without a mesh it says nothing.
 
     Said at the borders of every layer, so that the compiler gathers weights there and never
@@ -24,7 +24,7 @@ def rows_apart(hidden: Float[Array, "rows *rest"]) -> Float[Array, "rows *rest"]
     return jax.lax.with_sharding_constraint(hidden, PartitionSpec(axes))
 
 
-def remembered(layer: Callable[..., Any], remat: str) -> Any:
+def apply_remat(layer: Callable[..., Any], remat: str) -> Any:
     """Wraps the body of a scan over layers, so that its backward pass remembers less.
 
     Args:

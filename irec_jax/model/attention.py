@@ -6,14 +6,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from irec_jax.model.dropout import Noise, dropout
+from irec_jax.model.dropout import DropoutRng, dropout
 
 # Finite, so that a row in which everything is masked (padding) gives numbers and no NaN.
 MASKED = -1e9
 
 
 @dataclasses.dataclass(frozen=True)
-class Sight:
+class AttentionMask:
     """Who sees whom: the segments of queries and keys, and whether time counts.
 
     Attributes:
@@ -39,15 +39,15 @@ def attend(
     query: Float[Array, "batch heads queries size"],
     key: Float[Array, "batch heads keys size"],
     value: Float[Array, "batch heads keys size"],
-    sight: Sight,
+    mask: AttentionMask,
     *,
     bias: Float[Array, "heads queries keys"] | None = None,
-    noise: Noise | None = None,
+    dropout_rng: DropoutRng | None = None,
 ) -> Float[Array, "batch heads queries size"]:
     """Softmax attention in the dtype of `query`; the softmax itself in float32."""
     scores = jnp.einsum("bhqd,bhkd->bhqk", query, key, preferred_element_type=jnp.float32)
     if bias is not None:
         scores = scores + bias[None]
-    weights = jax.nn.softmax(jnp.where(sight.mask(), scores, MASKED), axis=-1)
-    weights = dropout(weights.astype(value.dtype), noise)
+    weights = jax.nn.softmax(jnp.where(mask.mask(), scores, MASKED), axis=-1)
+    weights = dropout(weights.astype(value.dtype), dropout_rng)
     return jnp.einsum("bhqk,bhkd->bhqd", weights, value)

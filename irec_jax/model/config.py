@@ -23,7 +23,7 @@ class T5Config:
         width: Model dimension (d_model).
         head_dim: Dimension of one attention head (d_kv).
         heads: Attention heads.
-        hidden: Feed-forward dimension (d_ff).
+        mlp_dim: Feed-forward dimension (d_ff).
         encoder_layers: Layers of the encoder.
         decoder_layers: Layers of the decoder.
         relative_buckets: Buckets of the relative position bias.
@@ -45,7 +45,7 @@ class T5Config:
     width: int = 512
     head_dim: int = 64
     heads: int = 6
-    hidden: int = 1_024
+    mlp_dim: int = 1_024
     encoder_layers: int = 8
     decoder_layers: int = 8
     relative_buckets: int = 32
@@ -68,7 +68,7 @@ class T5Config:
             width=Range(1, 2**16),
             head_dim=Range(1, 2**12),
             heads=Range(1, 2**12),
-            hidden=Range(1, 2**20),
+            mlp_dim=Range(1, 2**20),
             encoder_layers=Range(1, 1_024),
             decoder_layers=Range(1, 1_024),
             relative_buckets=Range(4, 2**12, "T5 uses 32."),
@@ -80,19 +80,19 @@ class T5Config:
             raise InputError(
                 f"must be a multiple of 4, got {self.relative_buckets}",
                 where="model.relative_buckets",
-                mend="T5 uses 32.",
+                hint="T5 uses 32.",
             )
         if self.relative_max_distance <= self.relative_buckets // 2:
             raise InputError(
                 f"must be above half of model.relative_buckets, got {self.relative_max_distance}",
                 where="model.relative_max_distance",
-                mend="T5 uses 128.",
+                hint="T5 uses 128.",
             )
         if self.family == "mt5" and self.tied_head:
             raise InputError(
                 "mT5 has a head of its own",
                 where="model.tied_head",
-                mend="Set it to False, or model.family to 't5'.",
+                hint="Set it to False, or model.family to 't5'.",
             )
 
     @property
@@ -108,12 +108,12 @@ TINY = T5Config(
     width=128,
     head_dim=32,
     heads=4,
-    hidden=256,
+    mlp_dim=256,
     encoder_layers=4,
     decoder_layers=4,
 )
 SMALL = T5Config()
-BASE = T5Config(width=768, heads=12, hidden=2_048, encoder_layers=12, decoder_layers=12)
-LARGE = T5Config(width=1_024, heads=16, hidden=2_816, encoder_layers=24, decoder_layers=24)
-XL = T5Config(width=2_048, heads=32, hidden=5_120, encoder_layers=24, decoder_layers=24)
-XXL = T5Config(width=4_096, heads=64, hidden=10_240, encoder_layers=24, decoder_layers=24)
+BASE = T5Config(width=768, heads=12, mlp_dim=2_048, encoder_layers=12, decoder_layers=12)
+LARGE = T5Config(width=1_024, heads=16, mlp_dim=2_816, encoder_layers=24, decoder_layers=24)
+XL = T5Config(width=2_048, heads=32, mlp_dim=5_120, encoder_layers=24, decoder_layers=24)
+XXL = T5Config(width=4_096, heads=64, mlp_dim=10_240, encoder_layers=24, decoder_layers=24)

@@ -9,7 +9,7 @@ CONFIG = "config.json"
 FAMILIES = {"t5": "T5", "mt5": "MT5", "umt5": "UMT5"}
 
 
-class Row(NamedTuple):
+class WeightMapping(NamedTuple):
     """One line of the table.
 
     Attributes:
@@ -36,11 +36,11 @@ class Row(NamedTuple):
         return [self.name.format(layer) for layer in range(layers)]
 
 
-def table(config: T5Config) -> list[Row]:
+def table(config: T5Config) -> list[WeightMapping]:
     """Every array of a model, with its name there."""
-    rows = [Row("embedding", EMBEDDINGS[0], False)]
+    rows = [WeightMapping("embedding", EMBEDDINGS[0], False)]
     if not config.tied_head:
-        rows.append(Row("head", HEAD, True))
+        rows.append(WeightMapping("head", HEAD, True))
     block = 0 if config.shared_positions else "{}"
     for side, feed_forward in (("encoder", 1), ("decoder", 2)):
         rows += _attention_rows(side, "attention", 0, "SelfAttention")
@@ -48,30 +48,34 @@ def table(config: T5Config) -> list[Row]:
             rows += _attention_rows(side, "across", 1, "EncDecAttention")
         rows += _feed_forward_rows(config, side, feed_forward)
         bias = f"{side}.block.{block}.layer.0.SelfAttention.relative_attention_bias.weight"
-        rows.append(Row(f"{side}.bias", bias, False))
-        rows.append(Row(f"{side}.norm.scale", f"{side}.final_layer_norm.weight", False))
+        rows.append(WeightMapping(f"{side}.bias", bias, False))
+        rows.append(WeightMapping(f"{side}.norm.scale", f"{side}.final_layer_norm.weight", False))
     return rows
 
 
-def _attention_rows(side: str, ours: str, place: int, theirs: str) -> list[Row]:
+def _attention_rows(side: str, ours: str, place: int, theirs: str) -> list[WeightMapping]:
     block = f"{side}.block.{{}}.layer.{place}"
     names = {"query": "q", "key": "k", "value": "v", "output": "o"}
     rows = [
-        Row(f"{side}.layers.{ours}.{our}", f"{block}.{theirs}.{their}.weight", True)
+        WeightMapping(f"{side}.layers.{ours}.{our}", f"{block}.{theirs}.{their}.weight", True)
         for our, their in names.items()
     ]
-    norm = Row(f"{side}.layers.{ours}_norm.scale", f"{block}.layer_norm.weight", False)
+    norm = WeightMapping(f"{side}.layers.{ours}_norm.scale", f"{block}.layer_norm.weight", False)
     return [*rows, norm]
 
 
-def _feed_forward_rows(config: T5Config, side: str, place: int) -> list[Row]:
+def _feed_forward_rows(config: T5Config, side: str, place: int) -> list[WeightMapping]:
     block = f"{side}.block.{{}}.layer.{place}"
     names = {"gate": "wi_0", "up": "wi_1"} if config.gated else {"gate": "wi"}
     rows = [
-        Row(f"{side}.layers.feed_forward.{our}", f"{block}.DenseReluDense.{their}.weight", True)
+        WeightMapping(
+            f"{side}.layers.feed_forward.{our}", f"{block}.DenseReluDense.{their}.weight", True
+        )
         for our, their in {**names, "down": "wo"}.items()
     ]
-    norm = Row(f"{side}.layers.feed_forward_norm.scale", f"{block}.layer_norm.weight", False)
+    norm = WeightMapping(
+        f"{side}.layers.feed_forward_norm.scale", f"{block}.layer_norm.weight", False
+    )
     return [*rows, norm]
 
 
@@ -91,7 +95,7 @@ _FIELDS = {
     "width": "d_model",
     "head_dim": "d_kv",
     "heads": "num_heads",
-    "hidden": "d_ff",
+    "mlp_dim": "d_ff",
     "encoder_layers": "num_layers",
     "decoder_layers": "num_decoder_layers",
     "relative_buckets": "relative_attention_num_buckets",
@@ -133,7 +137,7 @@ def from_hf_config(settings: dict, where: str = CONFIG) -> T5Config:
         raise InputError(
             f"model_type is {family!r}, not 't5', 'mt5' or 'umt5'",
             where=where,
-            mend="give a folder of T5, T5 v1.1, Flan-T5, mT5 or umT5",
+            hint="give a folder of T5, T5 v1.1, Flan-T5, mT5 or umT5",
         )
     settings = {"num_decoder_layers": settings.get("num_layers"), **_HF_DEFAULTS, **settings}
     missing = [name for name in _FIELDS.values() if settings.get(name) is None]
@@ -146,7 +150,7 @@ def from_hf_config(settings: dict, where: str = CONFIG) -> T5Config:
         raise InputError(
             f"feed_forward_proj {projection!r} is not supported",
             where=where,
-            mend=f"one of {allowed}",
+            hint=f"one of {allowed}",
         )
     sizes = {ours: settings[theirs] for ours, theirs in _FIELDS.items()}
     return T5Config(

@@ -10,17 +10,17 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from irec_jax.model.attention import MASKED, Sight, attend
+from irec_jax.model.attention import MASKED, AttentionMask, attend
 from irec_jax.model.config import T5Config
-from irec_jax.model.dropout import Noise, dropout, fold
+from irec_jax.model.dropout import DropoutRng, dropout, fold_in
 
-Stack = tuple[int, ...]
+LayerAxes = tuple[int, ...]
 
 
-class Context(NamedTuple):
+class AttentionContext(NamedTuple):
     """What self-attention goes by: who sees whom, and the position bias."""
 
-    sight: Sight
+    mask: AttentionMask
     bias: Float[Array, "heads length length"]
 
 
@@ -55,7 +55,7 @@ def linear(
 class Norm(nnx.Module):
     """Root-mean-square norm, computed in float32 (Zhang and Sennrich 2019)."""
 
-    def __init__(self, config: T5Config, stack: Stack = ()) -> None:
+    def __init__(self, config: T5Config, stack: LayerAxes = ()) -> None:
         self.scale = nnx.Param(jnp.ones((*stack, config.width), jnp.float32))
         self.epsilon = config.norm_epsilon
 
@@ -71,16 +71,16 @@ class Norm(nnx.Module):
 class FeedForward(nnx.Module):
     """Two products with a GELU or ReLU between them, gated or not (Shazeer 2020)."""
 
-    def __init__(self, config: T5Config, rngs: nnx.Rngs, stack: Stack = ()) -> None:
-        inward = (*stack, config.width, config.hidden)
+    def __init__(self, config: T5Config, rngs: nnx.Rngs, stack: LayerAxes = ()) -> None:
+        inward = (*stack, config.width, config.mlp_dim)
         self.gate = normal(rngs, inward, config.width**-0.5)
         self.up = normal(rngs, inward, config.width**-0.5) if config.gated else None
-        outward = (*stack, config.hidden, config.width)
-        self.down = normal(rngs, outward, config.hidden**-0.5)
+        outward = (*stack, config.mlp_dim, config.width)
+        self.down = normal(rngs, outward, config.mlp_dim**-0.5)
         self.activation = config.activation
 
     def __call__(
-        self, hidden: Float[Array, "*rows width"], noise: Noise | None = None
+        self, hidden: Float[Array, "*rows width"], dropout_rng: DropoutRng | None = None
     ) -> Float[Array, "*rows width"]:
         """Each row on its own."""
         # The tanh form of GELU is what T5 v1.1 was trained with ("gelu_new").
@@ -89,13 +89,13 @@ class FeedForward(nnx.Module):
             active = activate(linear(hidden, self.gate))
         else:
             active = activate(linear(hidden, self.gate)) * linear(hidden, self.up)
-        return linear(dropout(active, noise), self.down)
+        return linear(dropout(active, dropout_rng), self.down)
 
 
 class Attention(nnx.Module):
     """Multi-head attention without scaling: the initialization of the query holds the factor."""
 
-    def __init__(self, config: T5Config, rngs: nnx.Rngs, stack: Stack = ()) -> None:
+    def __init__(self, config: T5Config, rngs: nnx.Rngs, stack: LayerAxes = ()) -> None:
         self.heads = config.heads
         inner = config.heads * config.head_dim
         inward = (*stack, config.width, inner)
@@ -122,26 +122,28 @@ class Attention(nnx.Module):
     def __call__(
         self,
         hidden: Float[Array, "batch length width"],
-        context: Context,
-        noise: Noise | None = None,
+        context: AttentionContext,
+        dropout_rng: DropoutRng | None = None,
     ) -> Float[Array, "batch length width"]:
         """Self-attention."""
         query, key, value = self.project(hidden, self.query, self.key, self.value)
-        attended = attend(query, key, value, context.sight, bias=context.bias, noise=noise)
+        attended = attend(
+            query, key, value, context.mask, bias=context.bias, dropout_rng=dropout_rng
+        )
         return self.merge_heads(attended)
 
     def across(
         self,
         hidden: Float[Array, "rows length width"],
         source: Float[Array, "batch source width"],
-        sight: Sight,
-        noise: Noise | None = None,
+        mask: AttentionMask,
+        dropout_rng: DropoutRng | None = None,
     ) -> Float[Array, "rows length width"]:
         """Attention to an encoded source; `rows // batch` rows in turn share one source row."""
         rows, length, width = hidden.shape
         (query,) = self.project(hidden.reshape(source.shape[0], -1, width), self.query)
         key, value = self.project(source, self.key, self.value)
-        attended = attend(query, key, value, sight, noise=noise)
+        attended = attend(query, key, value, mask, dropout_rng=dropout_rng)
         return self.merge_heads(attended).reshape(rows, length, width)
 
     def step(
@@ -168,11 +170,11 @@ class Attention(nnx.Module):
         self,
         hidden: Float[Array, "requests beams width"],
         cache: LayerCache,
-        sight: Sight,
+        mask: AttentionMask,
     ) -> Float[Array, "requests beams width"]:
         """Attention to the source; the beams of a request share its keys and values."""
         (query,) = self.project(hidden, self.query)
-        return self.merge_heads(attend(query, cache.source_keys, cache.source_values, sight))
+        return self.merge_heads(attend(query, cache.source_keys, cache.source_values, mask))
 
 
 def _written(
@@ -187,7 +189,7 @@ def _written(
 class EncoderLayer(nnx.Module):
     """Self-attention and feed-forward, each behind a norm and beside a residual."""
 
-    def __init__(self, config: T5Config, rngs: nnx.Rngs, stack: Stack = ()) -> None:
+    def __init__(self, config: T5Config, rngs: nnx.Rngs, stack: LayerAxes = ()) -> None:
         self.attention_norm = Norm(config, stack)
         self.attention = Attention(config, rngs, stack)
         self.feed_forward_norm = Norm(config, stack)
@@ -196,20 +198,20 @@ class EncoderLayer(nnx.Module):
     def __call__(
         self,
         hidden: Float[Array, "batch length width"],
-        context: Context,
-        noise: Noise | None = None,
+        context: AttentionContext,
+        dropout_rng: DropoutRng | None = None,
     ) -> Float[Array, "batch length width"]:
         """One layer."""
-        attended = self.attention(self.attention_norm(hidden), context, fold(noise, 0))
-        hidden = hidden + dropout(attended, fold(noise, 1))
-        thought = self.feed_forward(self.feed_forward_norm(hidden), fold(noise, 2))
-        return hidden + dropout(thought, fold(noise, 3))
+        attended = self.attention(self.attention_norm(hidden), context, fold_in(dropout_rng, 0))
+        hidden = hidden + dropout(attended, fold_in(dropout_rng, 1))
+        thought = self.feed_forward(self.feed_forward_norm(hidden), fold_in(dropout_rng, 2))
+        return hidden + dropout(thought, fold_in(dropout_rng, 3))
 
 
 class DecoderLayer(nnx.Module):
     """Causal self-attention, attention to the source, and feed-forward."""
 
-    def __init__(self, config: T5Config, rngs: nnx.Rngs, stack: Stack = ()) -> None:
+    def __init__(self, config: T5Config, rngs: nnx.Rngs, stack: LayerAxes = ()) -> None:
         self.attention_norm = Norm(config, stack)
         self.attention = Attention(config, rngs, stack)
         self.across_norm = Norm(config, stack)
@@ -220,19 +222,19 @@ class DecoderLayer(nnx.Module):
     def __call__(
         self,
         hidden: Float[Array, "rows length width"],
-        context: Context,
+        context: AttentionContext,
         source: Float[Array, "batch source width"],
-        source_sight: Sight,
-        noise: Noise | None = None,
+        source_sight: AttentionMask,
+        dropout_rng: DropoutRng | None = None,
     ) -> Float[Array, "rows length width"]:
         """One layer over whole rows."""
-        attended = self.attention(self.attention_norm(hidden), context, fold(noise, 0))
-        hidden = hidden + dropout(attended, fold(noise, 1))
+        attended = self.attention(self.attention_norm(hidden), context, fold_in(dropout_rng, 0))
+        hidden = hidden + dropout(attended, fold_in(dropout_rng, 1))
         normed = self.across_norm(hidden)
-        attended = self.across.across(normed, source, source_sight, fold(noise, 2))
-        hidden = hidden + dropout(attended, fold(noise, 3))
-        thought = self.feed_forward(self.feed_forward_norm(hidden), fold(noise, 4))
-        return hidden + dropout(thought, fold(noise, 5))
+        attended = self.across.across(normed, source, source_sight, fold_in(dropout_rng, 2))
+        hidden = hidden + dropout(attended, fold_in(dropout_rng, 3))
+        thought = self.feed_forward(self.feed_forward_norm(hidden), fold_in(dropout_rng, 4))
+        return hidden + dropout(thought, fold_in(dropout_rng, 5))
 
     def step(
         self,
@@ -240,10 +242,10 @@ class DecoderLayer(nnx.Module):
         cache: LayerCache,
         position: Int[Array, ""],
         bias: Float[Array, "heads length"],
-        sight: Sight,
+        mask: AttentionMask,
     ) -> tuple[Float[Array, "requests beams width"], LayerCache]:
         """One layer for one more token of each beam."""
         attended, cache = self.attention.step(self.attention_norm(hidden), cache, position, bias)
         hidden = hidden + attended
-        hidden = hidden + self.across.step_across(self.across_norm(hidden), cache, sight)
+        hidden = hidden + self.across.step_across(self.across_norm(hidden), cache, mask)
         return hidden + self.feed_forward(self.feed_forward_norm(hidden)), cache

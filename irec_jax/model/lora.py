@@ -81,7 +81,7 @@ def abstract_adapters(params: Params, config: LoraConfig) -> Params:
                 raise InputError(
                     f"{where} {shape} is no matrix that rank {config.rank} is small for",
                     where="lora.targets",
-                    mend="Match only products of layers, such as query, value, gate.",
+                    hint="Match only products of layers, such as query, value, gate.",
                 )
             adapter = {
                 "down": jax.ShapeDtypeStruct((*stack, inward, config.rank), leaf.dtype),
@@ -92,7 +92,7 @@ def abstract_adapters(params: Params, config: LoraConfig) -> Params:
         raise InputError(
             f"no weight's path holds '{config.targets}'",
             where="lora.targets",
-            mend="Paths are such as decoder/layers/attention/query.",
+            hint="Paths are such as decoder/layers/attention/query.",
         )
     return chosen
 

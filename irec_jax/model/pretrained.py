@@ -22,7 +22,7 @@ from irec_jax.model.hf_names import (
     EMBEDDINGS,
     HEAD,
     REPEATED,
-    Row,
+    WeightMapping,
     from_hf_config,
     table,
     to_hf_config,
@@ -47,7 +47,9 @@ class StoredArray:
         ndim: Its number of axes.
     """
 
-    def __init__(self, files: list[Any], names: list[str], row: Row, shape: tuple) -> None:
+    def __init__(
+        self, files: list[Any], names: list[str], row: WeightMapping, shape: tuple
+    ) -> None:
         self.shape, self.ndim = shape, len(shape)
         self._files, self._names, self._row = files, names, row
 
@@ -118,8 +120,8 @@ def read_hf_config(folder: Path) -> T5Config:
     Raises:
         InputError: If `config.json` is missing or of no model of the T5 family.
     """
-    mend = "give a folder as transformers' save_pretrained writes it"
-    return from_hf_config(_read_json(folder / CONFIG, mend), str(folder / CONFIG))
+    hint = "give a folder as transformers' save_pretrained writes it"
+    return from_hf_config(_read_json(folder / CONFIG, hint), str(folder / CONFIG))
 
 
 def load_hf(folder: Path, shardings: Any = None) -> tuple[T5Config, Params]:
@@ -210,7 +212,7 @@ def save_hf(
         _write_json(temporary / "generation_config.json", special)
 
 
-Member = tuple[str, Row, int]
+Member = tuple[str, WeightMapping, int]
 
 
 def _dealt(config: T5Config, file_bytes: int) -> dict[str, list[Member]]:
@@ -236,7 +238,7 @@ def _dealt(config: T5Config, file_bytes: int) -> dict[str, list[Member]]:
     }
 
 
-def _theirs(params: Params, row: Row, layer: int) -> np.ndarray:
+def _theirs(params: Params, row: WeightMapping, layer: int) -> np.ndarray:
     ours = _leaf(params, row.path)
     array = np.asarray(ours[layer] if row.stacked else ours, np.float32)
     return np.ascontiguousarray(array.T if row.transposed else array)
@@ -253,15 +255,15 @@ def _write_json(path: Path, content: dict) -> None:
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
-def _read_json(path: Path, mend: str) -> dict:
+def _read_json(path: Path, hint: str) -> dict:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise InputError("is missing", where=str(path), mend=mend) from None
+        raise InputError("is missing", where=str(path), hint=hint) from None
     except ValueError as error:
-        raise InputError(f"is not JSON: {error}", where=str(path), mend=mend) from None
+        raise InputError(f"is not JSON: {error}", where=str(path), hint=hint) from None
     if not isinstance(content, dict):
-        raise InputError("is no JSON object", where=str(path), mend=mend)
+        raise InputError("is no JSON object", where=str(path), hint=hint)
     return content
 
 
@@ -271,18 +273,18 @@ def _open(folder: Path, stack: contextlib.ExitStack) -> dict[str, Any]:
     if (folder / INDEX).exists():
         places = _read_json(folder / INDEX, _AGAIN).get("weight_map")
         if not isinstance(places, dict) or not all(isinstance(x, str) for x in places.values()):
-            raise InputError("has no weight_map", where=str(folder / INDEX), mend=_AGAIN)
+            raise InputError("has no weight_map", where=str(folder / INDEX), hint=_AGAIN)
         parts = sorted(set(places.values()))
     files = {}
     for part in parts:
         path = folder / part
         if not path.exists():
             torch = (folder / "pytorch_model.bin").exists() or part == WEIGHTS
-            raise InputError("is missing", where=str(path), mend=_CONVERT if torch else _AGAIN)
+            raise InputError("is missing", where=str(path), hint=_CONVERT if torch else _AGAIN)
         try:
             file = stack.enter_context(safe_open(path, "np"))
         except SafetensorError as error:
-            raise InputError(f"is damaged: {error}", where=str(path), mend=_AGAIN) from None
+            raise InputError(f"is damaged: {error}", where=str(path), hint=_AGAIN) from None
         files.update(dict.fromkeys(file.keys(), file))
     return files
 
@@ -308,32 +310,34 @@ def _stored_as(name: str, config: T5Config, files: Mapping[str, Any]) -> str:
 def _check_tied(files: Mapping[str, Any], embedding: StoredArray, folder: Path) -> None:
     """Refuses a head of its own where the config says that the embedding is the head."""
     _check(files, HEAD, embedding.shape, folder)
-    head = StoredArray([files[HEAD]], [HEAD], Row("embedding", HEAD, False), embedding.shape)
+    head = StoredArray(
+        [files[HEAD]], [HEAD], WeightMapping("embedding", HEAD, False), embedding.shape
+    )
     for start in range(0, head.shape[0], 4_096):
         rows = (slice(start, start + 4_096), slice(None))
         if not np.array_equal(head[rows], embedding[rows]):
             raise InputError(
                 f"has a head of its own ({HEAD}), and a {CONFIG} that scales it as if it had not",
                 where=str(folder),
-                mend=f"for a v1.1 set tie_word_embeddings to false in {CONFIG}",
+                hint=f"for a v1.1 set tie_word_embeddings to false in {CONFIG}",
             )
 
 
 def _check(files: Mapping[str, Any], name: str, shape: tuple[int, ...], folder: Path) -> None:
     if name not in files:
-        raise InputError(f"the array {name!r} is missing", where=str(folder), mend=_AGAIN)
+        raise InputError(f"the array {name!r} is missing", where=str(folder), hint=_AGAIN)
     stored = files[name].get_slice(name)
     if tuple(stored.get_shape()) != shape:
         raise InputError(
             f"the array {name!r} has the wrong shape {tuple(stored.get_shape())}",
             where=str(folder),
-            mend=f"{CONFIG} asks for {shape}; they must belong together",
+            hint=f"{CONFIG} asks for {shape}; they must belong together",
         )
     if stored.get_dtype() not in DTYPES:
         raise InputError(
             f"the array {name!r} is of dtype {stored.get_dtype()}",
             where=str(folder),
-            mend="give weights in float32, bfloat16 or float16, not quantized ones",
+            hint="give weights in float32, bfloat16 or float16, not quantized ones",
         )
 
 

@@ -9,18 +9,18 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int, Key
 
-from irec_jax.model.attention import Sight
+from irec_jax.model.activation_sharding import apply_remat, shard_batch_axis
+from irec_jax.model.attention import AttentionMask
 from irec_jax.model.config import T5Config
-from irec_jax.model.dropout import Noise, dropout, fold
+from irec_jax.model.dropout import DropoutRng, dropout, fold_in
 from irec_jax.model.layers import (
-    Context,
+    AttentionContext,
     DecoderLayer,
     EncoderLayer,
     LayerCache,
     Norm,
     normal,
 )
-from irec_jax.model.activation_sharding import remembered, rows_apart
 from irec_jax.model.positions import bias_by_distance, bias_matrix
 
 START = 0  # the decoder's first input is the padding token, as in every T5
@@ -63,11 +63,11 @@ class Stack(nnx.Module):
         self,
         hidden: Float[Array, "batch length width"],
         segments: Int[Array, "batch length"],
-        noise: Noise | None,
-        *source: Float[Array, "rows source width"] | Sight,
+        dropout_rng: DropoutRng | None,
+        *source: Float[Array, "rows source width"] | AttentionMask,
     ) -> Float[Array, "batch length width"]:
         """All layers and the final norm; `source` is what the decoder attends to."""
-        sight, table = Sight(segments, segments, self.causal), self.bias[...]
+        mask, table = AttentionMask(segments, segments, self.causal), self.bias[...]
         shared = self._bias(table, hidden.shape[1]) if self.shared else None
         split, arrays = self.split()
 
@@ -77,15 +77,20 @@ class Stack(nnx.Module):
             number, arrays, own = slices
             bias = self._bias(own, hidden.shape[1]) if shared is None else shared
             block = nnx.merge(split, arrays)
-            hidden = block(hidden, Context(sight, bias), *source, noise=fold(noise, number))
-            return rows_apart(hidden), None
+            hidden = block(
+                hidden,
+                AttentionContext(mask, bias),
+                *source,
+                dropout_rng=fold_in(dropout_rng, number),
+            )
+            return shard_batch_axis(hidden), None
 
-        hidden = rows_apart(dropout(hidden, fold(noise, self.count)))
+        hidden = shard_batch_axis(dropout(hidden, fold_in(dropout_rng, self.count)))
         numbers = jnp.arange(self.count, dtype=jnp.uint32)
         slices = (numbers, arrays, None if self.shared else table)
-        layer = remembered(layer, self.remat)
+        layer = apply_remat(layer, self.remat)
         hidden, _ = jax.lax.scan(layer, hidden, slices, unroll=self.unroll)
-        return dropout(self.norm(hidden), fold(noise, self.count + 1))
+        return dropout(self.norm(hidden), fold_in(dropout_rng, self.count + 1))
 
     def split(self) -> tuple[nnx.GraphDef, dict]:
         """The layers as structure and arrays, ready to be scanned over."""
@@ -144,8 +149,8 @@ class T5(nnx.Module):
             segments: Segment numbers, 0 for padding; a token sees only its own segment.
             dropout_key: Drops while training; None drops nothing.
         """
-        noise = fold(Noise.start(dropout_key, self.config.dropout), 0)
-        return self.encoder.run(self._embed(inputs), segments, noise)
+        dropout_rng = fold_in(DropoutRng.start(dropout_key, self.config.dropout), 0)
+        return self.encoder.run(self._embed(inputs), segments, dropout_rng)
 
     def decode(
         self,
@@ -168,11 +173,11 @@ class T5(nnx.Module):
             source_segments: Segment numbers of the source; targets see the same number.
             dropout_key: Drops while training; None drops nothing.
         """
-        noise = fold(Noise.start(dropout_key, self.config.dropout), 1)
+        dropout_rng = fold_in(DropoutRng.start(dropout_key, self.config.dropout), 1)
         queries = target_segments.reshape(encoded.shape[0], -1)
-        sight = Sight(queries, source_segments)
+        mask = AttentionMask(queries, source_segments)
         hidden = self._embed(decoder_inputs)
-        return self.decoder.run(hidden, target_segments, noise, encoded, sight)
+        return self.decoder.run(hidden, target_segments, dropout_rng, encoded, mask)
 
     def logits(self, hidden: Float[Array, "*rows width"]) -> Float[Array, "*rows vocabulary"]:
         """Scores of every token, float32, from the decoder's hidden states."""
@@ -208,10 +213,10 @@ class T5(nnx.Module):
             return None, across.project(encoded, across.key, across.value)
 
         _, told = jax.lax.scan(keys_and_values, None, arrays)
-        source_keys, source_values = map(_requests_apart, told)
+        source_keys, source_values = map(_shard_requests, told)
         layers, requests, heads, _, size = source_keys.shape
         empty = jnp.zeros((layers, requests, beams, heads, length, size), encoded.dtype)
-        empty = _requests_apart(empty)
+        empty = _shard_requests(empty)
         position = jnp.zeros((), jnp.int32)
         return Cache(empty, empty, source_keys, source_values, source_segments, position)
 
@@ -228,7 +233,7 @@ class T5(nnx.Module):
             Logits of the next token, float32, and the state after.
         """
         requests, beams, _, length = cache.keys.shape[1:5]
-        sight = Sight(jnp.ones((requests, beams), jnp.int32), cache.source_segments)
+        mask = AttentionMask(jnp.ones((requests, beams), jnp.int32), cache.source_segments)
         bias = self.decoder.bias_at(cache.position, length)
         shared, own = (bias, None) if self.decoder.shared else (None, bias)
         split, arrays = self.decoder.split()
@@ -239,13 +244,13 @@ class T5(nnx.Module):
             arrays, layer_cache, own = slices
             bias = own if shared is None else shared
             block = nnx.merge(split, arrays)
-            hidden, new = block.step(hidden, layer_cache, cache.position, bias, sight)
+            hidden, new = block.step(hidden, layer_cache, cache.position, bias, mask)
             return hidden, (new.keys, new.values)
 
         hidden = self._embed(tokens.reshape(requests, beams))
-        remembered = LayerCache(cache.keys, cache.values, cache.source_keys, cache.source_values)
+        apply_remat = LayerCache(cache.keys, cache.values, cache.source_keys, cache.source_values)
         hidden, (keys, values) = jax.lax.scan(
-            layer, hidden, (arrays, remembered, own), unroll=self.config.unroll_layers
+            layer, hidden, (arrays, apply_remat, own), unroll=self.config.unroll_layers
         )
         logits = self.logits(self.decoder.norm(hidden)).reshape(requests * beams, -1)
         after = dataclasses.replace(cache, keys=keys, values=values, position=cache.position + 1)
@@ -266,15 +271,15 @@ def gather_cache(cache: Cache, parents: Int[Array, "requests beams"]) -> Cache:
     """
     index = parents[None, :, :, None, None, None]
     keys, values = (
-        _requests_apart(jnp.take_along_axis(array, index, axis=2))
+        _shard_requests(jnp.take_along_axis(array, index, axis=2))
         for array in (cache.keys, cache.values)
     )
     return dataclasses.replace(cache, keys=keys, values=values)
 
 
-def _requests_apart(array: Float[Array, "layers requests *rest"]) -> Float[Array, "..."]:
-    """Says that each device remembers its own requests; see `rows_apart`."""
-    return rows_apart(array.swapaxes(0, 1)).swapaxes(0, 1)
+def _shard_requests(array: Float[Array, "layers requests *rest"]) -> Float[Array, "..."]:
+    """Says that each device remembers its own requests; see `shard_batch_axis`."""
+    return shard_batch_axis(array.swapaxes(0, 1)).swapaxes(0, 1)
 
 
 def shift_right(

@@ -52,7 +52,7 @@ class Memory(NamedTuple):
         return self.total <= self.usable
 
 
-class Crossing(NamedTuple):
+class LinkTraffic(NamedTuple):
     """A collective on the devices of a topology.
 
     Attributes:
@@ -104,7 +104,7 @@ class Compiled(NamedTuple):
 
     program: str
     memory: Memory
-    traffic: tuple[Crossing, ...] = ()
+    traffic: tuple[LinkTraffic, ...] = ()
     unknown_loops: int = 0
     refused: str = ""
     compile_s: float = 0.0
@@ -122,7 +122,7 @@ class Compiled(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Job:
+class CompileJob:
     """What is asked of the compiler.
 
     Attributes:
@@ -150,7 +150,7 @@ class Job:
         }
 
 
-class Answer(NamedTuple):
+class CompileResult(NamedTuple):
     """What the worker says: the mesh it used and each program.
 
     Attributes:
@@ -170,7 +170,7 @@ class CompilerCrash(InputError):
     """The compiling process ended without an answer."""
 
 
-def compile_job(job: Job, tell: Callable[[str], None] | None = None) -> Answer:
+def compile_job(job: CompileJob, tell: Callable[[str], None] | None = None) -> CompileResult:
     """Compiles the programs of a run in another process.
 
     libtpu takes hold of a process and of its JAX, and a crash of the compiler ends it: neither
@@ -203,11 +203,11 @@ def compile_job(job: Job, tell: Callable[[str], None] | None = None) -> Answer:
             worker.kill()
         if answer is None or len(answer.programs) < len(job.programs):
             errors.seek(0)
-            raise CompilerCrash(_crash(code, errors.read()), where="topology", mend=_CRASHED)
+            raise CompilerCrash(_crash(code, errors.read()), where="topology", hint=_CRASHED)
         return answer
 
 
-def compile_closely(job: Job, tell: Callable[[str], None] | None = None) -> Answer:
+def compile_closely(job: CompileJob, tell: Callable[[str], None] | None = None) -> CompileResult:
     """As `compile_job`; what is close to the limit is compiled again as a run compiles it.
 
     So is what the compiler crashed on with less effort.
@@ -234,7 +234,9 @@ def compile_closely(job: Job, tell: Callable[[str], None] | None = None) -> Answ
     return answer._replace(programs=programs)
 
 
-def _read(worker: "subprocess.Popen[str]", tell: Callable[[str], None] | None) -> Answer | None:
+def _read(
+    worker: "subprocess.Popen[str]", tell: Callable[[str], None] | None
+) -> CompileResult | None:
     answer = None
     for line in worker.stdout or ():
         # The compiler may write to the same stream; only lines of ours begin so.
@@ -244,7 +246,7 @@ def _read(worker: "subprocess.Popen[str]", tell: Callable[[str], None] | None) -
         if "error" in said:
             raise InputError(**said["error"])
         if answer is None:
-            answer = Answer(said["devices"], said["mesh"], said["peak"], ())
+            answer = CompileResult(said["devices"], said["mesh"], said["peak"], ())
             continue
         program = from_plain(said)
         answer = answer._replace(programs=(*answer.programs, program))
@@ -293,6 +295,7 @@ def to_plain(compiled: Compiled) -> dict[str, Any]:
 def from_plain(plain: Mapping[str, Any]) -> Compiled:
     """What `to_plain` made."""
     traffic = tuple(
-        Crossing(**{**crossing, "axes": tuple(crossing["axes"])}) for crossing in plain["traffic"]
+        LinkTraffic(**{**crossing, "axes": tuple(crossing["axes"])})
+        for crossing in plain["traffic"]
     )
     return Compiled(**{**plain, "memory": Memory(**plain["memory"]), "traffic": traffic})

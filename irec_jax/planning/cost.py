@@ -4,7 +4,7 @@ import math
 from typing import NamedTuple
 
 from irec_jax.experiment import Experiment
-from irec_jax.planning.compiled import Answer, Compiled
+from irec_jax.planning.compiled import Compiled, CompileResult
 from irec_jax.planning.estimate import hardware_flops, row_flops, weight_bytes
 from irec_jax.planning.topology import Topology
 
@@ -16,7 +16,7 @@ RENDERED_TOKENS = 680_000
 cores of a server: docs/decisions/0152-every-process-makes-all-rows.md."""
 
 
-class Cost(NamedTuple):
+class RunCost(NamedTuple):
     """A training step and the whole run. A step takes at least `bound_s`.
 
     Attributes:
@@ -96,12 +96,12 @@ class Cost(NamedTuple):
 def train_cost(
     experiment: Experiment,
     topology: Topology,
-    answer: Answer,
+    answer: CompileResult,
     train: Compiled,
     *,
     fill: float = FILL,
     price: float = 0.0,
-) -> Cost:
+) -> RunCost:
     """What a step and the run take.
 
     Args:
@@ -126,7 +126,7 @@ def train_cost(
         across = math.fsum(crossing.across for crossing in train.traffic if crossing.slices > 1)
         dcn_s = across / (chip.dcn / chip.devices)
     slots = experiment.tokens.source_length + experiment.tokens.target_length
-    return Cost(
+    return RunCost(
         model_flops=row_flops(experiment, fill),
         hardware_flops=hardware,
         compute_s=hardware / (peak * answer.devices),
@@ -143,7 +143,7 @@ def train_cost(
     )
 
 
-def least_traffic(experiment: Experiment, answer: Answer, train: Compiled) -> float:
+def least_traffic(experiment: Experiment, answer: CompileResult, train: Compiled) -> float:
     """Bytes that a step cannot but move through one device's memory.
 
     The state is read and written, its gradients are too; frozen weights are read; what the

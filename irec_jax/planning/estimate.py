@@ -14,9 +14,9 @@ from irec_jax.model.config import T5Config
 from irec_jax.model.lora import LoraConfig, abstract_adapters, frozen_part, reached_part
 from irec_jax.model.params import abstract
 from irec_jax.planning.topology import Chip
+from irec_jax.training.flops import training_flops
 from irec_jax.training.optimizer import OptimizerConfig, make_optimizer
 from irec_jax.training.sharding import partition
-from irec_jax.training.flops import training_flops
 
 
 class Held(NamedTuple):
@@ -81,7 +81,7 @@ def _layer_bytes(
 ) -> float:
     """What one layer keeps for the backward pass; counted in compiled programs of each policy."""
     size = 2 if model.compute == "bfloat16" else 4
-    inner, hidden = model.heads * model.head_dim / tensor, model.hidden / tensor
+    inner, hidden = model.heads * model.head_dim / tensor, model.mlp_dim / tensor
     kept = {
         # Float32 within the norms, masks of dropout as bytes, probabilities in both dtypes.
         "none": (22 + size) * model.width + 4 * size * inner + (8 * size + 1) * hidden,

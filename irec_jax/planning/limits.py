@@ -9,10 +9,10 @@ from irec_jax.batches.pipeline import BATCHES_AHEAD
 from irec_jax.bounds import check_memory, machine_memory
 from irec_jax.experiment import Experiment
 from irec_jax.planning.estimate import Held, held
-from irec_jax.planning.run_plan import DOUBT, MOST_PARTS, Subject
+from irec_jax.planning.run_plan import DOUBT, MOST_PARTS, PlanInputs
 from irec_jax.training.sharding import AXES
 
-MODEL_KEYS = "model.width, model.hidden, model.encoder_layers, model.decoder_layers"
+MODEL_KEYS = "model.width, model.mlp_dim, model.encoder_layers, model.decoder_layers"
 SMALLER = "Lower them, set model.remat to 'full', or raise train.accumulate or mesh.fsdp."
 BATCH_KEYS = "train.batch_size, tokens.source_length, tokens.target_length"
 
@@ -43,7 +43,7 @@ def check_run_fits(experiment: Experiment, mesh: Mesh) -> None:
     _check(held(experiment, sizes), memory, "each device", SMALLER)
 
 
-def check_plan_can_fit(subject: Subject) -> None:
+def check_plan_can_fit(subject: PlanInputs) -> None:
     """Refuses a plan that no change of those that are tried would make fit.
 
     Args:

@@ -13,7 +13,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from irec_jax.decoding.beam import beam_search
 from irec_jax.decoding.legal import LegalSequences
 from irec_jax.decoding.score import score_items
-from irec_jax.decoding.steps import Prompts
+from irec_jax.decoding.steps import PromptTokens
 from irec_jax.experiment import Experiment
 from irec_jax.model.params import Params, abstract, structure
 from irec_jax.tokens.text import IndexKind
@@ -117,10 +117,10 @@ def _weights(experiment: Experiment, mesh: Mesh) -> Params:
     return with_shardings(whole, state_shardings(mesh, whole))
 
 
-def _prompts(experiment: Experiment, mesh: Mesh) -> Prompts:
+def _prompts(experiment: Experiment, mesh: Mesh) -> PromptTokens:
     requests = experiment.decode.batch
     tokens = _integers((requests, experiment.tokens.source_length), _rows(mesh, requests))
-    return Prompts(tokens, tokens)
+    return PromptTokens(tokens, tokens)
 
 
 def _depth(experiment: Experiment) -> int:

@@ -11,8 +11,15 @@ from irec_jax.errors import InputError
 from irec_jax.experiment import Experiment
 from irec_jax.log.dataset import SIMULATED
 from irec_jax.log.events import MANIFEST_FILE
-from irec_jax.planning.compiled import FAST, Answer, Compiled, CompilerCrash, Job, compile_closely
-from irec_jax.planning.cost import FILL, Cost, train_cost
+from irec_jax.planning.compiled import (
+    FAST,
+    Compiled,
+    CompileJob,
+    CompilerCrash,
+    CompileResult,
+    compile_closely,
+)
+from irec_jax.planning.cost import FILL, RunCost, train_cost
 from irec_jax.planning.estimate import held
 from irec_jax.planning.topology import Topology
 from irec_jax.tokens.items import VOCABULARY_MULTIPLE
@@ -30,7 +37,7 @@ DOUBT = 1.4
 MOST_PARTS = 64
 
 
-class Subject(NamedTuple):
+class PlanInputs(NamedTuple):
     """What is planned.
 
     Attributes:
@@ -60,7 +67,7 @@ class Change(NamedTuple):
     topology: Topology
 
 
-class Plan(NamedTuple):
+class RunPlan(NamedTuple):
     """What is known of a run before it is paid for.
 
     Attributes:
@@ -70,9 +77,9 @@ class Plan(NamedTuple):
         change: The smallest change that makes it fit; None where it fits or none was found.
     """
 
-    subject: Subject
-    answer: Answer
-    cost: Cost | None
+    subject: PlanInputs
+    answer: CompileResult
+    cost: RunCost | None
     change: Change | None = None
 
     @property
@@ -83,7 +90,7 @@ class Plan(NamedTuple):
 
 def make_subject(
     experiment: Experiment, topology: Topology, *, vocabulary: int = 0, items: int = 0
-) -> Subject:
+) -> PlanInputs:
     """Settles what a plan needs and an experiment leaves open: vocabulary, catalog, mesh.
 
     The log itself is never read: of a prepared one the manifest, at most.
@@ -108,7 +115,7 @@ def make_subject(
     notes += [note] if note else []
     model = dataclasses.replace(experiment.model, vocabulary=vocabulary)
     settled = dataclasses.replace(experiment, model=model, mesh=mesh)
-    return Subject(settled, topology, known or ASSUMED_ITEMS, tuple(notes))
+    return PlanInputs(settled, topology, known or ASSUMED_ITEMS, tuple(notes))
 
 
 def _catalog_size(experiment: Experiment) -> int:
@@ -135,9 +142,9 @@ def _vocabulary(experiment: Experiment, items: int) -> tuple[int, str]:
         note = f"{tokens.tokenizer} is not here: a vocabulary of {text:,} is taken from the model"
     if tokens.index is IndexKind.ATOMIC:
         if not items:
-            mend = "Give --vocabulary, or --items: each item is one token."
+            hint = "Give --vocabulary, or --items: each item is one token."
             raise InputError(
-                "the log is not here", where=f"data.log {experiment.data.log}", mend=mend
+                "the log is not here", where=f"data.log {experiment.data.log}", hint=hint
             )
         text += items
     return -(-text // VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE, note
@@ -169,14 +176,14 @@ def _fitting_mesh(mesh: MeshConfig, topology: Topology) -> tuple[MeshConfig, str
 
 
 def make_plan(
-    subject: Subject,
+    subject: PlanInputs,
     *,
     programs: tuple[str, ...] = ("train", "score", "decode"),
     fill: float = FILL,
     price: float = 0.0,
     effort: float = FAST,
     tell: Tell | None = None,
-) -> Plan:
+) -> RunPlan:
     """Compiles a run; where it does not fit, looks for the smallest change that makes it fit.
 
     Args:
@@ -190,7 +197,7 @@ def make_plan(
     Raises:
         InputError: See `compile_job`.
     """
-    job = Job(subject.experiment, subject.topology, subject.items, programs, effort)
+    job = CompileJob(subject.experiment, subject.topology, subject.items, programs, effort)
     answer = compile_closely(job, tell)
     train = next((program for program in answer.programs if program.program == "train"), None)
     cost = None
@@ -198,7 +205,7 @@ def make_plan(
         cost = train_cost(
             subject.experiment, subject.topology, answer, train, fill=fill, price=price
         )
-    plan = Plan(subject, answer, cost)
+    plan = RunPlan(subject, answer, cost)
     if plan.fits:
         return plan
     failing = [program for program in answer.programs if not program.fits]
@@ -206,7 +213,7 @@ def make_plan(
 
 
 def smallest_change(
-    subject: Subject, failing: "list[Compiled]", tell: Tell | None = None
+    subject: PlanInputs, failing: "list[Compiled]", tell: Tell | None = None
 ) -> Change | None:
     """The first of `changes` with which the programs that did not fit do.
 
@@ -223,12 +230,12 @@ def smallest_change(
             continue
         if tell:
             tell(f"tries {change.words}")
-        job = Job(change.experiment, change.topology, subject.items, names, FAST)
+        job = CompileJob(change.experiment, change.topology, subject.items, names, FAST)
         try:
             answer = compile_closely(job, tell)
         except CompilerCrash as crash:
             if tell:
-                tell(crash.what)
+                tell(crash.problem)
             continue
         if all(program.fits for program in answer.programs):
             return change
@@ -244,7 +251,7 @@ def is_hopeless(change: Change) -> bool:
     return held(change.experiment, sizes).total > DOUBT * chip.usable
 
 
-def changes(subject: Subject, names: tuple[str, ...]) -> Iterator[Change]:
+def changes(subject: PlanInputs, names: tuple[str, ...]) -> Iterator[Change]:
     """What could make a run fit, smallest first.
 
     Less is remembered (`dots`, `full`), the batch is computed in more parts, fewer requests are

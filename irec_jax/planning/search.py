@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 from irec_jax.errors import InputError
 from irec_jax.experiment import Experiment
-from irec_jax.planning.compiled import FAST, Compiled, CompilerCrash, Job, compile_closely
-from irec_jax.planning.cost import FILL, Cost, train_cost
+from irec_jax.planning.compiled import FAST, Compiled, CompileJob, CompilerCrash, compile_closely
+from irec_jax.planning.cost import FILL, RunCost, train_cost
 from irec_jax.planning.estimate import held, row_flops, seconds
-from irec_jax.planning.run_plan import Subject, mesh_sizes
+from irec_jax.planning.run_plan import PlanInputs, mesh_sizes
 from irec_jax.planning.topology import Chip
 from irec_jax.training.sharding import MeshConfig
 
@@ -19,7 +19,7 @@ TENSORS = (1, 2, 4, 8)
 SHOWN = 10
 
 
-class Found(NamedTuple):
+class SearchResult(NamedTuple):
     """One way to lay a run out.
 
     Attributes:
@@ -30,7 +30,7 @@ class Found(NamedTuple):
 
     experiment: Experiment
     compiled: Compiled
-    cost: Cost
+    cost: RunCost
 
     @property
     def tokens_per_s(self) -> float:
@@ -86,13 +86,13 @@ def promising(experiment: Experiment, devices: int, chip: Chip) -> list[Experime
 
 
 def search(
-    subject: Subject,
+    subject: PlanInputs,
     *,
     tries: int = 16,
     fill: float = FILL,
     price: float = 0.0,
     tell: Callable[[str], None] | None = None,
-) -> list[Found]:
+) -> list[SearchResult]:
     """Compiles the most promising ways and returns the best that fit, best first.
 
     Args:
@@ -107,30 +107,30 @@ def search(
     """
     topology = subject.topology
     if topology.chip is None:
-        mend = "Name a topology, such as v5e:8x8."
-        raise InputError("a search needs a datasheet", where="topology", mend=mend)
+        hint = "Name a topology, such as v5e:8x8."
+        raise InputError("a search needs a datasheet", where="topology", hint=hint)
     ways = promising(subject.experiment, topology.devices, topology.chip)
     if not ways:
-        mend = "Take a larger topology or a smaller batch."
-        raise InputError("no mesh, batch or remat policy fits", where="topology", mend=mend)
-    found: list[Found] = []
+        hint = "Take a larger topology or a smaller batch."
+        raise InputError("no mesh, batch or remat policy fits", where="topology", hint=hint)
+    found: list[SearchResult] = []
     for number, way in enumerate(ways[:tries], 1):
         if tell:
             tell(f"{number} of {min(tries, len(ways))}: {describe(way)}")
         try:
-            answer = compile_closely(Job(way, topology, subject.items, ("train",), FAST))
+            answer = compile_closely(CompileJob(way, topology, subject.items, ("train",), FAST))
         except CompilerCrash as crash:
             if tell:
-                tell(crash.what)
+                tell(crash.problem)
             continue
         step = answer.programs[0]
         if step.fits:
             cost = train_cost(way, topology, answer, step, fill=fill, price=price)
-            found.append(Found(way, step, cost))
+            found.append(SearchResult(way, step, cost))
     return ranked(found)[:SHOWN]
 
 
-def ranked(found: list[Found]) -> list[Found]:
+def ranked(found: list[SearchResult]) -> list[SearchResult]:
     """Best first; of equally fast ones, that which takes less memory."""
     return sorted(found, key=lambda way: (-way.tokens_per_s, way.compiled.memory.total))
 

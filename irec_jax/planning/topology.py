@@ -79,18 +79,18 @@ class Topology:
             return cls(LOCAL)
         match = re.fullmatch(r"(\w+):(\d+(?:x\d+)*)(?:\*(\d+))?", text)
         if not match:
-            mend = "Write for example v5e:8x8, v5p:4x4x4, v5e:4x4*2 (two slices) or local."
-            raise InputError(f"'{text}' is no topology", where="topology", mend=mend)
+            hint = "Write for example v5e:8x8, v5p:4x4x4, v5e:4x4*2 (two slices) or local."
+            raise InputError(f"'{text}' is no topology", where="topology", hint=hint)
         family, sides, told = match.groups()
         chips = datasheet()
         if family not in chips:
-            mend = nearest(family, [*chips, LOCAL])
-            raise InputError(f"there is no family '{family}'", where="topology", mend=mend)
+            hint = nearest(family, [*chips, LOCAL])
+            raise InputError(f"there is no family '{family}'", where="topology", hint=hint)
         shape = tuple(int(side) for side in sides.split("x"))
         count = int(told or slices)
         if len(shape) != chips[family].dimensions or min(shape) < 1 or count < 1:
-            mend = f"Slices of {family} are {', '.join(chips[family].shapes)}."
-            raise InputError(f"'{text}' cannot be", where="topology", mend=mend)
+            hint = f"Slices of {family} are {', '.join(chips[family].shapes)}."
+            raise InputError(f"'{text}' cannot be", where="topology", hint=hint)
         return cls(family, shape, count)
 
     def __str__(self) -> str:
@@ -160,7 +160,7 @@ def compiler_devices(topology: Topology) -> list[Any]:
         raise InputError(
             "planning for a TPU needs its compiler, libtpu",
             where="topology",
-            mend="pip install 'irec-jax[tpu]' (no TPU is needed), or plan for 'local'.",
+            hint="pip install 'irec-jax[tpu]' (no TPU is needed), or plan for 'local'.",
         )
     arguments: dict[str, Any] = {}
     if topology.chip.chip_config:
@@ -171,9 +171,9 @@ def compiler_devices(topology: Topology) -> list[Any]:
     try:
         found = topologies.get_topology_desc(platform="tpu", topology_name=name, **arguments)
     except (jax.errors.JaxRuntimeError, ValueError, RuntimeError) as error:
-        mend = f"Slices of {topology.family} are {', '.join(topology.chip.shapes)}."
+        hint = f"Slices of {topology.family} are {', '.join(topology.chip.shapes)}."
         what = f"libtpu knows no {topology} ({str(error).splitlines()[0]})"
-        raise InputError(what, where="topology", mend=mend) from error
+        raise InputError(what, where="topology", hint=hint) from error
     return list(found.devices)
 
 

@@ -18,13 +18,13 @@ from jax.sharding import Mesh
 
 from irec_jax.errors import InputError
 from irec_jax.experiment import Experiment
-from irec_jax.planning.compiled import Compiled, Crossing, Memory, to_plain
+from irec_jax.planning.compiled import Compiled, LinkTraffic, Memory, to_plain
 from irec_jax.planning.hlo import Collective, read_traffic
 from irec_jax.planning.programs import PROGRAMS, Lowered
 from irec_jax.planning.topology import Topology, compiler_devices
 from irec_jax.settings import from_json
-from irec_jax.training.sharding import make_mesh
 from irec_jax.training.flops import measure_peak
+from irec_jax.training.sharding import make_mesh
 
 AT_ONCE = 2
 """Programs that are compiled together: XXL's take 1.5 GiB each, beside what all share."""
@@ -39,7 +39,7 @@ def main() -> None:
     try:
         _answer(job)
     except InputError as error:
-        _say({"error": {"what": error.what, "where": error.where, "mend": error.mend}})
+        _say({"error": {"what": error.problem, "where": error.where, "hint": error.hint}})
 
 
 def _end_with_parent(parent: int) -> None:
@@ -109,10 +109,10 @@ def compile_one(
 
 def crossings(
     collectives: Sequence[Collective], mesh: Mesh, topology: Topology
-) -> tuple[Crossing, ...]:
+) -> tuple[LinkTraffic, ...]:
     """Says what each collective crosses on these devices; equal ones are counted together."""
     devices = mesh.devices.ravel()
-    found: Counter[Crossing] = Counter()
+    found: Counter[LinkTraffic] = Counter()
     for collective in collectives:
         members = [devices[number] for number in collective.members]
         slices = [getattr(device, "slice_index", None) or 0 for device in members]
@@ -121,7 +121,7 @@ def crossings(
             for device, number in zip(members, slices, strict=True)
             if number == slices[0]
         ]
-        crossing = Crossing(
+        crossing = LinkTraffic(
             collective.kind,
             collective.axes,
             collective.chips,
@@ -152,8 +152,8 @@ def _refused(message: str, lowered: Lowered, usable: int) -> Memory:
         InputError: The compiler refused for another reason.
     """
     if "RESOURCE_EXHAUSTED" not in message:
-        mend = "Try another mesh; what the compiler refuses here it refuses in the run as well."
-        raise InputError(f"the compiler says: {_sentence(message)}", where="mesh", mend=mend)
+        hint = "Try another mesh; what the compiler refuses here it refuses in the run as well."
+        raise InputError(f"the compiler says: {_sentence(message)}", where="mesh", hint=hint)
     sizes = [
         float(number) * UNITS[unit]
         for number, unit in re.findall(r"(\d+(?:\.\d+)?)([KMGT]?)(?:iB|B)?\b", message)

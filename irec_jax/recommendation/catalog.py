@@ -56,14 +56,14 @@ class Catalog:
         Raises:
             InputError: The file is missing or is not what a run holds.
         """
-        mend = "Copy the whole run folder, or tune again with `irec tune`."
+        hint = "Copy the whole run folder, or tune again with `irec tune`."
         if not path.is_file():
-            raise InputError("the run has no catalog", where=str(path), mend=mend)
-        table = read_parquet(path, mend)
+            raise InputError("the run has no catalog", where=str(path), hint=hint)
+        table = read_parquet(path, hint)
         try:
             check_items(table, where=str(path))
         except InputError as error:
-            raise InputError(error.what, where=error.where, mend=mend) from None
+            raise InputError(error.problem, where=error.where, hint=hint) from None
         return cls.of(table)
 
     def __len__(self) -> int:
@@ -83,7 +83,7 @@ class Catalog:
             if 0 <= reference < len(self):
                 return reference
             last = f"item numbers go from 0 to {len(self) - 1}."
-            raise InputError(f"there is no item number {reference}", where=where, mend=last)
+            raise InputError(f"there is no item number {reference}", where=where, hint=last)
         ids = self.table["item"]
         found = np.flatnonzero((ids == reference).to_numpy())
         if not len(found):
@@ -93,12 +93,12 @@ class Catalog:
             return int(found[0])
         if len(found):
             same = ", ".join(str(ids[int(row)]) for row in found)
-            mend = f"give the item id instead: {same}."
-            raise InputError(f"{len(found)} items are titled '{reference}'", where=where, mend=mend)
+            hint = f"give the item id instead: {same}."
+            raise InputError(f"{len(found)} items are titled '{reference}'", where=where, hint=hint)
         raise InputError(
             f"there is no item with the id or title '{reference}'",
             where=where,
-            mend=self._suggest(reference),
+            hint=self._suggest(reference),
         )
 
     def numbers(self, references: Sequence[Reference], where: str) -> tuple[int, ...]:
@@ -126,7 +126,7 @@ class Catalog:
             raise InputError(
                 " ".join(str(error).split()),
                 where="where",
-                mend=f"Write an expression that is true or false, over the columns {columns}.",
+                hint=f"Write an expression that is true or false, over the columns {columns}.",
             ) from error
         mask = np.zeros(len(self), bool)
         mask[rows.to_numpy()] = True
@@ -148,4 +148,4 @@ class Catalog:
             )
         rows = list(dict.fromkeys(rows))[:SUGGESTIONS]
         ids = self.table["item"]
-        return "did you mean " + ", or ".join(f"'{self.titles[r]}' ({ids[r]})" for r in rows) + "?"
+        return "Did you mean " + ", or ".join(f"'{self.titles[r]}' ({ids[r]})" for r in rows) + "?"

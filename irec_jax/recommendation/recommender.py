@@ -12,12 +12,11 @@ from irec_jax.batches.prompt_batches import pad_prompts, request_batches
 from irec_jax.decoding.beam import DecodeConfig, beam_search
 from irec_jax.decoding.exhaustive import catalog_scores, catalog_sequences, chunk_size
 from irec_jax.decoding.legal import legal_sequences
-from irec_jax.decoding.steps import Prompts
+from irec_jax.decoding.steps import PromptTokens
 from irec_jax.errors import InputError
-from irec_jax.text_cleaning import clean
 from irec_jax.instructions.forms import Ranking, Request, TaskForm
+from irec_jax.instructions.prompts import PromptWriter
 from irec_jax.instructions.tasks import task_for
-from irec_jax.instructions.prompts import Wording
 from irec_jax.model.params import Params, structure
 from irec_jax.recommendation.catalog import Catalog, Reference, Where
 from irec_jax.recommendation.explain import Explanation, reasons_for
@@ -28,8 +27,14 @@ from irec_jax.recommendation.refine import (
     drop_missing,
     drop_repeated,
 )
-from irec_jax.recommendation.run_parts import Settings, check_parts, read_settings, read_writer
+from irec_jax.recommendation.run_parts import (
+    ServingSettings,
+    check_parts,
+    read_settings,
+    read_writer,
+)
 from irec_jax.run_files import CATALOG_FILE
+from irec_jax.text_cleaning import clean
 from irec_jax.tokens.items import TokenWriter
 from irec_jax.tokens.trie import build_trie
 from irec_jax.training.checkpoint import load_params
@@ -64,7 +69,7 @@ class Recommendation:
 
 
 @dataclasses.dataclass(frozen=True)
-class Told:
+class Extras:
     """What a person tells besides a history and an instruction.
 
     Attributes:
@@ -78,7 +83,7 @@ class Told:
     language: str = ""
 
 
-NOTHING = Told()
+NOTHING = Extras()
 
 
 class Recommender:
@@ -97,13 +102,13 @@ class Recommender:
     """
 
     def __init__(
-        self, settings: Settings, catalog: Catalog, writer: TokenWriter, params: Params
+        self, settings: ServingSettings, catalog: Catalog, writer: TokenWriter, params: Params
     ) -> None:
         check_parts(settings, catalog, writer)
         self.settings, self.catalog = settings, catalog
         self._params, self._structure = params, structure(settings.model)
         self._writer = writer
-        self._wording = Wording.build(settings.instructions, writer.index.names)
+        self._wording = PromptWriter.build(settings.instructions, writer.index.names)
         index, decode = writer.index, settings.decode
         self._trie = legal_sequences(build_trie(index.offsets, index.tokens))
         chunk = chunk_size(settings.model, decode.batch, self._trie.depth)
@@ -135,7 +140,7 @@ class Recommender:
         instruction: str = "",
         *,
         exclude: Sequence[Reference] = (),
-        told: Told = NOTHING,
+        told: Extras = NOTHING,
     ) -> Request:
         """Understands what a person asks.
 
@@ -176,7 +181,7 @@ class Recommender:
         *,
         exclude: Sequence[Reference] = (),
         where: Where | None = None,
-        told: Told = NOTHING,
+        told: Extras = NOTHING,
     ) -> list[Recommendation]:
         """Recommends up to `k` items that the user has not had, each once, all in the catalog.
 
@@ -197,7 +202,7 @@ class Recommender:
                 there is neither history nor instruction.
         """
         if k < 1:
-            raise InputError(f"{k} recommendations cannot be made", where="k", mend="ask for 1.")
+            raise InputError(f"{k} recommendations cannot be made", where="k", hint="ask for 1.")
         request = self.request(history, instruction, exclude=exclude, told=told)
         allowed = self._allowed(request, where)
         diversity = self.settings.decode.diversity
@@ -225,7 +230,7 @@ class Recommender:
         *,
         exclude: Sequence[Reference] = (),
         where: Where | None = None,
-        told: Told = NOTHING,
+        told: Extras = NOTHING,
     ) -> Explanation:
         """Tells what recommendations were made from; takes the arguments that made them.
 
@@ -283,14 +288,14 @@ class Recommender:
                 f"no item may be returned: {met} of {len(allowed)} meet the condition, and the "
                 "history and the excluded items take the rest away",
                 where="where" if where is not None else "exclude",
-                mend="ask for less, or exclude less.",
+                hint="ask for less, or exclude less.",
             )
         return allowed
 
     def _exact(self, prompts: Sequence[Sequence[int]]) -> Float[np.ndarray, "requests items"]:
         scores = np.zeros((len(prompts), len(self.catalog)), np.float32)
         for chosen, tokens, segments in request_batches(prompts, self._buckets):
-            asked = Prompts(tokens, segments)
+            asked = PromptTokens(tokens, segments)
             answer = catalog_scores(self._structure, self._params, asked, self._sequences)
             scores[chosen] = np.asarray(answer)[: len(chosen)]
         return scores
@@ -309,7 +314,7 @@ class Recommender:
             scores = np.where(allowed, self._exact([ids])[0], -np.inf).astype(np.float32)
             everything = Candidates(np.arange(len(allowed), dtype=np.int32), scores)
             return drop_repeated(best_first(drop_missing(everything)), titles), -np.inf
-        prompts = Prompts(*pad_prompts([ids], self._buckets))
+        prompts = PromptTokens(*pad_prompts([ids], self._buckets))
         beams, widest = self.settings.decode.beams, self.settings.decode.widest
         while True:
             while beams < wanted:

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from irec_jax.batches.prompt_batches import Buckets
+from irec_jax.batches.prompt_batches import PromptBuckets
 from irec_jax.decoding.beam import DecodeConfig
 from irec_jax.errors import InputError
 from irec_jax.instructions.config import InstructionsConfig
@@ -19,7 +19,7 @@ from irec_jax.tokens.text import TokensConfig
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class ServingSettings:
     """The parts of a run's config that serving needs."""
 
     instructions: InstructionsConfig
@@ -28,14 +28,14 @@ class Settings:
     decode: DecodeConfig
 
     @property
-    def buckets(self) -> Buckets:
+    def buckets(self) -> PromptBuckets:
         """The shapes that prompts are padded to: 1 or `decode.batch` rows of three lengths."""
         longest = self.tokens.source_length
         lengths = tuple(sorted({-(-longest // 4), -(-longest // 2), longest}))
-        return Buckets(tuple(sorted({1, self.decode.batch})), lengths)
+        return PromptBuckets(tuple(sorted({1, self.decode.batch})), lengths)
 
 
-def read_settings(run: Path) -> Settings:
+def read_settings(run: Path) -> ServingSettings:
     """Reads them from `config.json` of a run, and checks the files beside it.
 
     Raises:
@@ -47,18 +47,18 @@ def read_settings(run: Path) -> Settings:
         raise InputError(
             "the run has no config.json" if run.is_dir() else "there is no such run folder",
             where=str(run),
-            mend="give the folder that `irec tune` wrote.",
+            hint="give the folder that `irec tune` wrote.",
         )
-    mend = "copy it again from where the run was tuned."
+    hint = "copy it again from where the run was tuned."
     try:
         config: Any = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"it is not JSON: {error}", where=str(path), mend=mend) from error
-    names = [field.name for field in dataclasses.fields(Settings)]
+        raise InputError(f"it is not JSON: {error}", where=str(path), hint=hint) from error
+    names = [field.name for field in dataclasses.fields(ServingSettings)]
     if not isinstance(config, dict) or not config.keys() >= set(names):
         what = f"it must be an object with the sections {', '.join(names)}"
-        raise InputError(what, where=str(path), mend=mend)
-    settings = from_json(Settings, {name: config[name] for name in names}, where=str(path))
+        raise InputError(what, where=str(path), hint=hint)
+    settings = from_json(ServingSettings, {name: config[name] for name in names}, where=str(path))
     check_files(run)
     instructions = with_copied_packs(settings.instructions, run / PACKS_FOLDER)
     return dataclasses.replace(settings, instructions=instructions)
@@ -74,12 +74,12 @@ def read_writer(run: Path) -> TokenWriter:
         raise InputError(
             "the run has no tokenizer and item index",
             where=str(run / TOKENS_FOLDER),
-            mend="copy the whole run folder, or tune again with `irec tune`.",
+            hint="copy the whole run folder, or tune again with `irec tune`.",
         )
     return TokenWriter.load(run / TOKENS_FOLDER)
 
 
-def check_vocabulary(settings: Settings, writer: TokenWriter) -> None:
+def check_vocabulary(settings: ServingSettings, writer: TokenWriter) -> None:
     """Compares the model's vocabulary with that of the tokens.
 
     Raises:
@@ -88,11 +88,11 @@ def check_vocabulary(settings: Settings, writer: TokenWriter) -> None:
     vocabulary = writer.index.vocabulary
     if vocabulary != settings.model.vocabulary:
         what = f"{vocabulary} token ids in tokens/, {settings.model.vocabulary} in the model"
-        mend = "copy the whole run folder again; its parts come from different runs."
-        raise InputError(what, where="run", mend=mend)
+        hint = "copy the whole run folder again; its parts come from different runs."
+        raise InputError(what, where="run", hint=hint)
 
 
-def check_parts(settings: Settings, catalog: Catalog, writer: TokenWriter) -> None:
+def check_parts(settings: ServingSettings, catalog: Catalog, writer: TokenWriter) -> None:
     """Compares the catalog with the item index, and the model's vocabulary with the tokens.
 
     Raises:
@@ -100,6 +100,6 @@ def check_parts(settings: Settings, catalog: Catalog, writer: TokenWriter) -> No
     """
     if writer.index.num_items != len(catalog):
         what = f"{writer.index.num_items} items in tokens/, {len(catalog)} in catalog.parquet"
-        mend = "copy the whole run folder again; its parts come from different runs."
-        raise InputError(what, where="run", mend=mend)
+        hint = "copy the whole run folder again; its parts come from different runs."
+        raise InputError(what, where="run", hint=hint)
     check_vocabulary(settings, writer)

@@ -10,9 +10,14 @@ from jaxtyping import Bool
 from irec_jax.batches.pipeline import encode_prompt
 from irec_jax.batches.prompt_batches import request_batches
 from irec_jax.decoding.sample import SampleConfig, row_keys, sample
-from irec_jax.decoding.steps import Prompts
+from irec_jax.decoding.steps import PromptTokens
 from irec_jax.model.params import Params, structure
-from irec_jax.recommendation.run_parts import Settings, check_vocabulary, read_settings, read_writer
+from irec_jax.recommendation.run_parts import (
+    ServingSettings,
+    check_vocabulary,
+    read_settings,
+    read_writer,
+)
 from irec_jax.tokens.items import TokenWriter
 from irec_jax.tokens.text import PAD, UNKNOWN
 from irec_jax.training.checkpoint import load_params
@@ -37,7 +42,7 @@ class AnswerWriter:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: ServingSettings,
         writer: TokenWriter,
         params: Params,
         config: SampleConfig | None = None,
@@ -85,7 +90,7 @@ class AnswerWriter:
             written = sample(
                 self._structure,
                 self._params,
-                Prompts(tokens[source], segments[source]),
+                PromptTokens(tokens[source], segments[source]),
                 self._allowed,
                 row_keys(seed, rows[chosen[source]]),
                 config=self.config,

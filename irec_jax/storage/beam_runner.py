@@ -14,9 +14,9 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from irec_jax.errors import InputError
+from irec_jax.progress import print_status
 from irec_jax.storage.shards import Runner, Shard, ShardReport, ShardWriter, read_report
 from irec_jax.storage.workers import Advance
-from irec_jax.progress import say
 
 _WRITER_FILE, _WRITER_FOLDER = "writer.pickle", "writer-"
 
@@ -77,7 +77,7 @@ def beam_runner(runner: str, options: str = "") -> Runner:
     def run(writer: ShardWriter, shards: Sequence[Shard], advance: Advance) -> Iterator[Any]:
         if not shards:
             return
-        say(f"instruct: {len(shards)} shards for Beam's {runner}")
+        print_status(f"instruct: {len(shards)} shards for Beam's {runner}")
         try:
             with _pickled(writer) as make, beam.Pipeline(options=PipelineOptions(flags)) as pipe:
                 _ = (
@@ -90,7 +90,7 @@ def beam_runner(runner: str, options: str = "") -> Runner:
             raise InputError(
                 f"Beam's {runner} failed: {error}",
                 where="--runner",
-                mend="see its log; what is finished is kept, and the same command goes on there.",
+                hint="see its log; what is finished is kept, and the same command goes on there.",
             ) from error
         yield from _reports(writer, shards, advance)
 
@@ -134,11 +134,11 @@ def _reports(
             raise InputError(
                 f"Beam's workers wrote no {shard.file} here",
                 where=str(writer.folder),
-                mend="name a folder that every worker has under the same path.",
+                hint="name a folder that every worker has under the same path.",
             )
         advance(shard.stop - shard.start)
         yield report
 
 
 def _nobody(amount: int) -> None:
-    """Is told how far a shard is: Beam has progress of its own."""
+    """Is summary how far a shard is: Beam has progress of its own."""

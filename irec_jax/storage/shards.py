@@ -16,9 +16,9 @@ from array_record.python.array_record_module import ArrayRecordWriter
 
 from irec_jax.errors import InputError
 from irec_jax.files import check_output_folder, replaced_file, write_text
+from irec_jax.progress import print_status, track
 from irec_jax.storage.tf_example import HASH_MODULUS, hash_text, record_sha256
 from irec_jax.storage.workers import Advance
-from irec_jax.progress import say, track
 
 # Random access reads one record at a time, so each is its own group.
 _WRITER_OPTIONS = {True: "group_size:1", False: "group_size:1,uncompressed"}
@@ -52,7 +52,7 @@ class ShardReport:
         records: How many it holds.
         size: Bytes of the records, before they are compressed.
         content: The sum of the records' checksums; see `record_sha256`.
-        told: What its contents say of themselves, in JSON's types.
+        summary: What its contents say of themselves, in JSON's types.
     """
 
     file: str
@@ -60,11 +60,11 @@ class ShardReport:
     records: int
     size: int
     content: str
-    told: dict[str, Any]
+    summary: dict[str, Any]
 
 
 @runtime_checkable
-class Contents(Protocol):
+class ShardContents(Protocol):
     """What shards are filled with; a pure function that can be pickled.
 
     Attributes:
@@ -81,7 +81,7 @@ class Contents(Protocol):
         Args:
             numbers: What to make.
             put: Stores one record.
-            advance: Is told now and then how many numbers are done since.
+            advance: Is summary now and then how many numbers are done since.
 
         Returns:
             What there is to say of it, in JSON's types.
@@ -116,7 +116,7 @@ class ShardWriter:
         folder: That of the build.
     """
 
-    contents: Contents
+    contents: ShardContents
     folder: Path
 
     def __call__(self, shard: Shard, advance: Advance) -> ShardReport:
@@ -124,7 +124,7 @@ class ShardWriter:
 
         Args:
             shard: Which one.
-            advance: Is told now and then how many numbers are done since.
+            advance: Is summary now and then how many numbers are done since.
 
         Raises:
             OSError: The disk is full or cannot be written.
@@ -135,12 +135,12 @@ class ShardWriter:
             with _system_errors(path):
                 writer = ArrayRecordWriter(str(temporary), options)
             sink = _Sink(writer.write, path)
-            told = self.contents.write(range(shard.start, shard.stop), sink.put, advance)
+            summary = self.contents.write(range(shard.start, shard.stop), sink.put, advance)
             with _system_errors(path):
                 writer.close()
             checksum = file_sha256(temporary)
         content = hash_text(sink.content)
-        report = ShardReport(shard.file, checksum, sink.records, sink.size, content, told)
+        report = ShardReport(shard.file, checksum, sink.records, sink.size, content, summary)
         text = json.dumps(dataclasses.asdict(report))
         write_text(self.folder / _REPORTS / f"{shard.file}.json", f"{text}\n")
         return report
@@ -151,7 +151,7 @@ Runner = Callable[[ShardWriter, Sequence[Shard], Advance], Iterable[ShardReport]
 
 
 @dataclasses.dataclass(frozen=True)
-class Build:
+class ShardBuild:
     """A set that is being made: a hidden folder beside its target, which outlives a crash.
 
     Attributes:
@@ -178,7 +178,7 @@ class Build:
             if file_sha256(path) == report.sha256:
                 found[shard.file] = report
             else:
-                say(f"{path} is damaged; it is made again")
+                print_status(f"{path} is damaged; it is made again")
         for path in self.files.iterdir():
             if path.name not in found:
                 path.unlink()
@@ -188,7 +188,7 @@ class Build:
         return found
 
     def make(
-        self, contents: Contents, shards: Sequence[Shard], run: Runner, what: str
+        self, contents: ShardContents, shards: Sequence[Shard], run: Runner, what: str
     ) -> list[ShardReport]:
         """Makes the shards that are not there yet, and returns the reports of all, in order.
 
@@ -201,7 +201,7 @@ class Build:
         found = self.finished(shards)
         left = [shard for shard in shards if shard.file not in found]
         if found:
-            say(f"{what}: {len(found)} of {len(shards)} shards are there already")
+            print_status(f"{what}: {len(found)} of {len(shards)} shards are there already")
         total = sum(shard.stop - shard.start for shard in left)
         try:
             with track(what, total, unit="records") as advance:
@@ -212,7 +212,9 @@ class Build:
             for path in self.files.glob(".*"):
                 path.unlink(missing_ok=True)  # of a worker that was ended while it wrote
             if any((self.folder / _REPORTS).iterdir()):
-                say(f"{what}: what is finished waits in {self.folder}, for the same command")
+                print_status(
+                    f"{what}: what is finished waits in {self.folder}, for the same command"
+                )
             raise
         return [found[shard.file] for shard in shards]
 
@@ -226,7 +228,7 @@ class Build:
 
 
 @contextlib.contextmanager
-def opened_build(target: Path, made_from: Mapping[str, Any]) -> Iterator[Build]:
+def open_build(target: Path, made_from: Mapping[str, Any]) -> Iterator[ShardBuild]:
     """Opens the build of a set, to go on with it if it was made from the same.
 
     The folder stays until the set is published, whatever happens.
@@ -248,7 +250,7 @@ def opened_build(target: Path, made_from: Mapping[str, Any]) -> Iterator[Build]:
             raise InputError(
                 "another process is writing this set now",
                 where=str(target),
-                mend="wait for it, or name another folder.",
+                hint="wait for it, or name another folder.",
             ) from error
         except OSError as error:
             if error.errno not in (errno.ENOLCK, errno.ENOTSUP):  # a network disk without locks
@@ -260,13 +262,15 @@ def opened_build(target: Path, made_from: Mapping[str, Any]) -> Iterator[Build]:
         marker = folder / _FINGERPRINT_FILE
         if not marker.is_file() or marker.read_bytes() != text.encode("ascii"):
             if marker.is_file():
-                say(f"{folder} holds an unfinished set made from something else; it is discarded")
+                print_status(
+                    f"{folder} holds an unfinished set made from something else; it is discarded"
+                )
             for name in (_SET, _REPORTS):
                 shutil.rmtree(folder / name, ignore_errors=True)
             write_text(marker, text)
         for name in (_SET, _REPORTS):
             (folder / name).mkdir(exist_ok=True)
-        yield Build(folder, target)
+        yield ShardBuild(folder, target)
 
 
 def read_report(folder: Path, shard: Shard) -> ShardReport | None:
@@ -298,26 +302,26 @@ def refuse_foreign_folder(folder: Path, read: Callable[[Path], Any], what: str) 
     check_output_folder(folder, f"{article} {what}", lambda folder: bool(read(folder)))
 
 
-def read_manifest(path: Path, what: str, mend: str) -> dict[str, Any]:
+def read_manifest(path: Path, what: str, hint: str) -> dict[str, Any]:
     """Reads a set's manifest.
 
     Args:
         path: The file.
         what: What the set is called, in the singular.
-        mend: How to make a new one.
+        hint: How to make a new one.
 
     Raises:
         InputError: It is not there, or no JSON object.
     """
     if not path.is_file():
-        raise InputError(f"there is no {what} here", where=str(path), mend=mend)
+        raise InputError(f"there is no {what} here", where=str(path), hint=hint)
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(data, dict):
             raise TypeError(f"{type(data).__name__} instead of an object")
     except (ValueError, TypeError) as error:
         raise InputError(
-            f"not the manifest of the {what}: {error}", where=str(path), mend=mend
+            f"not the manifest of the {what}: {error}", where=str(path), hint=hint
         ) from error
     return data
 

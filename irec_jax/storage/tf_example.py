@@ -14,7 +14,7 @@ FIELDS = Instruction._fields
 HASH_MODULUS = 2**256
 
 # Tags of protocol buffers: a field's number and, in the last three bits, 0 for a number or 2 for
-# bytes of a told length.
+# bytes of a summary length.
 _FEATURES = b"\x0a"  # Example.features
 _ENTRY = b"\x0a"  # Features.feature, a map
 _KEY, _VALUE = b"\x0a", b"\x12"  # an entry of it

@@ -20,7 +20,7 @@ _PATIENCE_S = 5.0
 _SAFE_PATH = "PYTHONSAFEPATH"
 
 
-def shared(job: Job, tasks: Sequence[Any], workers: int, advance: Advance) -> Iterator[Any]:
+def run_in_workers(job: Job, tasks: Sequence[Any], workers: int, advance: Advance) -> Iterator[Any]:
     """Yields `job(task, advance)` of every task, in the order in which they are finished.
 
     Args:
@@ -28,7 +28,7 @@ def shared(job: Job, tasks: Sequence[Any], workers: int, advance: Advance) -> It
             more than one worker it is pickled, once for each.
         tasks: What to do, small enough to be sent.
         workers: How many processes; with 1, this one does everything.
-        advance: Is told of the progress of all.
+        advance: Is summary of the progress of all.
 
     Raises:
         InputError: A worker was killed.
@@ -112,7 +112,7 @@ def _received(worker: _Worker) -> tuple[str, Any]:
         raise InputError(
             f"a worker was ended from outside (exit code {worker.process.exitcode})",
             where="workers",
-            mend="if the memory was full, use fewer workers; what is finished is kept, and the "
+            hint="if the memory was full, use fewer workers; what is finished is kept, and the "
             "same command goes on from there.",
         ) from error
     if kind == _FAILURE:
@@ -141,13 +141,13 @@ def _serve(connection: Connection) -> None:
 
 
 def _sendable(error: Exception) -> Exception:
-    told = "".join(traceback.format_exception(error))
+    summary = "".join(traceback.format_exception(error))
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:
-        return RuntimeError(told)
+        return RuntimeError(summary)
     if not isinstance(error, (InputError, OSError)):
-        error.add_note(told)
+        error.add_note(summary)
     return error
 
 

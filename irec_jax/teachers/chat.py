@@ -6,8 +6,8 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 
 from irec_jax.errors import InputError
+from irec_jax.progress import print_status, track
 from irec_jax.random_draws import derive_key
-from irec_jax.teachers.text_checks import Rejection, read_answer
 from irec_jax.teachers.chat_endpoint import (
     REFUSED,
     ChatConfig,
@@ -15,10 +15,10 @@ from irec_jax.teachers.chat_endpoint import (
     Failure,
     request_key,
 )
-from irec_jax.teachers.cost_ledger import Answer, Cost, Ledger
-from irec_jax.teachers.results import Outcome, judge, outcome
-from irec_jax.teachers.teacher_prompts import Question, load_prompts
-from irec_jax.progress import say, track
+from irec_jax.teachers.cost_ledger import ChatResponse, CostLedger, TokenCost
+from irec_jax.teachers.results import TextResult, judge, outcome
+from irec_jax.teachers.teacher_prompts import TextRequest, load_prompts
+from irec_jax.teachers.text_checks import Rejection, read_answer
 
 _SEED_STREAM, _JITTER_STREAM = 44, 45
 _SEEDS = 1 << 31  # endpoints read a seed as a signed number of 32 bits
@@ -30,14 +30,14 @@ class _Stopped(Exception):
 
 
 def ask_chat(
-    questions: Iterable[Question],
+    questions: Iterable[TextRequest],
     config: ChatConfig,
-    ledger: Ledger,
+    ledger: CostLedger,
     *,
     total: int,
     attempts: int = 3,
     seed: int = 0,
-) -> list[Outcome]:
+) -> list[TextResult]:
     """Asks all questions; what the ledger holds is not sent again.
 
     Whatever ends the run early, requests under way are waited for and their answers are kept, so
@@ -66,7 +66,7 @@ def ask_chat(
         try:
             asyncio.run(asking.run())
         except asyncio.CancelledError:
-            say("stopped at once: requests under way count as paid")
+            print_status("stopped at once: requests under way count as paid")
     # Not from within: asyncio takes interrupts in a task for its own.
     if asking.reason is not None:
         raise asking.reason
@@ -78,15 +78,15 @@ class _Asking:
 
     def __init__(
         self,
-        questions: Iterator[Question],
+        questions: Iterator[TextRequest],
         config: ChatConfig,
-        ledger: Ledger,
+        ledger: CostLedger,
         *,
         attempts: int,
         seed: int,
         advance: Callable[[int, str], None],
     ) -> None:
-        self.outcomes: list[Outcome] = []
+        self.outcomes: list[TextResult] = []
         self._questions, self._config, self._ledger = questions, config, ledger
         self._attempts, self._seed, self._advance = attempts, seed, advance
         self._locks: dict[str, asyncio.Lock] = {}
@@ -114,7 +114,7 @@ class _Asking:
             if self.reason is not None:
                 workers.cancel()
                 return
-            say(f"stopping: {self._under_way} requests are waited for; {self._kept()}")
+            print_status(f"stopping: {self._under_way} requests are waited for; {self._kept()}")
             is_break = number is signal.SIGINT
             self._stop(KeyboardInterrupt() if is_break else SystemExit(128 + number))
 
@@ -137,8 +137,8 @@ class _Asking:
             except _Stopped:
                 return
             except InputError as error:
-                mend = f"{error.mend}\n  {self._kept()}"
-                self._stop(InputError(error.what, where=error.where, mend=mend))
+                hint = f"{error.hint}\n  {self._kept()}"
+                self._stop(InputError(error.problem, where=error.where, hint=hint))
                 return
             except Exception as error:
                 self._stop(error)
@@ -150,11 +150,11 @@ class _Asking:
             if self._stopping.is_set():
                 return
 
-    async def _answer(self, question: Question, endpoint: Endpoint) -> Outcome:
+    async def _answer(self, question: TextRequest, endpoint: Endpoint) -> TextResult:
         """Asks until an answer passes, or often enough."""
         again = load_prompts(question.wanted.language).again
         rejections: list[Rejection] = []
-        costs: dict[str, Cost] = {}
+        costs: dict[str, TokenCost] = {}
         for nonce in range(self._attempts):
             messages = question.messages
             if rejections:
@@ -172,7 +172,7 @@ class _Asking:
 
     async def _get(
         self, messages: tuple[tuple[str, str], ...], nonce: int, endpoint: Endpoint
-    ) -> tuple[str, Answer]:
+    ) -> tuple[str, ChatResponse]:
         """Gives a request's key and the answer of the ledger, or buys it."""
         body = self._config.body(messages, derive_key(self._seed, _SEED_STREAM, nonce) % _SEEDS)
         key = request_key(body, nonce)
@@ -187,7 +187,7 @@ class _Asking:
         self._locks.pop(key, None)
         return key, answer
 
-    async def _buy(self, key: str, body: dict, most: Cost, endpoint: Endpoint) -> Answer:
+    async def _buy(self, key: str, body: dict, most: TokenCost, endpoint: Endpoint) -> ChatResponse:
         failure = Failure("", is_free=True)
         for attempt in range(self._config.retries + 1):
             if attempt:
@@ -204,7 +204,7 @@ class _Asking:
             finally:
                 self._under_way -= 1
                 self._settled.set()
-            if isinstance(reply, Answer):
+            if isinstance(reply, ChatResponse):
                 self._ledger.settle(key, reply)
                 return reply
             failure = reply
@@ -213,7 +213,7 @@ class _Asking:
         raise InputError(
             f"no answer after {self._config.retries + 1} requests: {failure.told}",
             where=self._config.shown_url,
-            mend="see that the endpoint is up, then give the same command again.",
+            hint="see that the endpoint is up, then give the same command again.",
         )
 
     def _pause(self, key: str, attempt: int, failure: Failure) -> float:
@@ -222,7 +222,7 @@ class _Asking:
             raise InputError(
                 f"the endpoint asks to wait {failure.wait_s:.0f} seconds",
                 where=self._config.shown_url,
-                mend="give the same command later, or raise --chat.longest-wait-s.",
+                hint="give the same command later, or raise --chat.longest-wait-s.",
             )
         draw = derive_key(self._seed, _JITTER_STREAM, int(key[:12], 16), attempt) / _DRAWS
         longest = self._config.longest_wait_s
@@ -232,7 +232,7 @@ class _Asking:
         self._not_before = max(self._not_before, loop.time() + failure.wait_s)
         return max(backoff, failure.wait_s)
 
-    async def _turn(self, most: Cost) -> None:
+    async def _turn(self, most: TokenCost) -> None:
         """Waits until a request may be sent: the endpoint wants one, and the budget holds it."""
         while True:
             if self._stopping.is_set():
@@ -256,7 +256,7 @@ class _Asking:
             return
         raise _Stopped
 
-    def _spent(self, most: Cost) -> InputError:
+    def _spent(self, most: TokenCost) -> InputError:
         spent, budget = self._ledger.spent, self._config.budget
         limits = []
         if budget.tokens is not None:
@@ -266,11 +266,11 @@ class _Asking:
         if budget.money is not None:
             limits.append(f"{spent.money:.4f} of {budget.money:.4f} in money")
         users = self._whole_users()
-        mend = "raise it" + (
+        hint = "raise it" + (
             f", or have notes of what there is: --users {users}." if users else "."
         )
         where = "--chat.budget-tokens, --chat.budget-money"
-        return InputError(f"the budget is spent: {', '.join(limits)}", where=where, mend=mend)
+        return InputError(f"the budget is spent: {', '.join(limits)}", where=where, hint=hint)
 
     def _kept(self) -> str:
         """Says what is not lost."""
@@ -294,7 +294,7 @@ class _Asking:
         return f"{spent.tokens_in + spent.tokens_out:,} tokens{money}"
 
 
-def _text_of(answer: Answer) -> str | Rejection:
+def _text_of(answer: ChatResponse) -> str | Rejection:
     if answer.finish == "length":
         return Rejection.CUT_OFF
     return Rejection.REFUSED if answer.finish == REFUSED else read_answer(answer.content)

@@ -14,8 +14,8 @@ from typing import Any, Literal, NamedTuple
 
 from irec_jax.bounds import PRICE, TEMPERATURE, Range, check_settings
 from irec_jax.errors import InputError
+from irec_jax.teachers.cost_ledger import Budget, ChatResponse, Prices, TokenCost
 from irec_jax.text_cleaning import clean
-from irec_jax.teachers.cost_ledger import Answer, Budget, Cost, Prices
 
 LengthKey = Literal["max_tokens", "max_completion_tokens"]
 
@@ -95,13 +95,13 @@ class ChatConfig:
         )
         if not _is_url(self.base_url):
             what = f"{self.shown_url!r} is not a valid URL"
-            mend = "Give a URL such as http://localhost:8000/v1."
-            raise InputError(what, where="--chat.base-url", mend=mend)
+            hint = "Give a URL such as http://localhost:8000/v1."
+            raise InputError(what, where="--chat.base-url", hint=hint)
         if self.budget_money is not None and not (self.price_in or self.price_out):
             raise InputError(
                 "money is limited, and no price is told",
                 where=_flag("budget_money"),
-                mend="give --chat.price-in and --chat.price-out, for a million tokens.",
+                hint="give --chat.price-in and --chat.price-out, for a million tokens.",
             )
 
     @property
@@ -120,7 +120,7 @@ class ChatConfig:
             raise InputError(
                 "the API key holds characters that cannot be sent",
                 where=f"the environment variable {self.key_variable}",
-                mend="Set it to the key alone: ASCII without spaces or line breaks around it.",
+                hint="Set it to the key alone: ASCII without spaces or line breaks around it.",
             )
         return key
 
@@ -149,7 +149,7 @@ class ChatConfig:
             body["response_format"] = {"type": "json_object"}
         return body
 
-    def most(self, messages: tuple[tuple[str, str], ...]) -> Cost:
+    def most(self, messages: tuple[tuple[str, str], ...]) -> TokenCost:
         """Returns what a request costs at most: a token is at least a byte of UTF-8."""
         read = sum(len(text.encode("utf-8", "replace")) + _MESSAGE_TOKENS for _, text in messages)
         return self.prices.cost(read, self.answer_tokens)
@@ -192,11 +192,11 @@ class Endpoint:
             raise InputError(
                 "the teacher `chat` needs the package openai, which is not installed",
                 where="--by chat",
-                mend="pip install 'irec-jax[chat]'",
+                hint="pip install 'irec-jax[chat]'",
             ) from error
         if not config.model:
-            mend = "name the model as the endpoint does."
-            raise InputError("no model is named", where="--chat.model", mend=mend)
+            hint = "name the model as the endpoint does."
+            raise InputError("no model is named", where="--chat.model", hint=hint)
         self._openai, self._config = openai, config
         self._secret = config.api_key()
         # Retries are ours: the client's would be neither counted nor paid for.
@@ -213,7 +213,7 @@ class Endpoint:
     async def __aexit__(self, *error: object) -> None:
         await self._client.close()
 
-    async def send(self, body: dict[str, Any], most: Cost) -> Answer | Failure:
+    async def send(self, body: dict[str, Any], most: TokenCost) -> ChatResponse | Failure:
         """Sends one request.
 
         Args:
@@ -238,7 +238,7 @@ class Endpoint:
             return Failure("timed out", is_free=False)
         return self._read(raw.text, most)
 
-    def _read(self, text: str, most: Cost) -> Answer | Failure:
+    def _read(self, text: str, most: TokenCost) -> ChatResponse | Failure:
         """Reads what an endpoint answered; whatever it says costs something."""
         try:
             value = json.loads(text)
@@ -258,33 +258,33 @@ class Endpoint:
         except (ValueError, KeyError, IndexError, TypeError, AttributeError):
             return Failure("an answer that is none", is_free=False)
         finish = REFUSED if finish == "content_filter" else str(finish)
-        return Answer(content, finish, cost)
+        return ChatResponse(content, finish, cost)
 
-    def _turned_away(self, error: Any) -> Answer | Failure:
+    def _turned_away(self, error: Any) -> ChatResponse | Failure:
         status, code = error.status_code, str(getattr(error, "code", "") or "")
         if code in _DECLINED:
-            return Answer("", REFUSED, Cost())
+            return ChatResponse("", REFUSED, TokenCost())
         if code not in _NO_CREDIT and (status in _PASSING or status >= 500):
             wait = retry_after(error.response.headers.get("retry-after", ""), time.time())
             return Failure(f"status {status}", is_free=True, wait_s=wait)
-        told, where, mend = self._said(error), self._config.shown_url, ""
+        told, where, hint = self._said(error), self._config.shown_url, ""
         if status in (401, 403):
             # What it says may hold a part of the key.
             told, variable = "", self._config.key_variable
             where = f"{where} (key from {variable})"
-            mend = f"put a key that is valid there into the environment variable {variable}."
+            hint = f"put a key that is valid there into the environment variable {variable}."
             if not self._secret:
-                mend = f"the environment variable {variable} is not set: {mend}"
+                hint = f"the environment variable {variable} is not set: {hint}"
         elif status == 404:
-            mend = "check --chat.base-url, which usually ends in /v1, and --chat.model."
+            hint = "check --chat.base-url, which usually ends in /v1, and --chat.model."
         elif code in _NO_CREDIT:
-            mend = "add credit to the account."
+            hint = "add credit to the account."
         elif status in (400, 422):
-            mend = (
+            hint = (
                 "change what it complains about: --chat.length-key, --chat.no-json-mode, "
                 "--chat.no-seeded and --chat.temperature None are there for such endpoints."
             )
-        raise InputError(f"the endpoint answers {status} {told}".rstrip(), where=where, mend=mend)
+        raise InputError(f"the endpoint answers {status} {told}".rstrip(), where=where, hint=hint)
 
     def _said(self, error: Any) -> str:
         body = error.body

@@ -23,7 +23,7 @@ def make_teacher(split: Split, config: InstructionsConfig, seed: int) -> Teacher
 
         return MetadataTeacher.build(split, config.domain, seed)
     if config.teacher == "notes":
-        from irec_jax.teachers.teacher_texts import NotesTeacher
+        from irec_jax.teachers.teacher_texts import StoredTextsTeacher
 
-        return NotesTeacher.load(Path(config.notes), split)
+        return StoredTextsTeacher.load(Path(config.notes), split)
     return LogTeacher.of(split)

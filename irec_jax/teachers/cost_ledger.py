@@ -15,7 +15,7 @@ _MILLION = 1_000_000
 
 
 @dataclasses.dataclass(frozen=True)
-class Cost:
+class TokenCost:
     """Tokens and money.
 
     Attributes:
@@ -29,7 +29,7 @@ class Cost:
     money: float = 0.0
 
     @classmethod
-    def total(cls, costs: Iterable["Cost"]) -> "Cost":
+    def total(cls, costs: Iterable["TokenCost"]) -> "TokenCost":
         """Adds up; the sum of the money does not depend on the order."""
         costs = list(costs)
         return cls(
@@ -51,10 +51,10 @@ class Prices:
     input: float = 0.0
     output: float = 0.0
 
-    def cost(self, tokens_in: int, tokens_out: int) -> Cost:
+    def cost(self, tokens_in: int, tokens_out: int) -> TokenCost:
         """Returns what so many tokens cost."""
         money = (tokens_in * self.input + tokens_out * self.output) / _MILLION
-        return Cost(tokens_in, tokens_out, money)
+        return TokenCost(tokens_in, tokens_out, money)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Budget:
     tokens: int | None = None
     money: float | None = None
 
-    def holds(self, cost: Cost) -> bool:
+    def holds(self, cost: TokenCost) -> bool:
         """Says whether a cost is not more."""
         tokens = cost.tokens_in + cost.tokens_out
         return (self.tokens is None or tokens <= self.tokens) and (
@@ -78,7 +78,7 @@ class Budget:
 
 
 @dataclasses.dataclass(frozen=True)
-class Answer:
+class ChatResponse:
     """What came back for a request.
 
     Attributes:
@@ -89,11 +89,11 @@ class Answer:
 
     content: str
     finish: str
-    cost: Cost
+    cost: TokenCost
 
 
 @dataclasses.dataclass
-class Counts:
+class RequestCounts:
     """What one run did.
 
     Attributes:
@@ -109,7 +109,7 @@ class Counts:
     cached: int = 0
 
 
-class Ledger:
+class CostLedger:
     """Answers by the SHA-256 of their requests, and what they cost; a context manager.
 
     A file of JSON lines that only grows. Before a request is sent, a line says what it may cost
@@ -126,9 +126,9 @@ class Ledger:
     """
 
     def __init__(self, path: Path, budget: Budget) -> None:
-        self.path, self.budget, self.counts = path, budget, Counts()
-        self._answers: dict[str, Answer] = {}
-        self._open: dict[str, list[Cost]] = {}
+        self.path, self.budget, self.counts = path, budget, RequestCounts()
+        self._answers: dict[str, ChatResponse] = {}
+        self._open: dict[str, list[TokenCost]] = {}
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("a+b")
         try:
@@ -136,43 +136,43 @@ class Ledger:
             self._load()
         except BlockingIOError:
             self._file.close()
-            mend = "wait for it, or give another file with --answers."
-            raise InputError("another `irec teach` writes it", where=str(path), mend=mend) from None
+            hint = "wait for it, or give another file with --answers."
+            raise InputError("another `irec teach` writes it", where=str(path), hint=hint) from None
         except BaseException:
             self._file.close()
             raise
-        self._settled = Cost.total(answer.cost for answer in self._answers.values())
+        self._settled = TokenCost.total(answer.cost for answer in self._answers.values())
 
-    def __enter__(self) -> "Ledger":
+    def __enter__(self) -> "CostLedger":
         return self
 
     def __exit__(self, *error: object) -> None:
         self._file.close()
 
     @property
-    def settled(self) -> Cost:
+    def settled(self) -> TokenCost:
         """What the answers in the file cost."""
         return self._settled
 
     @property
-    def unsettled(self) -> Cost:
+    def unsettled(self) -> TokenCost:
         """What requests whose answers never came may have cost, at most."""
-        return Cost.total(cost for costs in self._open.values() for cost in costs)
+        return TokenCost.total(cost for costs in self._open.values() for cost in costs)
 
     @property
-    def spent(self) -> Cost:
+    def spent(self) -> TokenCost:
         """All of it, at most."""
-        return Cost.total((self._settled, self.unsettled))
+        return TokenCost.total((self._settled, self.unsettled))
 
-    def find(self, key: str) -> Answer | None:
+    def find(self, key: str) -> ChatResponse | None:
         """Returns the answer to a request, None where there is none."""
         return self._answers.get(key)
 
-    def can_afford(self, most: Cost) -> bool:
+    def can_afford(self, most: TokenCost) -> bool:
         """Says whether a request may be sent."""
-        return self.budget.holds(Cost.total((self.spent, most)))
+        return self.budget.holds(TokenCost.total((self.spent, most)))
 
-    def send(self, key: str, most: Cost) -> None:
+    def send(self, key: str, most: TokenCost) -> None:
         """Notes that a request is about to be sent, and what it costs at most."""
         self._write({"sent": key, **dataclasses.asdict(most)})
         self._open.setdefault(key, []).append(most)
@@ -183,7 +183,7 @@ class Ledger:
         self._write({"failed": key})
         self._close(key)
 
-    def settle(self, key: str, answer: Answer) -> None:
+    def settle(self, key: str, answer: ChatResponse) -> None:
         """Keeps the answer to the last request; it is on the disk when this returns."""
         self._write(
             {
@@ -196,7 +196,7 @@ class Ledger:
         os.fsync(self._file.fileno())
         self._close(key)
         self._answers[key] = answer
-        self._settled = Cost.total((self._settled, answer.cost))
+        self._settled = TokenCost.total((self._settled, answer.cost))
         self.counts.paid += 1
 
     def _close(self, key: str) -> None:
@@ -223,7 +223,7 @@ class Ledger:
                 raise InputError(
                     f"line {number} is not one of a ledger",
                     where=str(self.path),
-                    mend="give another file with --answers; a new one is made.",
+                    hint="give another file with --answers; a new one is made.",
                 ) from error
         self._file.truncate(whole)
 
@@ -231,10 +231,10 @@ class Ledger:
         if "failed" in line:
             self._close(line["failed"])
             return
-        cost = Cost(int(line["tokens_in"]), int(line["tokens_out"]), float(line["money"]))
+        cost = TokenCost(int(line["tokens_in"]), int(line["tokens_out"]), float(line["money"]))
         if "sent" in line:
             self._open.setdefault(line["sent"], []).append(cost)
         else:
             key = line["answer"]
             self._close(key)
-            self._answers[key] = Answer(str(line["content"]), str(line["finish"]), cost)
+            self._answers[key] = ChatResponse(str(line["content"]), str(line["finish"]), cost)

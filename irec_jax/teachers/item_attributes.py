@@ -8,9 +8,9 @@ import numpy as np
 import polars as pl
 from jaxtyping import Bool, Int, UInt64
 
-from irec_jax.text_cleaning import clean
-from irec_jax.teachers.synonyms import NONE, Cues, cues_in, index_cues
+from irec_jax.teachers.synonyms import NONE, Synonyms, index_synonyms, synonyms_in
 from irec_jax.teachers.title_words import Titles, telling, tokens
+from irec_jax.text_cleaning import clean
 
 SHARED = 0.95
 """A category of so large a share of the items says nothing of any of them."""
@@ -31,7 +31,7 @@ _BITS = 64
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class ItemFacts:
+class ItemAttributes:
     """Everything that is said of items; numbers of `texts` and of cues, -1 for none.
 
     `special` and `broad` are for comparing items with each other. The others are for queries:
@@ -76,7 +76,7 @@ class ItemFacts:
     crossed: UInt64[np.ndarray, " items"]
 
     @classmethod
-    def build(cls, catalog: pl.DataFrame, cues: Cues) -> tuple["ItemFacts", Titles]:
+    def build(cls, catalog: pl.DataFrame, cues: Synonyms) -> tuple["ItemAttributes", Titles]:
         """Reads a catalog; gives its titles too, which nothing that is said may hold.
 
         Args:
@@ -225,13 +225,13 @@ def _crossed(
 
 
 def _cues(
-    catalog: pl.DataFrame, titles: list[tuple[str, ...]], cues: Cues
+    catalog: pl.DataFrame, titles: list[tuple[str, ...]], cues: Synonyms
 ) -> tuple[list[list[int]], list[list[int]]]:
-    traits, needs = index_cues(cues.trait), index_cues(cues.need)
+    traits, needs = index_synonyms(cues.trait), index_synonyms(cues.need)
     described = [tokens(clean(text or ""))[:_DESCRIBED] for text in _column(catalog, "description")]
     names = [tokens(" , ".join(row or [])) for row in catalog["categories"].to_list()]
     words = [sum(run, ()) for run in zip(titles, names, described, strict=True)]
-    return [cues_in(run, traits) for run in words], [cues_in(run, needs) for run in words]
+    return [synonyms_in(run, traits) for run in words], [synonyms_in(run, needs) for run in words]
 
 
 def _nth(rows: Sequence[Sequence[int]], place: int) -> Int[np.ndarray, " items"]:

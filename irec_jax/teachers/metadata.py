@@ -9,13 +9,13 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from irec_jax.instructions.forms import Intention
-from irec_jax.random_draws import derive_key, scramble
-from irec_jax.teachers.synonyms import NONE, cues_said, load_cues
-from irec_jax.teachers.item_attributes import LEVELS, ItemFacts
-from irec_jax.teachers.phrases import LANGUAGES, load_phrases
-from irec_jax.teachers.text_generator import Speech
 from irec_jax.instructions.teacher import LogTeacher
 from irec_jax.log.split import Split
+from irec_jax.random_draws import derive_key, scramble
+from irec_jax.teachers.item_attributes import LEVELS, ItemAttributes
+from irec_jax.teachers.phrases import LANGUAGES, load_phrases
+from irec_jax.teachers.synonyms import NONE, load_synonyms, synonyms_stated
+from irec_jax.teachers.text_generator import TextGenerator
 
 VARIANTS = 3
 """Preference texts a user, as in the paper (section 2.2)."""
@@ -50,8 +50,8 @@ class MetadataTeacher:
     """
 
     typed: LogTeacher
-    facts: ItemFacts
-    speeches: Mapping[str, Speech]
+    facts: ItemAttributes
+    speeches: Mapping[str, TextGenerator]
     items: Int[np.ndarray, " events"]
     starts: Int[np.ndarray, " events"]
     said: Int[np.ndarray, " events"]
@@ -66,15 +66,15 @@ class MetadataTeacher:
             domain: Whose nouns and verbs are used.
             seed: Of the draws.
         """
-        cues = load_cues(domain)
-        facts, titles = ItemFacts.build(split.catalog, cues)
+        cues = load_synonyms(domain)
+        facts, titles = ItemAttributes.build(split.catalog, cues)
         speeches = {
-            language: Speech.build(load_phrases(language, domain), cues, titles, facts.texts)
+            language: TextGenerator.build(load_phrases(language, domain), cues, titles, facts.texts)
             for language in LANGUAGES
         }
         said = np.full(len(split.items), NONE, np.int8)
         if len(split.reviews):
-            said = cues_said(split.reviews, cues.said)
+            said = synonyms_stated(split.reviews, cues.said)
         starts = np.repeat(split.offsets[:-1], np.diff(split.offsets))
         return cls(LogTeacher.of(split), facts, speeches, split.items, starts, said, seed)
 
@@ -209,7 +209,7 @@ class MetadataTeacher:
     def _window(self, position: int) -> Int[np.ndarray, " window"]:
         return self.items[max(self.starts.item(position), position - WINDOW) : position]
 
-    def _kinds(self, kinds: dict[int, int], speech: Speech, draw: int) -> dict[str, str]:
+    def _kinds(self, kinds: dict[int, int], speech: TextGenerator, draw: int) -> dict[str, str]:
         """The favorite kind, the next one, and how focused the choices are."""
         texts = self.facts.texts
         top = max(kinds, key=kinds.__getitem__)
@@ -223,7 +223,7 @@ class MetadataTeacher:
         return values
 
     def _value(
-        self, kinds: dict[int, int], window: np.ndarray, speech: Speech, draw: int
+        self, kinds: dict[int, int], window: np.ndarray, speech: TextGenerator, draw: int
     ) -> dict[str, str]:
         """The favorite kind, a brand that comes back, and the price level."""
         texts = self.facts.texts
@@ -245,7 +245,7 @@ class MetadataTeacher:
         kinds: dict[int, int],
         specials: list[int],
         window: np.ndarray,
-        speech: Speech,
+        speech: TextGenerator,
         draw: int,
     ) -> dict[str, str]:
         """A kind that is new and the one that came before, or the field and its favorite."""
@@ -268,7 +268,7 @@ class MetadataTeacher:
             values["spread"] = spread
         return values
 
-    def _specific(self, position: int, speech: Speech) -> str:
+    def _specific(self, position: int, speech: TextGenerator) -> str:
         """A kind, what it has, and who makes it; echoes of the title where nothing else is left."""
         facts, item = self.facts, self.items.item(position)
         draw = self._draw(_SPECIFIC, position)
@@ -299,7 +299,7 @@ class MetadataTeacher:
                 values["price"] = price
         return speech.say("query_specific", values, draw) if values else ""
 
-    def _vague(self, position: int, speech: Speech) -> str:
+    def _vague(self, position: int, speech: TextGenerator) -> str:
         facts, item = self.facts, self.items.item(position)
         draw = self._draw(_VAGUE, position)
         values: dict[str, str] = {}
@@ -339,7 +339,7 @@ def _level(levels: list[int]) -> int:
     return level if known >= 2 and counts[level] * 2 >= known else NONE
 
 
-def _spread(kinds: dict[int, int], most: int, speech: Speech, draw: int) -> str:
+def _spread(kinds: dict[int, int], most: int, speech: TextGenerator, draw: int) -> str:
     known = sum(kinds.values())
     if known < _ENOUGH:
         return ""
@@ -349,7 +349,7 @@ def _spread(kinds: dict[int, int], most: int, speech: Speech, draw: int) -> str:
 
 
 def _spoken(
-    speech: Speech, kind: str, numbers: Int[np.ndarray, " numbers"]
+    speech: TextGenerator, kind: str, numbers: Int[np.ndarray, " numbers"]
 ) -> Bool[np.ndarray, " numbers"]:
     """Says which cues a language has words for."""
     alive = np.array([bool(texts) for texts in speech.cues[kind]] + [False], bool)

@@ -4,28 +4,28 @@ import itertools
 from collections.abc import Callable, Iterable, Sequence
 
 from irec_jax.bounds import Range, check_between
-from irec_jax.text_cleaning import clean
-from irec_jax.random_draws import derive_key
-from irec_jax.teachers.text_checks import Rejection
-from irec_jax.teachers.results import Outcome, judge, outcome
-from irec_jax.teachers.teacher_prompts import Question
 from irec_jax.progress import track
+from irec_jax.random_draws import derive_key
+from irec_jax.teachers.results import TextResult, judge, outcome
+from irec_jax.teachers.teacher_prompts import TextRequest
+from irec_jax.teachers.text_checks import Rejection
+from irec_jax.text_cleaning import clean
 
-Writer = Callable[[Sequence[str], int], list[str]]
+GenerateFn = Callable[[Sequence[str], int], list[str]]
 """Answers prompts, in order; the number is the seed of its draws."""
 
 _STREAM = 43
 _TOGETHER = 1_024  # questions that are asked at once, so that few of them wait in memory
 
 
-def ask_writer(
-    questions: Iterable[Question],
-    write: Writer,
+def generate_texts(
+    questions: Iterable[TextRequest],
+    write: GenerateFn,
     *,
     total: int,
     attempts: int = 3,
     seed: int = 0,
-) -> list[Outcome]:
+) -> list[TextResult]:
     """Asks all questions; a rejected answer is asked for again with another seed.
 
     Args:
@@ -39,7 +39,7 @@ def ask_writer(
         InputError: `attempts` is impossible.
     """
     check_between(attempts, Range(1, 1_000), "--attempts")
-    outcomes: list[Outcome] = []
+    outcomes: list[TextResult] = []
     waiting = iter(questions)
     with track("teach", total, unit="questions") as advance:
         while group := list(itertools.islice(waiting, _TOGETHER)):
@@ -48,7 +48,9 @@ def ask_writer(
     return outcomes
 
 
-def _ask_group(group: Sequence[Question], write: Writer, attempts: int, seed: int) -> list[Outcome]:
+def _ask_group(
+    group: Sequence[TextRequest], write: GenerateFn, attempts: int, seed: int
+) -> list[TextResult]:
     texts = [""] * len(group)
     rejections: list[list[Rejection]] = [[] for _ in group]
     open_numbers = list(range(len(group)))

@@ -82,9 +82,7 @@ def load_phrases(language: str, domain: str) -> Phrases:
     """
     name = f"{language}.toml"
     text = (
-        importlib.resources.files("irec_jax.teachers")
-        .joinpath("phrases", name)
-        .read_text("utf-8")
+        importlib.resources.files("irec_jax.teachers").joinpath("phrases", name).read_text("utf-8")
     )
     return parse_phrases(tomllib.loads(text), domain, where=f"phrases/{name}")
 
@@ -110,7 +108,7 @@ def parse_phrases(raw: Mapping[str, Any], domain: str, where: str) -> Phrases:
         _same(raw["values"][slot], keys, f"{where}, values.{slot}")
         for key in keys:
             if not raw["values"][slot][key]:
-                raise InputError("no word", where=f"{where}, values.{slot}.{key}", mend="add one.")
+                raise InputError("no word", where=f"{where}, values.{slot}.{key}", hint="add one.")
     _same(raw["patterns"], tuple(ASPECTS), f"{where}, patterns")
     patterns: dict[str, tuple[Pattern, ...]] = {}
     seen: set[str] = set()
@@ -119,8 +117,8 @@ def parse_phrases(raw: Mapping[str, Any], domain: str, where: str) -> Phrases:
         texts = [_worded(text, words, place) for line in lines for text in _expanded(line, place)]
         for text in texts:
             if text in seen:
-                mend = "word it otherwise: preferences of one user should differ."
-                raise InputError(f"'{text}' is there twice", where=place, mend=mend)
+                hint = "word it otherwise: preferences of one user should differ."
+                raise InputError(f"'{text}' is there twice", where=place, hint=hint)
             seen.add(text)
         patterns[aspect] = tuple(_pattern(text, aspect, place) for text in texts)
         _check_alone(patterns[aspect], aspect, place)
@@ -134,19 +132,19 @@ def _same(table: Mapping[str, Any], keys: tuple[str, ...], where: str) -> None:
             raise InputError(f"unknown key '{key}'; {nearest(key, keys)}", where=where)
     missing = [key for key in keys if key not in table]
     if missing:
-        raise InputError(f"misses {', '.join(missing)}", where=where, mend="add it.")
+        raise InputError(f"misses {', '.join(missing)}", where=where, hint="add it.")
 
 
 def _expanded(line: str, where: str) -> list[str]:
     """Writes `[a|b]` out: every wording that a line stands for."""
     parts = _CHOICE.split(line)
     if any("[" in part or "]" in part for part in parts):
-        raise InputError(f"a bracket is open in '{line}'", where=where, mend="close it.")
+        raise InputError(f"a bracket is open in '{line}'", where=where, hint="close it.")
     options = [part.split("|") if place % 2 else [part] for place, part in enumerate(parts)]
     texts = ["".join(chosen) for chosen in itertools.product(*options)]
     if len(texts) > _MOST:
-        mend = f"make several lines of it: one may stand for {_MOST}."
-        raise InputError(f"{len(texts)} wordings in '{line}'", where=where, mend=mend)
+        hint = f"make several lines of it: one may stand for {_MOST}."
+        raise InputError(f"{len(texts)} wordings in '{line}'", where=where, hint=hint)
     return texts
 
 
@@ -165,14 +163,14 @@ def _pattern(text: str, aspect: str, where: str) -> Pattern:
         if slot not in allowed:
             raise InputError(f"unknown slot {{{slot}}}; {nearest(slot, allowed)}", where=where)
         if slots.count(slot) > 1:
-            mend = "use each slot once."
-            raise InputError(f"{{{slot}}} twice in '{text}'", where=where, mend=mend)
+            hint = "use each slot once."
+            raise InputError(f"{{{slot}}} twice in '{text}'", where=where, hint=hint)
     if not slots or any("{" in literal or "}" in literal for literal in literals):
-        mend = "write slots as {name}, at least one."
-        raise InputError(f"no slots to fill in '{text}'", where=where, mend=mend)
+        hint = "write slots as {name}, at least one."
+        raise InputError(f"no slots to fill in '{text}'", where=where, hint=hint)
     # A word that runs into a slot would be another word than the one that was checked.
     if any(_is_latin(a[-1:]) for a in literals[:-1]) or any(_is_latin(a[:1]) for a in literals[1:]):
-        raise InputError(f"a word touches a slot in '{text}'", where=where, mend="add a space.")
+        raise InputError(f"a word touches a slot in '{text}'", where=where, hint="add a space.")
     return pattern_of(text, slots, literals)
 
 
@@ -189,5 +187,5 @@ def _is_latin(letter: str) -> bool:
 def _check_alone(patterns: tuple[Pattern, ...], aspect: str, where: str) -> None:
     for slot in ASPECTS[aspect][1]:
         if not any(pattern.slots == (slot,) for pattern in patterns):
-            mend = "add one: sometimes nothing else is known."
-            raise InputError(f"no pattern has {{{slot}}} alone", where=where, mend=mend)
+            hint = "add one: sometimes nothing else is known."
+            raise InputError(f"no pattern has {{{slot}}} alone", where=where, hint=hint)

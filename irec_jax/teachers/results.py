@@ -6,18 +6,18 @@ import types
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from irec_jax.teachers.text_checks import Rejection, check_text
-from irec_jax.teachers.cost_ledger import Cost
-from irec_jax.teachers.teacher_texts import Note, NotesManifest, split_sha256
-from irec_jax.teachers.teacher_prompts import Question, Scope, Wanted
 from irec_jax.log.split import Split
 from irec_jax.settings import to_json
+from irec_jax.teachers.cost_ledger import TokenCost
+from irec_jax.teachers.teacher_prompts import Scope, TextRequest, WantedText
+from irec_jax.teachers.teacher_texts import TeacherText, TeacherTextsManifest, split_sha256
+from irec_jax.teachers.text_checks import Rejection, check_text
 
-NOTHING: Mapping[str, Cost] = types.MappingProxyType({})
+NOTHING: Mapping[str, TokenCost] = types.MappingProxyType({})
 
 
 @dataclasses.dataclass(frozen=True)
-class Outcome:
+class TextResult:
     """What became of one question.
 
     Attributes:
@@ -29,15 +29,15 @@ class Outcome:
         costs: Request -> the cost of its answer, whenever it was paid.
     """
 
-    wanted: Wanted
+    wanted: WantedText
     user: int
     question: str
     text: str
     rejections: tuple[Rejection, ...]
-    costs: Mapping[str, Cost]
+    costs: Mapping[str, TokenCost]
 
 
-def judge(question: Question, text: str | Rejection) -> Rejection | None:
+def judge(question: TextRequest, text: str | Rejection) -> Rejection | None:
     """Says why an answer may not become a note, None where it may."""
     if isinstance(text, Rejection):
         return text
@@ -46,20 +46,20 @@ def judge(question: Question, text: str | Rejection) -> Rejection | None:
 
 
 def outcome(
-    question: Question,
+    question: TextRequest,
     text: str,
     rejections: Sequence[Rejection],
-    costs: Mapping[str, Cost] = NOTHING,
-) -> Outcome:
+    costs: Mapping[str, TokenCost] = NOTHING,
+) -> TextResult:
     """Sums a question up."""
     sha256 = question.sha256
-    return Outcome(question.wanted, question.user, sha256, text, tuple(rejections), costs)
+    return TextResult(question.wanted, question.user, sha256, text, tuple(rejections), costs)
 
 
-def take_notes(outcomes: Sequence[Outcome], teacher: str, model: str) -> list[Note]:
+def collect_texts(outcomes: Sequence[TextResult], teacher: str, model: str) -> list[TeacherText]:
     """Makes notes of the texts that passed."""
     return [
-        Note(
+        TeacherText(
             user=found.user,
             place=found.wanted.place,
             kind=found.wanted.kind,
@@ -74,18 +74,18 @@ def take_notes(outcomes: Sequence[Outcome], teacher: str, model: str) -> list[No
     ]
 
 
-def sum_up(
-    outcomes: Sequence[Outcome], split: Split, scope: Scope, teacher: str, model: str
-) -> NotesManifest:
+def summarize(
+    outcomes: Sequence[TextResult], split: Split, scope: Scope, teacher: str, model: str
+) -> TeacherTextsManifest:
     """Counts; nothing of it depends on the order or on when an answer was paid."""
     answered = [found for found in outcomes if found.text]
     left_out = [found for found in outcomes if not found.text]
     # An answer to two questions that were the same was paid once.
     costs = {key: cost for found in outcomes for key, cost in found.costs.items()}
-    cost = Cost.total(costs.values())
+    cost = TokenCost.total(costs.values())
     settings: dict[str, Any] = to_json(scope)
     settings.pop("seed")
-    return NotesManifest(
+    return TeacherTextsManifest(
         teacher=teacher,
         model=model,
         split_sha256=split_sha256(split),

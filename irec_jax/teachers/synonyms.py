@@ -24,7 +24,7 @@ NONE = -1
 
 
 @dataclasses.dataclass(frozen=True)
-class Cue:
+class Synonym:
     """Something that words tell.
 
     Attributes:
@@ -37,7 +37,7 @@ class Cue:
 
 
 @dataclasses.dataclass(frozen=True)
-class Cues:
+class Synonyms:
     """The cues of a domain.
 
     Attributes:
@@ -46,35 +46,33 @@ class Cues:
         said: What a review tells of the need.
     """
 
-    trait: tuple[Cue, ...]
-    need: tuple[Cue, ...]
-    said: tuple[Cue, ...]
+    trait: tuple[Synonym, ...]
+    need: tuple[Synonym, ...]
+    said: tuple[Synonym, ...]
 
 
 @functools.cache
-def load_cues(domain: str) -> Cues:
+def load_synonyms(domain: str) -> Synonyms:
     """Reads `phrases/cues.toml` of this package.
 
     Raises:
         InputError: The file does not keep to the rules that it states.
     """
-    file = importlib.resources.files("irec_jax.teachers").joinpath(
-        "phrases", "cues.toml"
-    )
-    return parse_cues(tomllib.loads(file.read_text("utf-8")), domain)
+    file = importlib.resources.files("irec_jax.teachers").joinpath("phrases", "cues.toml")
+    return parse_synonyms(tomllib.loads(file.read_text("utf-8")), domain)
 
 
-def parse_cues(raw: Mapping[str, Any], domain: str) -> Cues:
+def parse_synonyms(raw: Mapping[str, Any], domain: str) -> Synonyms:
     """Checks a parsed file and picks what is said in a domain.
 
     Raises:
         InputError: A key is missing or unknown, a text is missing or repeats a word of its cue.
     """
-    kinds = tuple(field.name for field in dataclasses.fields(Cues))
+    kinds = tuple(field.name for field in dataclasses.fields(Synonyms))
     for kind in raw:
         if kind not in kinds:
             raise InputError(f"unknown table '{kind}'; {nearest(kind, kinds)}", where=_FILE)
-    found: dict[str, tuple[Cue, ...]] = {}
+    found: dict[str, tuple[Synonym, ...]] = {}
     for kind in kinds:
         cues = []
         for number, entry in enumerate(raw.get(kind, [])):
@@ -82,17 +80,17 @@ def parse_cues(raw: Mapping[str, Any], domain: str) -> Cues:
             if domain in entry.get("domains", get_args(Domain)):
                 cues.append(cue)
         found[kind] = tuple(cues)
-    return Cues(**found)
+    return Synonyms(**found)
 
 
-def _cue(entry: Mapping[str, Any], kind: str, where: str) -> Cue:
+def _cue(entry: Mapping[str, Any], kind: str, where: str) -> Synonym:
     keys = ("words", *LANGUAGES) + (() if kind == "said" else ("domains",))
     for key in entry:
         if key not in keys:
             raise InputError(f"unknown key '{key}'; {nearest(key, keys)}", where=where)
     for key in keys:
         if not entry.get(key):
-            raise InputError(f"'{key}' is missing or empty", where=where, mend="fill it.")
+            raise InputError(f"'{key}' is missing or empty", where=where, hint="fill it.")
     for domain in entry.get("domains", ()):
         if domain not in get_args(Domain):
             what = f"unknown domain '{domain}'; {nearest(domain, get_args(Domain))}"
@@ -102,12 +100,12 @@ def _cue(entry: Mapping[str, Any], kind: str, where: str) -> Cue:
     for language in LANGUAGES:
         for text in entry[language]:
             if kind != "said" and own & telling(tokens(text)):
-                mend = "use other words: it would give titles away."
-                raise InputError(f"'{text}' repeats its cue", where=where, mend=mend)
-    return Cue(words, {language: tuple(entry[language]) for language in LANGUAGES})
+                hint = "use other words: it would give titles away."
+                raise InputError(f"'{text}' repeats its cue", where=where, hint=hint)
+    return Synonym(words, {language: tuple(entry[language]) for language in LANGUAGES})
 
 
-def index_cues(cues: Sequence[Cue]) -> dict[str, int]:
+def index_synonyms(cues: Sequence[Synonym]) -> dict[str, int]:
     """Gives `word` or `word word` -> the number of the first cue that it tells."""
     index: dict[str, int] = {}
     for number, cue in enumerate(cues):
@@ -117,14 +115,14 @@ def index_cues(cues: Sequence[Cue]) -> dict[str, int]:
     return index
 
 
-def cues_in(words: Sequence[str], index: Mapping[str, int]) -> list[int]:
+def synonyms_in(words: Sequence[str], index: Mapping[str, int]) -> list[int]:
     """Gives the numbers of the cues that tokens tell, in their order, each once."""
     found = [index.get(word, NONE) for word in words]
     found += [index.get(f"{a} {b}", NONE) for a, b in itertools.pairwise(words)]
     return [number for number in dict.fromkeys(found) if number != NONE]
 
 
-def cues_said(reviews: Sequence[str], cues: Sequence[Cue]) -> Int[np.ndarray, " events"]:
+def synonyms_stated(reviews: Sequence[str], cues: Sequence[Synonym]) -> Int[np.ndarray, " events"]:
     """Gives `[events]` int8: the first cue that each review tells, `NONE` where it tells none.
 
     All reviews are searched at once, as a review has hundreds of words and a log millions.

@@ -15,16 +15,16 @@ from jaxtyping import Int
 
 from irec_jax.bounds import COUNT_OR_NONE, SEED, Range, check_settings
 from irec_jax.errors import InputError, nearest
-from irec_jax.text_cleaning import clean
 from irec_jax.instructions.forms import Intention, Slot, TaskName
-from irec_jax.random_draws import derive_key, permutation
-from irec_jax.word_overlap import words_of
+from irec_jax.instructions.prompts import PromptWriter
 from irec_jax.instructions.tasks import INTENTION_CODES
-from irec_jax.teachers.text_checks import LENGTHS, Rejection
-from irec_jax.teachers.teacher_texts import QUERY_KINDS, NoteKind
 from irec_jax.instructions.templates import TemplatePack
-from irec_jax.instructions.prompts import Wording
 from irec_jax.log.split import Role, Split
+from irec_jax.random_draws import derive_key, permutation
+from irec_jax.teachers.teacher_texts import QUERY_KINDS, TextKind
+from irec_jax.teachers.text_checks import LENGTHS, Rejection
+from irec_jax.text_cleaning import clean
+from irec_jax.word_overlap import words_of
 
 POINTS = 3
 """Preference texts a user, as in the paper (section 2.2)."""
@@ -72,7 +72,7 @@ class Scope:
         )
 
 
-class Wanted(NamedTuple):
+class WantedText(NamedTuple):
     """A text that is asked for.
 
     Attributes:
@@ -86,14 +86,14 @@ class Wanted(NamedTuple):
 
     row: int
     place: int
-    kind: NoteKind
+    kind: TextKind
     variant: int
     language: str
     angle: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
-class Question:
+class TextRequest:
     """What is sent for a wanted text, and what is checked of the answer.
 
     Attributes:
@@ -103,7 +103,7 @@ class Question:
         titles: What the answer may not name, in words.
     """
 
-    wanted: Wanted
+    wanted: WantedText
     user: int
     messages: tuple[tuple[str, str], ...]
     titles: tuple[tuple[str, ...], ...]
@@ -115,7 +115,7 @@ class Question:
         return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
 
 
-Worder = Callable[[Wanted], tuple[tuple[str, str], ...]]
+TeacherPromptWriter = Callable[[WantedText], tuple[tuple[str, str], ...]]
 """Gives the messages that ask for a text, () where it cannot be asked for."""
 
 
@@ -156,7 +156,7 @@ def queried_places(split: Split, row: int, events: int) -> list[int]:
     return sorted(place for _, _, place in sorted(order)[:events])
 
 
-def wanted_texts(split: Split, scope: Scope) -> Iterator[Wanted]:
+def wanted_texts(split: Split, scope: Scope) -> Iterator[WantedText]:
     """Yields all texts that are asked for, one user after the other.
 
     What a user typed is not asked for again.
@@ -167,18 +167,18 @@ def wanted_texts(split: Split, scope: Scope) -> Iterator[Wanted]:
         places = queried_places(split, row, scope.events)
         for language in scope.languages:
             for angle, (place, variant) in points:
-                yield Wanted(row, place, NoteKind.PREFERENCE, variant, language, angle)
+                yield WantedText(row, place, TextKind.PREFERENCE, variant, language, angle)
             for place in places:
                 for intention, kind in QUERY_KINDS.items():
                     if not _is_typed(split, start + place, intention):
                         # Not the user's number: texts do not hang on it.
                         angle = derive_key(scope.seed, _ANGLE_STREAM, start + place) >> 32
-                        yield Wanted(row, place, kind, 0, language, angle)
+                        yield WantedText(row, place, kind, 0, language, angle)
                 if scope.reasons and place:
-                    yield Wanted(row, place, NoteKind.REASON, 0, language)
+                    yield WantedText(row, place, TextKind.REASON, 0, language)
 
 
-def ask(split: Split, scope: Scope, worder: Worder) -> Iterator[Question]:
+def make_requests(split: Split, scope: Scope, worder: TeacherPromptWriter) -> Iterator[TextRequest]:
     """Yields the questions in the order of `wanted_texts`; they are made as they are read."""
     row, titles = -1, ()
     for wanted in wanted_texts(split, scope):
@@ -186,7 +186,7 @@ def ask(split: Split, scope: Scope, worder: Worder) -> Iterator[Question]:
             row, titles = wanted.row, user_titles(split, wanted.row)
         messages = worder(wanted)
         if messages:
-            yield Question(wanted, int(split.users[row]), messages, titles)
+            yield TextRequest(wanted, int(split.users[row]), messages, titles)
 
 
 def user_titles(split: Split, row: int) -> tuple[tuple[str, ...], ...]:
@@ -200,7 +200,7 @@ def user_titles(split: Split, row: int) -> tuple[tuple[str, ...], ...]:
 
 
 @dataclasses.dataclass(frozen=True)
-class Prompts:
+class PromptTexts:
     """What a chat model is asked in one language.
 
     Attributes:
@@ -212,14 +212,14 @@ class Prompts:
     """
 
     system: str
-    questions: Mapping[NoteKind, str]
-    angles: Mapping[NoteKind, tuple[str, ...]]
+    questions: Mapping[TextKind, str]
+    angles: Mapping[TextKind, tuple[str, ...]]
     where: Mapping[str, str]
     again: Mapping[Rejection, str]
 
 
 @functools.cache
-def load_prompts(language: str) -> Prompts:
+def load_prompts(language: str) -> PromptTexts:
     """Reads `prompts/LANGUAGE.toml` of this package.
 
     Raises:
@@ -229,21 +229,21 @@ def load_prompts(language: str) -> Prompts:
         raise InputError(
             f"no prompts for chat models in '{language}'; {nearest(language, PROMPT_LANGUAGES)}",
             where="instructions.packs",
-            mend="leave that pack out: its texts can be written by the teacher model.",
+            hint="leave that pack out: its texts can be written by the teacher model.",
         )
     file = importlib.resources.files(_PACKAGE).joinpath("prompts", f"{language}.toml")
     raw: dict[str, Any] = tomllib.loads(file.read_text("utf-8"))
-    return Prompts(
+    return PromptTexts(
         system=raw["system"].strip(),
-        questions={kind: raw[kind.value].strip() for kind in NoteKind},
-        angles={kind: tuple(raw["angles"][kind.value]) for kind in NoteKind},
+        questions={kind: raw[kind.value].strip() for kind in TextKind},
+        angles={kind: tuple(raw["angles"][kind.value]) for kind in TextKind},
         where=raw["where"],
         again={rejection: raw["again"][rejection.value] for rejection in Rejection},
     )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class ChatWorder:
+class ChatPromptWriter:
     """Asks a chat model; what the log holds is written as JSON that cannot leave its place.
 
     Attributes:
@@ -257,21 +257,21 @@ class ChatWorder:
     columns: Mapping[str, list]
 
     @classmethod
-    def build(cls, split: Split, domain: str) -> "ChatWorder":
+    def build(cls, split: Split, domain: str) -> "ChatPromptWriter":
         """Reads the catalog."""
         told = ("title", "categories", "brand", "price", "description")
         columns = {n: split.catalog[n].to_list() for n in told if n in split.catalog.columns}
         return cls(split, domain, columns)
 
-    def __call__(self, wanted: Wanted) -> tuple[tuple[str, str], ...]:
+    def __call__(self, wanted: WantedText) -> tuple[tuple[str, str], ...]:
         """Gives the messages of the system and of the user."""
         prompts = load_prompts(wanted.language)
         start = self.split.offsets[wanted.row].item()
         position = start + wanted.place
         earlier = range(max(start, position - HISTORY), position)
-        if wanted.kind is NoteKind.PREFERENCE:
+        if wanted.kind is TextKind.PREFERENCE:
             data: Any = [self._event(p, _LONGEST_EXTRACT) for p in earlier]
-        elif wanted.kind is NoteKind.REASON:
+        elif wanted.kind is TextKind.REASON:
             before = [self._event(p, _LONGEST_EXTRACT) for p in earlier]
             data = {"earlier": before, "item": self._event(position, _LONGEST_REVIEW)}
         else:
@@ -307,7 +307,7 @@ class ChatWorder:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class RunWorder:
+class RunPromptWriter:
     """Asks a tuned run by the wordings of its own turned-around tasks.
 
     Attributes:
@@ -316,9 +316,9 @@ class RunWorder:
     """
 
     split: Split
-    wording: Wording
+    wording: PromptWriter
 
-    def __call__(self, wanted: Wanted) -> tuple[tuple[str, str], ...]:
+    def __call__(self, wanted: WantedText) -> tuple[tuple[str, str], ...]:
         """Gives the prompt, () for what the run has not learned.
 
         A vague and a specific query that share their wording are one question: it is asked as
@@ -327,7 +327,7 @@ class RunWorder:
         pack = self.wording.pack(wanted.language)
         start = self.split.offsets[wanted.row].item()
         earlier = self.split.items[start : start + wanted.place]
-        intentions = {NoteKind.VAGUE: Intention.VAGUE, NoteKind.SPECIFIC: Intention.SPECIFIC}
+        intentions = {TextKind.VAGUE: Intention.VAGUE, TextKind.SPECIFIC: Intention.SPECIFIC}
         intention = intentions.get(wanted.kind, Intention.NONE)
         task = self._task(wanted, len(earlier) > 0)
         if task is None:
@@ -341,11 +341,11 @@ class RunWorder:
             values[Slot.TARGET] = self.wording.names[item]
         return (("user", template.fill(values)),)
 
-    def _task(self, wanted: Wanted, has_history: bool) -> TaskName | None:
+    def _task(self, wanted: WantedText, has_history: bool) -> TaskName | None:
         """The task that the run has learned to answer with such a text."""
         choices = {
-            NoteKind.PREFERENCE: (TaskName.HISTORY_TO_PREFERENCE,),
-            NoteKind.REASON: (TaskName.HISTORY_ITEM_TO_REASON,),
+            TextKind.PREFERENCE: (TaskName.HISTORY_TO_PREFERENCE,),
+            TextKind.REASON: (TaskName.HISTORY_ITEM_TO_REASON,),
         }.get(wanted.kind, (TaskName.HISTORY_ITEM_TO_QUERY, TaskName.ITEM_TO_QUERY))
         if not has_history:
             choices = choices[-1:]

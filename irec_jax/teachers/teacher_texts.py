@@ -19,14 +19,14 @@ from irec_jax.log.split import Split
 from irec_jax.parquet import read_parquet
 from irec_jax.settings import from_json, to_json
 
-NOTES_FILE = "notes.parquet"
+TEXTS_FILE = "notes.parquet"
 MANIFEST_FILE = "manifest.json"
 FORMAT = 1
-_MEND = "write the notes again with `irec teach`."
+_HINT = "write the notes again with `irec teach`."
 _NONE = -1
 
 
-class NoteKind(enum.Enum):
+class TextKind(enum.Enum):
     """What a note says."""
 
     PREFERENCE = "preference"
@@ -35,12 +35,12 @@ class NoteKind(enum.Enum):
     REASON = "reason"
 
 
-QUERY_KINDS = {Intention.VAGUE: NoteKind.VAGUE, Intention.SPECIFIC: NoteKind.SPECIFIC}
+QUERY_KINDS = {Intention.VAGUE: TextKind.VAGUE, Intention.SPECIFIC: TextKind.SPECIFIC}
 """The notes that say what a user wants."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Note:
+class TeacherText:
     """One text.
 
     Attributes:
@@ -57,7 +57,7 @@ class Note:
 
     user: int
     place: int
-    kind: NoteKind
+    kind: TextKind
     variant: int
     language: str
     text: str
@@ -79,7 +79,7 @@ _KEY = ["user", "place", "kind", "variant", "language"]
 
 
 @dataclasses.dataclass(frozen=True)
-class NotesManifest:
+class TeacherTextsManifest:
     """What notes were made from and what they cost.
 
     Attributes:
@@ -136,7 +136,9 @@ def split_sha256(split: Split) -> str:
     return digest.hexdigest()
 
 
-def write_notes(folder: Path, notes: Iterable[Note], manifest: NotesManifest) -> NotesManifest:
+def write_teacher_texts(
+    folder: Path, notes: Iterable[TeacherText], manifest: TeacherTextsManifest
+) -> TeacherTextsManifest:
     """Writes a folder of notes, all of it or nothing; the same notes give the same bytes.
 
     Args:
@@ -151,8 +153,8 @@ def write_notes(folder: Path, notes: Iterable[Note], manifest: NotesManifest) ->
     rows = [(n.user, n.place, n.kind.value, *dataclasses.astuple(n)[3:]) for n in notes]
     table = pl.DataFrame(rows, schema=_SCHEMA, orient="row").sort(_KEY)
     with replaced_folder(folder) as temporary:
-        table.write_parquet(temporary / NOTES_FILE)
-        manifest = dataclasses.replace(manifest, sha256=_file_sha256(temporary / NOTES_FILE))
+        table.write_parquet(temporary / TEXTS_FILE)
+        manifest = dataclasses.replace(manifest, sha256=_file_sha256(temporary / TEXTS_FILE))
         text = json.dumps(to_json(manifest), indent=2, ensure_ascii=False) + "\n"
         write_text(temporary / MANIFEST_FILE, text)
     return manifest
@@ -164,7 +166,7 @@ def refuse_foreign_folder(folder: Path) -> None:
     Raises:
         InputError: As `check_output_folder`.
     """
-    names = {NOTES_FILE, MANIFEST_FILE}
+    names = {TEXTS_FILE, MANIFEST_FILE}
 
     def is_notes(folder: Path) -> bool:
         return bool(_read_manifest(folder)) and {path.name for path in folder.iterdir()} <= names
@@ -172,37 +174,37 @@ def refuse_foreign_folder(folder: Path) -> None:
     check_output_folder(folder, "notes", is_notes)
 
 
-def read_notes(folder: Path) -> tuple[pl.DataFrame, NotesManifest]:
-    """Reads what `write_notes` wrote: columns as in `Note`, sorted by user and place.
+def read_teacher_texts(folder: Path) -> tuple[pl.DataFrame, TeacherTextsManifest]:
+    """Reads what `write_teacher_texts` wrote: columns as in `TeacherText`, sorted by user and place.
 
     Raises:
         InputError: A file is missing, changed or damaged.
     """
     if not folder.is_dir():
-        mend = "give the folder that `irec teach` wrote."
-        raise InputError("there is no such folder of notes", where=str(folder), mend=mend)
-    for name in (MANIFEST_FILE, NOTES_FILE):
+        hint = "give the folder that `irec teach` wrote."
+        raise InputError("there is no such folder of notes", where=str(folder), hint=hint)
+    for name in (MANIFEST_FILE, TEXTS_FILE):
         if not (folder / name).is_file():
-            raise InputError(f"the notes miss their file {name}", where=str(folder), mend=_MEND)
+            raise InputError(f"the notes miss their file {name}", where=str(folder), hint=_HINT)
     manifest = _read_manifest(folder)
-    if _file_sha256(folder / NOTES_FILE) != manifest.sha256:
+    if _file_sha256(folder / TEXTS_FILE) != manifest.sha256:
         what = f"not what was written (sha256 differs from {MANIFEST_FILE})"
-        raise InputError(what, where=str(folder / NOTES_FILE), mend=_MEND)
-    return read_parquet(folder / NOTES_FILE, _MEND), manifest
+        raise InputError(what, where=str(folder / TEXTS_FILE), hint=_HINT)
+    return read_parquet(folder / TEXTS_FILE, _HINT), manifest
 
 
-def _read_manifest(folder: Path) -> NotesManifest:
+def _read_manifest(folder: Path) -> TeacherTextsManifest:
     path = folder / MANIFEST_FILE
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"it is not JSON: {error}", where=str(path), mend=_MEND) from error
+        raise InputError(f"it is not JSON: {error}", where=str(path), hint=_HINT) from error
     if not isinstance(fields, dict) or fields.get("format") != FORMAT:
         what = f"not a manifest of notes of format {FORMAT}"
-        raise InputError(what, where=str(path), mend=_MEND)
-    if missing := {field.name for field in dataclasses.fields(NotesManifest)} - set(fields):
-        raise InputError(f"no {min(missing)} in it", where=str(path), mend=_MEND)
-    return from_json(NotesManifest, fields, where=str(path))
+        raise InputError(what, where=str(path), hint=_HINT)
+    if missing := {field.name for field in dataclasses.fields(TeacherTextsManifest)} - set(fields):
+        raise InputError(f"no {min(missing)} in it", where=str(path), hint=_HINT)
+    return from_json(TeacherTextsManifest, fields, where=str(path))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -220,7 +222,7 @@ class Preferences:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class NotesTeacher:
+class StoredTextsTeacher:
     """Says what a model wrote; the queries that users typed come first.
 
     A preference for an event is one that was written from events before it: the one of the
@@ -236,38 +238,38 @@ class NotesTeacher:
 
     typed: LogTeacher
     preferences: Mapping[str, Preferences]
-    texts: Mapping[tuple[NoteKind, str], Mapping[int, str]]
+    texts: Mapping[tuple[TextKind, str], Mapping[int, str]]
     events: int
     sha256: str
 
     @classmethod
-    def load(cls, folder: Path, split: Split) -> "NotesTeacher":
+    def load(cls, folder: Path, split: Split) -> "StoredTextsTeacher":
         """Reads notes.
 
         Args:
-            folder: As `write_notes` wrote it.
+            folder: As `write_teacher_texts` wrote it.
             split: What they are about.
 
         Raises:
             InputError: They are missing or damaged, or were written for another split.
         """
-        table, manifest = read_notes(folder)
+        table, manifest = read_teacher_texts(folder)
         if manifest.split_sha256 != split_sha256(split):
             raise InputError(
                 "the notes were written for another log, or for one that is split otherwise",
                 where=str(folder),
-                mend="use the log, the data settings and the seed of `irec teach`, or write the "
+                hint="use the log, the data settings and the seed of `irec teach`, or write the "
                 "notes again.",
             )
         rows = np.searchsorted(split.users, table["user"].to_numpy())
         table = table.with_columns(position=split.offsets[rows] + table["place"].to_numpy())
         preferences, texts = {}, {}
         for (kind, language), part in table.group_by("kind", "language", maintain_order=True):
-            if kind == NoteKind.PREFERENCE.value:
+            if kind == TextKind.PREFERENCE.value:
                 preferences[str(language)] = _preferences(part, split)
             else:
                 pairs = zip(part["position"].to_list(), part["text"].to_list(), strict=True)
-                texts[NoteKind(kind), str(language)] = dict(pairs)
+                texts[TextKind(kind), str(language)] = dict(pairs)
         return cls(LogTeacher.of(split), preferences, texts, len(split.items), manifest.sha256)
 
     @property
@@ -289,7 +291,7 @@ class NotesTeacher:
 
     def has_reason(self, language: str) -> Bool[np.ndarray, " events"]:
         """Says where a note holds one."""
-        return self._has(NoteKind.REASON, language)
+        return self._has(TextKind.REASON, language)
 
     def preference(self, position: int, variant: int, language: str) -> str:
         """What was written from events before the one at `position`; `variant` picks one."""
@@ -309,13 +311,13 @@ class NotesTeacher:
 
     def reason(self, position: int, language: str) -> str:
         """What was written for the event."""
-        return self.texts.get((NoteKind.REASON, language), {}).get(position, "")
+        return self.texts.get((TextKind.REASON, language), {}).get(position, "")
 
     def fingerprint(self) -> str:
         """The SHA-256 of the notes."""
         return hashlib.sha256(f"notes {self.sha256}".encode()).hexdigest()
 
-    def _has(self, kind: NoteKind, language: str) -> Bool[np.ndarray, " events"]:
+    def _has(self, kind: TextKind, language: str) -> Bool[np.ndarray, " events"]:
         has = np.zeros(self.events, bool)
         has[list(self.texts.get((kind, language), ()))] = True
         return has

@@ -5,15 +5,15 @@ import json
 import re
 from collections.abc import Sequence
 
+from irec_jax.teachers.teacher_texts import TextKind
 from irec_jax.text_cleaning import clean
 from irec_jax.word_overlap import STOP_WORDS, words_of
-from irec_jax.teachers.teacher_texts import NoteKind
 
 LENGTHS = {
-    NoteKind.PREFERENCE: (3.0, 60.0),
-    NoteKind.VAGUE: (1.0, 25.0),
-    NoteKind.SPECIFIC: (1.0, 25.0),
-    NoteKind.REASON: (3.0, 60.0),
+    TextKind.PREFERENCE: (3.0, 60.0),
+    TextKind.VAGUE: (1.0, 25.0),
+    TextKind.SPECIFIC: (1.0, 25.0),
+    TextKind.REASON: (3.0, 60.0),
 }
 """Least and most words of a text; see `length`."""
 
@@ -64,7 +64,7 @@ def read_answer(content: str) -> str | Rejection:
 
 
 def check_text(
-    text: str, kind: NoteKind, language: str, titles: Sequence[Sequence[str]], user: int
+    text: str, kind: TextKind, language: str, titles: Sequence[Sequence[str]], user: int
 ) -> Rejection | None:
     """Says why a text may not become a note, None where it may.
 
@@ -83,7 +83,7 @@ def check_text(
     least, most = LENGTHS[kind]
     if not least <= length(words) <= most:
         return Rejection.TOO_SHORT if length(words) < least else Rejection.TOO_LONG
-    if not _is_in(language, words, is_sentence=kind in (NoteKind.PREFERENCE, NoteKind.REASON)):
+    if not _is_in(language, words, is_sentence=kind in (TextKind.PREFERENCE, TextKind.REASON)):
         return Rejection.WRONG_LANGUAGE
     if any(names(words, title) for title in titles):
         return Rejection.NAMES_ITEM

@@ -5,15 +5,15 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from irec_jax.teachers.synonyms import Cue, Cues
 from irec_jax.teachers.phrases import Pattern, Phrases, pattern_of
+from irec_jax.teachers.synonyms import Synonym, Synonyms
 from irec_jax.teachers.title_words import Titles, tokens
 
 _Words = tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Speech:
+class TextGenerator:
     """The wordings of a language that are safe for a catalog.
 
     Everything that texts are put together from holds no title of the catalog. So a text can
@@ -42,7 +42,9 @@ class Speech:
     )
 
     @classmethod
-    def build(cls, phrases: Phrases, cues: Cues, titles: Titles, labels: Sequence[str]) -> "Speech":
+    def build(
+        cls, phrases: Phrases, cues: Synonyms, titles: Titles, labels: Sequence[str]
+    ) -> "TextGenerator":
         """Leaves out what holds a title.
 
         Args:
@@ -147,5 +149,5 @@ def _safe(texts: Iterable[str], titles: Titles) -> _Words:
     return tuple(text for text in texts if not titles.found(tokens(text)))
 
 
-def _worded(cues: Iterable[Cue], language: str, titles: Titles) -> tuple[_Words, ...]:
+def _worded(cues: Iterable[Synonym], language: str, titles: Titles) -> tuple[_Words, ...]:
     return tuple(_safe(cue.texts[language], titles) for cue in cues)

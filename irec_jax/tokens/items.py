@@ -95,7 +95,7 @@ def build_index(catalog: pl.DataFrame, codec: TextCodec, config: TokensConfig) -
         InputError: The catalog is empty, or titles cannot be made distinct in the budget.
     """
     if not catalog.height:
-        raise InputError("the catalog has no items", where="data.log", mend="give a log with some")
+        raise InputError("the catalog has no items", where="data.log", hint="give a log with some")
     titles = [clean(title or "") or UNTITLED for title in catalog["title"].to_list()]
     pieces = [codec.encode(title) or [UNKNOWN] for title in titles]
     if config.index is IndexKind.ATOMIC:
@@ -230,13 +230,13 @@ class TokenWriter:
             raise InputError(
                 f"{Path(error.filename).name} is missing",
                 where=str(folder),
-                mend="copy the run's whole tokens folder, or tune again",
+                hint="copy the run's whole tokens folder, or tune again",
             ) from error
         except (ValueError, KeyError, TypeError, OSError, zipfile.BadZipFile) as error:
             raise InputError(
                 f"the item index is damaged ({error})",
                 where=str(folder),
-                mend="copy the run's whole tokens folder again, or tune again",
+                hint="copy the run's whole tokens folder again, or tune again",
             ) from error
         return cls(codec, index)
 

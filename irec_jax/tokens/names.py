@@ -113,7 +113,7 @@ def _numbered(
     raise InputError(
         f"the title {fit.title!r} cannot be made distinct within {budget} tokens",
         where="tokens.max_item_tokens",
-        mend="raise it, use tokens.index='atomic', or a tokenizer that knows digits",
+        hint="raise it, use tokens.index='atomic', or a tokenizer that knows digits",
     )
 
 

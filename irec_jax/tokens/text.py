@@ -82,13 +82,13 @@ class TokensConfig:
             raise InputError(
                 "the path is empty",
                 where="tokens.tokenizer",
-                mend="say 'trained', or the path of a tokenizer.json or sentencepiece model",
+                hint="say 'trained', or the path of a tokenizer.json or sentencepiece model",
             )
         if self.target_length < self.max_item_tokens:
             raise InputError(
                 f"{self.target_length} cannot hold an item of {self.max_item_tokens} tokens",
                 where="tokens.target_length",
-                mend="raise it to at least tokens.max_item_tokens, or lower that",
+                hint="raise it to at least tokens.max_item_tokens, or lower that",
             )
 
 
@@ -292,7 +292,7 @@ def open_codec(path: str | Path) -> TextCodec:
         raise InputError(
             f"this is no tokenizer ({str(error).splitlines()[0] if str(error) else 'unreadable'})",
             where=str(file),
-            mend="give a Hugging Face tokenizer.json or a sentencepiece .model file",
+            hint="give a Hugging Face tokenizer.json or a sentencepiece .model file",
         ) from error
     found = pieces.special_ids()
     if found != {"<pad>": PAD, "</s>": EOS, "<unk>": UNKNOWN}:
@@ -300,7 +300,7 @@ def open_codec(path: str | Path) -> TextCodec:
         raise InputError(
             f"its special tokens have the ids {told}; needed are <pad> 0, </s> 1, <unk> 2",
             where=str(file),
-            mend="use a tokenizer of the T5 family, or tokens.tokenizer='trained'",
+            hint="use a tokenizer of the T5 family, or tokens.tokenizer='trained'",
         )
     return TextCodec(pieces)
 
@@ -315,7 +315,7 @@ def _tokenizer_file(path: Path) -> Path:
     raise InputError(
         missing or "there is no such file",
         where=str(path),
-        mend="give the path of a tokenizer.json, a sentencepiece model, or 'trained'",
+        hint="give the path of a tokenizer.json, a sentencepiece model, or 'trained'",
     )
 
 
@@ -338,7 +338,7 @@ def train_codec(texts: Iterable[str], size: int, seed: int = 0) -> TextCodec:
         raise InputError(
             "there is no text to train a tokenizer on",
             where="tokens.tokenizer",
-            mend="give the items titles, or the path of a tokenizer",
+            hint="give the items titles, or the path of a tokenizer",
         )
     if len(kept) > TRAINING_TEXTS:
         chosen = np.random.default_rng([seed, 0]).choice(len(kept), TRAINING_TEXTS, replace=False)
@@ -369,6 +369,6 @@ def train_codec(texts: Iterable[str], size: int, seed: int = 0) -> TextCodec:
         raise InputError(
             f"{size} ids are too few for this text ({str(error).splitlines()[0]})",
             where="tokens.vocabulary",
-            mend="raise it",
+            hint="raise it",
         ) from error
     return TextCodec(SentencePiecePieces(model.getvalue()))

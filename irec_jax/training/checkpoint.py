@@ -19,12 +19,12 @@ from irec_jax.files import real_path
 from irec_jax.model.config import T5Config
 from irec_jax.model.lora import LoraConfig, abstract_adapters
 from irec_jax.model.params import Params, abstract
-from irec_jax.progress import say
+from irec_jax.progress import print_status
 from irec_jax.settings import from_json, to_json
 from irec_jax.training.checksums import checksums, sums_of
+from irec_jax.training.distributed import first_line, gather, on_first
 from irec_jax.training.frozen import adapter_shardings, with_frozen
 from irec_jax.training.optimizer import averaged
-from irec_jax.training.distributed import first_line, gather, on_first
 from irec_jax.training.orbax_io import (
     load_about,
     load_checked,
@@ -33,7 +33,7 @@ from irec_jax.training.orbax_io import (
     quiet_orbax,
     why_unreadable,
 )
-from irec_jax.training.watchdog import is_loss
+from irec_jax.training.watchdog import is_peer_failure
 
 FOLDER = "checkpoints"
 AVERAGE = "average"
@@ -100,7 +100,7 @@ class Checkpoints:
         *,
         keep: int = 2,
         keep_best: int = 0,
-        warn: Callable[[str], None] = say,
+        warn: Callable[[str], None] = print_status,
     ) -> None:
         self.folder = real_path(run) / FOLDER
         self._fingerprint = to_json(fingerprint)
@@ -199,7 +199,7 @@ class Checkpoints:
                 metrics={LOSS: validation_loss} if graded else None,
             )
         except Exception as error:
-            if is_loss(error):
+            if is_peer_failure(error):
                 raise
             raise self._unwritten(error) from error
 
@@ -218,7 +218,7 @@ class Checkpoints:
             try:
                 writer.close()
             except Exception as error:
-                if is_loss(error):
+                if is_peer_failure(error):
                     raise
                 raise self._unwritten(error) from error
 
@@ -228,7 +228,7 @@ class Checkpoints:
         try:
             yield
         except BaseException as error:
-            if not is_loss(error):
+            if not is_peer_failure(error):
                 self.close()
             raise
         self.close()
@@ -255,9 +255,9 @@ class Checkpoints:
         return self._writer
 
     def _unwritten(self, error: Exception) -> InputError:
-        mend = "See that the disk has room, then start again; the checkpoint before is whole."
+        hint = "See that the disk has room, then start again; the checkpoint before is whole."
         what = f"the checkpoint could not be written ({first_line(error)})"
-        return InputError(what, where=str(self.folder), mend=mend)
+        return InputError(what, where=str(self.folder), hint=hint)
 
 
 def saved_steps(folder: Path) -> list[int]:
@@ -299,8 +299,8 @@ def load_params(
     if not steps or not (folder / str(steps[0])).is_dir():
         have = ", ".join(map(str, saved_steps(folder))) or "none"
         missing = "no checkpoint" if step is None else f"no checkpoint of step {step}"
-        mend = f"Tune first (irec tune). Steps with a checkpoint: {have}."
-        raise InputError(missing, where=str(folder), mend=mend)
+        hint = f"Tune first (irec tune). Steps with a checkpoint: {have}."
+        raise InputError(missing, where=str(folder), hint=hint)
     shapes = abstract(config)
     if shardings is None:
         one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
@@ -325,7 +325,7 @@ def load_params(
         except Exception as error:
             if why := why_unreadable(error):
                 raise _unreadable(path, why) from error
-            say(f"checkpoint {path} is damaged ({first_line(error)})")
+            print_status(f"checkpoint {path} is damaged ({first_line(error)})")
     raise _all_damaged(folder)
 
 
@@ -354,9 +354,9 @@ def _compare(now: Mapping[str, Any], then: Mapping[str, Any], path: Path) -> Non
         if ours.get(key, absent) != theirs.get(key, absent)
     ]
     if differing:
-        mend = "Set them back, or tune into another run folder."
+        hint = "Set them back, or tune into another run folder."
         what = f"a checkpoint of another config: {'; '.join(differing)}"
-        raise InputError(what, where=str(path), mend=mend)
+        raise InputError(what, where=str(path), hint=hint)
 
 
 def _flatten(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -376,10 +376,10 @@ def _set_aside(path: Path, aside: Path) -> None:
 
 
 def _all_damaged(folder: Path) -> InputError:
-    mend = "Move the folder away to start from the beginning."
-    return InputError("every checkpoint is damaged", where=str(folder), mend=mend)
+    hint = "Move the folder away to start from the beginning."
+    return InputError("every checkpoint is damaged", where=str(folder), hint=hint)
 
 
 def _unreadable(path: Path, why: str) -> InputError:
-    mend = "See that this user may read it and that its disk answers, then start again."
-    return InputError(f"the checkpoint cannot be read ({why})", where=str(path), mend=mend)
+    hint = "See that this user may read it and that its disk answers, then start again."
+    return InputError(f"the checkpoint cannot be read ({why})", where=str(path), hint=hint)

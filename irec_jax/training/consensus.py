@@ -10,10 +10,10 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool
 
-from irec_jax.training.distributed import how_many, is_first
+from irec_jax.training.distributed import is_first, process_count
 
 
-class Wishes(NamedTuple):
+class StopRequest(NamedTuple):
     """What is wanted.
 
     Attributes:
@@ -34,7 +34,7 @@ class Wishes(NamedTuple):
         return signal.SIGINT if self.interrupt else None
 
 
-class Timer:
+class CheckpointTimer:
     """Asks for a checkpoint every so many minutes; of several processes only the first asks.
 
     Args:
@@ -52,7 +52,7 @@ class Timer:
         return True
 
 
-class Agreement:
+class StepConsensus:
     """Tells all processes, at the same step, what any of them wants.
 
     Processes are not at the same step at the same time, so a wish goes through the devices as
@@ -67,11 +67,11 @@ class Agreement:
         self._sharding = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
         everywhere = NamedSharding(mesh, PartitionSpec())
         self._any = jax.jit(_any, out_shardings=everywhere)
-        self._shape = (mesh.devices.size, len(Wishes._fields))
-        self._placed: dict[Wishes, jax.Array] = {}
+        self._shape = (mesh.devices.size, len(StopRequest._fields))
+        self._placed: dict[StopRequest, jax.Array] = {}
         self._pending: jax.Array | None = None
 
-    def exchange(self, mine: Wishes) -> Wishes:
+    def exchange(self, mine: StopRequest) -> StopRequest:
         """To be called after every step by every process.
 
         Args:
@@ -80,12 +80,12 @@ class Agreement:
         Returns:
             What any process wanted at the step before; of a process on its own, what it wants now.
         """
-        if how_many() == 1:
+        if process_count() == 1:
             return mine
         before, self._pending = self._pending, self._any(self._place(mine))
-        return Wishes() if before is None else Wishes(*jax.device_get(before).tolist())
+        return StopRequest() if before is None else StopRequest(*jax.device_get(before).tolist())
 
-    def _place(self, mine: Wishes) -> jax.Array:
+    def _place(self, mine: StopRequest) -> jax.Array:
         if mine not in self._placed:  # nearly always the same, so that nothing is copied
             rows = np.broadcast_to(np.array(mine), self._shape)
             self._placed[mine] = jax.make_array_from_callback(

@@ -12,7 +12,7 @@ from jaxtyping import Int
 from irec_jax.batches.batch import Batch
 from irec_jax.batches.elastic import Reader
 from irec_jax.errors import InputError
-from irec_jax.training.distributed import how_many
+from irec_jax.training.distributed import process_count
 
 
 @functools.cache
@@ -48,7 +48,7 @@ def share_of(held: Mapping[int, Set[int]], process: int) -> Reader:
         raise InputError(
             "some processes hold the same rows in part",
             where="mesh.tensor",
-            mend="Let it divide the devices of a process, or be a multiple of them.",
+            hint="Let it divide the devices of a process, or be a multiple of them.",
         )
     own = tuple(sorted(held[process]))
     return Reader(groups.index(own), len(groups), own)
@@ -75,9 +75,11 @@ def place_batch(sharding: NamedSharding, batch_size: int, batch: Batch) -> Batch
     else:
         places = reader_of(sharding, batch_size).rows
     if rows != len(places):
-        what = f"a batch of {rows} rows in one of {how_many()} processes, for {batch_size} in all"
-        mend = "Give every process all rows, or each those of its devices."
-        raise InputError(what, where="train.batch_size", mend=mend)
+        what = (
+            f"a batch of {rows} rows in one of {process_count()} processes, for {batch_size} in all"
+        )
+        hint = "Give every process all rows, or each those of its devices."
+        raise InputError(what, where="train.batch_size", hint=hint)
     return jax.tree.map(functools.partial(_place_rows, sharding, batch_size, places), batch)
 
 

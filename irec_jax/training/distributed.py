@@ -15,7 +15,7 @@ from jax._src import distributed  # the coordinator's key-value store has no pub
 from jax.experimental import multihost_utils
 
 from irec_jax.errors import InputError
-from irec_jax.progress import say
+from irec_jax.progress import print_status
 
 COORDINATOR, PROCESSES, PROCESS = "IREC_COORDINATOR", "IREC_PROCESSES", "IREC_PROCESS"
 DISTRIBUTED, MEETING = "IREC_DISTRIBUTED", "IREC_MEETING_SECONDS"
@@ -26,7 +26,7 @@ HEARTBEAT_S = 60
 MEETING_S = "300"
 PARTING_S = 60
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
-_MEND_MEETING = f"Start all of them, with the same address, at about one time, or raise {MEETING}."
+_HINT_MEETING = f"Start all of them, with the same address, at about one time, or raise {MEETING}."
 _FOR_EVER_MS = 7 * 24 * 3_600_000  # what hangs is ended by `irec_jax.training.watchdog`
 _numbers = itertools.count()
 
@@ -61,7 +61,7 @@ def connect() -> None:
             )
     except (RuntimeError, ValueError) as error:
         what = f"the processes did not find each other: {first_line(error)}"
-        raise InputError(what, where=where, mend=_MEND_MEETING) from error
+        raise InputError(what, where=where, hint=_HINT_MEETING) from error
 
 
 @contextlib.contextmanager
@@ -73,7 +73,7 @@ def _patience(within_s: float, where: str) -> Iterator[None]:
 
     def give_up() -> None:
         what = f"after {within_s} s not all processes were there"
-        say(f"irec: error: {InputError(what, where=where, mend=_MEND_MEETING)}")
+        print_status(f"irec: error: {InputError(what, where=where, hint=_HINT_MEETING)}")
         os._exit(EXIT_LOST)
 
     timer = threading.Timer(within_s, give_up)
@@ -99,26 +99,26 @@ def arguments_of(environment: Mapping[str, str]) -> dict[str, Any] | None:
     given = [name for name in names if environment.get(name)]
     mode = environment.get(DISTRIBUTED, "")
     if mode not in ("", "auto"):
-        mend = f"Leave it out, or set it to auto; else set {', '.join(names)}."
-        raise InputError(f"{mode!r} is not known", where=DISTRIBUTED, mend=mend)
+        hint = f"Leave it out, or set it to auto; else set {', '.join(names)}."
+        raise InputError(f"{mode!r} is not known", where=DISTRIBUTED, hint=hint)
     if mode and given:
-        mend = f"Leave out {DISTRIBUTED}, or {', '.join(given)}."
-        raise InputError(f"{mode!r} and {given[0]} contradict", where=DISTRIBUTED, mend=mend)
+        hint = f"Leave out {DISTRIBUTED}, or {', '.join(given)}."
+        raise InputError(f"{mode!r} and {given[0]} contradict", where=DISTRIBUTED, hint=hint)
     if mode:
         return {}
     if not given:
         return None
     for name in names:
         if name not in given:
-            mend = "Set all three, or none."
-            raise InputError(f"it is not set, but {given[0]} is", where=name, mend=mend)
+            hint = "Set all three, or none."
+            raise InputError(f"it is not set, but {given[0]} is", where=name, hint=hint)
     count = _number(environment, PROCESSES, 1)
     index = _number(environment, PROCESS, 0, count - 1)
     address = environment[COORDINATOR]
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit():
-        mend = "Give host:port of process 0, such as 10.0.0.1:8476."
-        raise InputError(f"{address!r} is no address", where=COORDINATOR, mend=mend)
+        hint = "Give host:port of process 0, such as 10.0.0.1:8476."
+        raise InputError(f"{address!r} is no address", where=COORDINATOR, hint=hint)
     wanted: dict[str, Any] = {
         "coordinator_address": address,
         "num_processes": count,
@@ -130,22 +130,22 @@ def arguments_of(environment: Mapping[str, str]) -> dict[str, Any] | None:
     return wanted
 
 
-def how_many() -> int:
+def process_count() -> int:
     """Processes of this run; asking does not start JAX's devices, as `jax.process_count` does."""
     return distributed.global_state.num_processes or 1
 
 
-def which() -> int:
+def process_index() -> int:
     """The number of this process, from 0."""
     return distributed.global_state.process_id or 0
 
 
 def is_first() -> bool:
     """Whether this process writes what people read: logs, configs, progress."""
-    return which() == 0
+    return process_index() == 0
 
 
-def store() -> Any:
+def coordination_store() -> Any:
     """The key-value store that all processes share; only where there are several."""
     return distributed.global_state.client
 
@@ -155,13 +155,16 @@ def gather(text: str) -> list[str]:
 
     Goes through the coordinator, not the devices, so that it may be called from anywhere.
     """
-    if how_many() == 1:
+    if process_count() == 1:
         return [text]
     place = f"irec/gather/{next(_numbers)}"
-    store().key_value_set(f"{place}/{which()}", text)
-    store().wait_at_barrier(place, _FOR_EVER_MS)
-    said = {int(key.rpartition("/")[2]): value for key, value in store().key_value_dir_get(place)}
-    return [said[number] for number in range(how_many())]
+    coordination_store().key_value_set(f"{place}/{process_index()}", text)
+    coordination_store().wait_at_barrier(place, _FOR_EVER_MS)
+    said = {
+        int(key.rpartition("/")[2]): value
+        for key, value in coordination_store().key_value_dir_get(place)
+    }
+    return [said[number] for number in range(process_count())]
 
 
 def on_first(work: Callable[[], object]) -> None:
@@ -175,13 +178,13 @@ def on_first(work: Callable[[], object]) -> None:
         try:
             work()
         except InputError as error:
-            trouble = [error.what, error.where, error.mend]
-            if how_many() == 1:
+            trouble = [error.problem, error.where, error.hint]
+            if process_count() == 1:
                 raise
     told = json.loads(gather(json.dumps(trouble))[0])
     if told:
-        what, where, mend = told
-        raise InputError(what, where=where, mend=mend)
+        what, where, hint = told
+        raise InputError(what, where=where, hint=hint)
 
 
 def on_host(array: jax.Array) -> np.ndarray:
@@ -200,6 +203,6 @@ def _number(environment: Mapping[str, str], name: str, low: int, high: int | Non
     text = environment[name]
     if not text.isdigit() or int(text) < low or (high is not None and int(text) > high):
         limit = " on" if high is None else f" to {high}"
-        mend = f"Give a number from {low}{limit}."
-        raise InputError(f"{text!r} is not possible", where=name, mend=mend)
+        hint = f"Give a number from {low}{limit}."
+        raise InputError(f"{text!r} is not possible", where=name, hint=hint)
     return int(text)

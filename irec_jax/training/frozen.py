@@ -15,9 +15,9 @@ from irec_jax.model.lora import LoraConfig, first_adapters, frozen_part, merged
 from irec_jax.model.params import Params
 from irec_jax.training.checksums import sums_of
 from irec_jax.training.distributed import first_line, gather, on_first
-from irec_jax.training.sharding import state_shardings
 from irec_jax.training.orbax_io import load_about, load_trees, orbax_context, quiet_orbax
-from irec_jax.training.watchdog import is_loss
+from irec_jax.training.sharding import state_shardings
+from irec_jax.training.watchdog import is_peer_failure
 
 FOLDER = "frozen"
 NAME = "params"
@@ -66,11 +66,11 @@ def save_frozen(run: Path, base: Params, lora: LoraConfig) -> Params:
         with orbax_context():
             ocp.save_checkpointables(str(path), {NAME: frozen, "about": about}, overwrite=True)
     except Exception as error:
-        if is_loss(error):
+        if is_peer_failure(error):
             raise
-        mend = "See that the disk has room, then start again."
+        hint = "See that the disk has room, then start again."
         what = f"the frozen weights could not be written ({first_line(error)})"
-        raise InputError(what, where=str(path), mend=mend) from error
+        raise InputError(what, where=str(path), hint=hint) from error
     return frozen
 
 
@@ -90,7 +90,7 @@ def load_frozen(run: Path, target: Params) -> Params:
         expected = load_about(path)["checksums"]
         read = load_trees(path, {NAME: target})
     except Exception as error:
-        if is_loss(error):
+        if is_peer_failure(error):
             raise
         trouble = first_line(error)
     troubles = [*filter(None, gather(trouble))]
@@ -99,8 +99,8 @@ def load_frozen(run: Path, target: Params) -> Params:
         troubles = ["their bits are not those that were saved"]
     if troubles:
         what = f"the weights that the run does not train are damaged or gone ({troubles[0]})"
-        mend = "Copy this folder again from where the run was tuned; else tune into a new folder."
-        raise InputError(what, where=str(path), mend=mend)
+        hint = "Copy this folder again from where the run was tuned; else tune into a new folder."
+        raise InputError(what, where=str(path), hint=hint)
     return read[NAME]
 
 

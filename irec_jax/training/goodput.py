@@ -34,7 +34,7 @@ class Attempt:
     """One start of a run: a line of `metrics/goodput.jsonl`.
 
     Attributes:
-        begun: When it was started, in seconds since 1970.
+        start_time: When it was started, in seconds since 1970.
         ended: When it last wrote this.
         start: Steps done before.
         step: Steps done when it last wrote this.
@@ -42,7 +42,7 @@ class Attempt:
         seconds: What each cause took; steps that a later attempt repeated are among its steps.
     """
 
-    begun: float
+    start_time: float
     ended: float
     start: int
     step: int
@@ -50,22 +50,22 @@ class Attempt:
     seconds: dict[str, float]
 
 
-class Clock:
+class GoodputClock:
     """Counts the time of an attempt by its causes, all of it.
 
     Args:
         run: The run folder, which knows of the attempts before.
         start: Steps done before.
         devices: That the run holds.
-        begun: When the attempt began, in seconds since 1970; all since then is its first count.
+        start_time: When the attempt began, in seconds since 1970; all since then is its first count.
     """
 
-    def __init__(self, run: Path, start: int, devices: int, begun: float) -> None:
+    def __init__(self, run: Path, start: int, devices: int, start_time: float) -> None:
         self._path = run / GOODPUT
         self._attempts = read_attempts(run)
-        self._now = Attempt(begun, begun, start, start, devices, {})
+        self._now = Attempt(start_time, start_time, start, start, devices, {})
         # Of the two clocks only this one never jumps.
-        self._last = time.monotonic() - max(time.time() - begun, 0.0)
+        self._last = time.monotonic() - max(time.time() - start_time, 0.0)
 
     def count(self, cause: Cause) -> None:
         """Says what the time since the last count was."""
@@ -134,7 +134,7 @@ def goodput_of(attempts: Sequence[Attempt]) -> Goodput:
             again = spent * (1 - kept) if cause is Cause.STEPS else 0.0
             seconds[cause] = seconds.get(cause, 0.0) + spent - again
             seconds[Cause.REPEATED] = seconds.get(Cause.REPEATED, 0.0) + again
-    away = math.fsum(max(b.begun - a.ended, 0.0) for a, b in itertools.pairwise(attempts))
+    away = math.fsum(max(b.start_time - a.ended, 0.0) for a, b in itertools.pairwise(attempts))
     seconds[Cause.AWAY] = away
     held = math.fsum(sum(attempt.seconds.values()) * attempt.devices for attempt in attempts)
     return Goodput(seconds, held / 3_600)
@@ -156,4 +156,4 @@ def read_attempts(run: Path) -> list[Attempt]:
 def _attempt(entry: dict[str, Any]) -> Attempt:
     seconds = {str(Cause(name)): float(spent) for name, spent in entry["seconds"].items()}
     counts = {name: int(entry[name]) for name in ("start", "step", "devices")}
-    return Attempt(float(entry["begun"]), float(entry["ended"]), **counts, seconds=seconds)
+    return Attempt(float(entry["start_time"]), float(entry["ended"]), **counts, seconds=seconds)

@@ -22,8 +22,8 @@ from irec_jax.model.pretrained import (
     place,
     slice_key,
 )
-from irec_jax.training.inputs import Start
 from irec_jax.training.distributed import on_host
+from irec_jax.training.inputs import InitWeights
 
 WEIGHTS = 0
 """Folded into the seed's key for the first weights; dropout folds another number."""
@@ -57,7 +57,7 @@ class ItemTitles:
     share: float = 1.0
 
 
-def from_scratch(config: T5Config, seed: int, titles: ItemTitles | None = None) -> Start:
+def from_scratch(config: T5Config, seed: int, titles: ItemTitles | None = None) -> InitWeights:
     """Random weights, born in their places on the mesh; the same on any mesh."""
     key = jax.random.fold_in(jax.random.key(seed), WEIGHTS)
 
@@ -70,7 +70,7 @@ def from_scratch(config: T5Config, seed: int, titles: ItemTitles | None = None) 
 
 def from_pretrained(
     folder: Path, config: T5Config, seed: int, titles: ItemTitles | None = None
-) -> Start:
+) -> InitWeights:
     """The weights of a Hugging Face folder, born in their places; the same on any mesh.
 
     Rows for new tokens are drawn at the usual size.
@@ -315,9 +315,9 @@ def _check_same(theirs: T5Config, ours: T5Config, folder: Path) -> None:
         there, here = getattr(theirs, field.name), getattr(ours, field.name)
         if field.name not in free and there != here:
             what = f"the weights have {field.name} {there!r}, the config has {here!r}"
-            mend = f"Set model.{field.name} to {there!r}."
-            raise InputError(what, where=str(folder), mend=mend)
+            hint = f"Set model.{field.name} to {there!r}."
+            raise InputError(what, where=str(folder), hint=hint)
     if theirs.vocabulary - ours.vocabulary > SPARE_SHARE * theirs.vocabulary:
         what = f"the weights have {theirs.vocabulary} tokens, the config has {ours.vocabulary}"
-        mend = f"Set model.vocabulary to {theirs.vocabulary} or more."
-        raise InputError(what, where=str(folder), mend=mend)
+        hint = f"Set model.vocabulary to {theirs.vocabulary} or more."
+        raise InputError(what, where=str(folder), hint=hint)

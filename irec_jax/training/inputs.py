@@ -34,12 +34,12 @@ class Batches(Protocol):
         ...
 
 
-Start = Callable[[Any], Params]
+InitWeights = Callable[[Any], Params]
 """Makes the first weights, placed by a tree of shardings; `irec_jax.training.init_weights` has some."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Training:
+class TrainingInputs:
     """Everything one run is trained from.
 
     Attributes:
@@ -57,7 +57,7 @@ class Training:
             item index; nested names to plain values.
         validation: Batches whose loss is measured, as `TrainConfig.validate_every` says.
         on_log: Called with the step and the metrics of each log line.
-        begun: When the work on the run began, in seconds since 1970, which the ledger counts
+        start_time: When the work on the run began, in seconds since 1970, which the ledger counts
             from; None for now.
         profile: Writes a trace of a few steps, for xprof.
 
@@ -67,7 +67,7 @@ class Training:
 
     run: Path
     model: T5Config
-    start: Start
+    start: InitWeights
     batches: Batches
     mesh: Mesh
     optimizer: OptimizerConfig
@@ -77,5 +77,5 @@ class Training:
     fingerprint: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     validation: Sequence[Batch] = ()
     on_log: OnLog | None = None
-    begun: float | None = None
+    start_time: float | None = None
     profile: bool = False

@@ -14,31 +14,31 @@ from jaxtyping import Array, Key
 from irec_jax.errors import InputError
 from irec_jax.model.params import Params, abstract
 from irec_jax.settings import to_json
-from irec_jax.training.loop_io import Reading, Saving, open_books
 from irec_jax.training.checkpoint import (
     Checkpoints,
     TrainState,
     model_fingerprint,
 )
+from irec_jax.training.consensus import CheckpointTimer, StepConsensus
 from irec_jax.training.device_put import place_batch
+from irec_jax.training.distributed import is_first, on_host
+from irec_jax.training.flops import batch_work
 from irec_jax.training.frozen import begin_adapters, load_frozen, save_frozen
 from irec_jax.training.goodput import Cause
-from irec_jax.training.preemption import Interruption, stopped
-from irec_jax.training.inputs import Training
+from irec_jax.training.inputs import TrainingInputs
+from irec_jax.training.loop_io import Checkpointer, MetricsReader, open_metrics
 from irec_jax.training.optimizer import make_optimizer
-from irec_jax.training.distributed import is_first, on_host
+from irec_jax.training.preemption import StopSignal, stop_error
 from irec_jax.training.profile import Profile
 from irec_jax.training.sharding import batch_sharding, check_batch, state_shardings
 from irec_jax.training.step import Step, compile_step
-from irec_jax.training.watchdog import Watch
-from irec_jax.training.consensus import Agreement, Timer
-from irec_jax.training.flops import batch_work
+from irec_jax.training.watchdog import Watchdog
 
 DROPOUT = 1
 """Folded into the seed's key, so that dropout and the first weights draw different numbers."""
 
 
-def train(job: Training) -> TrainState:
+def train(job: TrainingInputs) -> TrainState:
     """Trains, or goes on training, until the last step.
 
     A run that was killed anywhere and is started again gives the same losses, to the last bit
@@ -56,25 +56,25 @@ def train(job: Training) -> TrainState:
         Interrupted: After SIGINT, when the state is saved.
         Terminated: After SIGTERM, when the state is saved.
     """
-    begun = job.begun or time.time()
+    start_time = job.start_time or time.time()
     check_batch(job.mesh, job.train.batch_size, job.train.accumulate)
     step = compile_step(job.model, job.optimizer, job.train, job.mesh, job.lora)
     keep, keep_best = job.train.keep, job.train.keep_best
     checkpoints = Checkpoints(job.run, fingerprint_of(job), keep=keep, keep_best=keep_best)
-    with Interruption() as interruption, Watch(job.train.hang_seconds) as watch:
+    with StopSignal() as interruption, Watchdog(job.train.hang_seconds) as watch:
         done, state, frozen = _begin(job, step, checkpoints)
         checkpoints.warm_up(state)
         place = functools.partial(place_batch, batch_sharding(job.mesh), job.train.batch_size)
         key = dropout_key(job)
-        agreement, timer = Agreement(job.mesh), Timer(job.train.checkpoint_minutes)
+        agreement, timer = StepConsensus(job.mesh), CheckpointTimer(job.train.checkpoint_minutes)
         profile = Profile(job.run, wanted=job.profile and is_first())
-        books, trace = open_books(job, done, begun), contextlib.closing(profile)
+        books, trace = open_metrics(job, done, start_time), contextlib.closing(profile)
         with books as ledger, trace, checkpoints.closed_in_the_end():
             ledger.note(f"{'resumed' if done else 'started'} at step {done}")
             ledger.count(Cause.PREPARING)
-            reading = Reading(ledger, job, checkpoints)
-            saving = Saving(job, reading, checkpoints, watch, done, frozen=frozen)
-            watch.moved(done, "compiling")
+            reading = MetricsReader(ledger, job, checkpoints)
+            saving = Checkpointer(job, reading, checkpoints, watch, done, frozen=frozen)
+            watch.heartbeat(done, "compiling")
             saving.warm_up(state)
             ledger.count(Cause.COMPILING)
             calling = Cause.COMPILING  # what the call of the first step is
@@ -82,23 +82,23 @@ def train(job: Training) -> TrainState:
                 batch = saving.next_batch(done, state, interruption)
                 rows = place(batch)
                 ledger.count(Cause.STEPS if reading.is_ahead() else Cause.WAITING)
-                watch.moved(done, "computing")
+                watch.heartbeat(done, "computing")
                 with profile.step(done), jax.set_mesh(job.mesh), jax.transfer_guard("disallow"):
                     state, scalars = step.run(state, rows, key, *frozen)
                 ledger.count(calling)
                 calling, done = Cause.STEPS, done + 1
-                reading.take_in(done, scalars, batch_work(job.model, batch, job.lora))
+                reading.record(done, scalars, batch_work(job.model, batch, job.lora))
                 profile.after(reading.finish)
                 wanted = agreement.exchange(interruption.wishes(save=timer.is_due()))
                 ledger.count(Cause.STEPS)
                 saving.after(done, state, wanted)
                 if wanted.signal is not None:
-                    raise stopped(wanted.signal, done, job.train.steps, ledger.tell)
+                    raise stop_error(wanted.signal, done, job.train.steps, ledger.report)
     return state
 
 
 def _begin(
-    job: Training, step: Step, checkpoints: Checkpoints
+    job: TrainingInputs, step: Step, checkpoints: Checkpoints
 ) -> tuple[int, TrainState, tuple[Params, ...]]:
     """Where a run starts or goes on: steps done, the state, and the frozen weights if it has some.
 
@@ -120,7 +120,7 @@ def _begin(
     return 0, first_state(dataclasses.replace(job, start=adapters), step.target), frozen
 
 
-def first_state(job: Training, target: TrainState) -> TrainState:
+def first_state(job: TrainingInputs, target: TrainState) -> TrainState:
     """The state before the first step.
 
     Args:
@@ -139,7 +139,7 @@ def first_state(job: Training, target: TrainState) -> TrainState:
     return TrainState(step, params, optimizer_state)
 
 
-def dropout_key(job: Training) -> Key[Array, ""]:
+def dropout_key(job: TrainingInputs) -> Key[Array, ""]:
     """The key of a run's dropout, on every device.
 
     It is an argument of the step, so that runs that differ in their seed share one program.
@@ -157,7 +157,7 @@ def params_on_host(state: TrainState) -> Params:
     return jax.tree.map(on_host, state.params)
 
 
-def fingerprint_of(job: Training) -> dict[str, Any]:
+def fingerprint_of(job: TrainingInputs) -> dict[str, Any]:
     """What a checkpoint must agree on with a run to be resumed from."""
     told = {
         "model": model_fingerprint(job.model),
@@ -179,5 +179,5 @@ def _check_shapes(params: Params, target: Params) -> None:
         if have.get(name) != want.get(name):
             what = f"the weights have {name} {have.get(name)}, the model needs {want.get(name)}"
             raise InputError(
-                what, where="model", mend="Give the config the weights were made with."
+                what, where="model", hint="Give the config the weights were made with."
             )

@@ -11,42 +11,44 @@ from irec_jax.batches.batch import Batch
 from irec_jax.errors import InputError
 from irec_jax.model.params import Params
 from irec_jax.training.checkpoint import FOLDER, Checkpoints, TrainState, saved_steps
-from irec_jax.training.goodput import Cause, Clock
-from irec_jax.training.preemption import Interruption, stopped
-from irec_jax.training.inputs import Training
-from irec_jax.training.metrics_logger import Ledger, Machine, Span, open_ledger
+from irec_jax.training.consensus import StopRequest
 from irec_jax.training.distributed import is_first
+from irec_jax.training.flops import Work, measure_peak
+from irec_jax.training.goodput import Cause, GoodputClock
+from irec_jax.training.inputs import TrainingInputs
+from irec_jax.training.metrics_logger import Hardware, MetricsLogger, StepRange, open_metrics_logger
+from irec_jax.training.preemption import StopSignal, stop_error
 from irec_jax.training.step import Scalars
 from irec_jax.training.validation import Validation
-from irec_jax.training.watchdog import Watch
-from irec_jax.training.consensus import Wishes
-from irec_jax.training.flops import Work, measure_peak
+from irec_jax.training.watchdog import Watchdog
 
 
-def open_books(job: Training, done: int, begun: float) -> contextlib.AbstractContextManager[Ledger]:
+def open_metrics(
+    job: TrainingInputs, done: int, start_time: float
+) -> contextlib.AbstractContextManager[MetricsLogger]:
     """The ledger of process 0; the others write nothing.
 
     Args:
         job: The run.
         done: Steps done before.
-        begun: When this start of it began, in seconds since 1970.
+        start_time: When this start of it began, in seconds since 1970.
     """
-    span = Span(done, job.train.steps, job.train.log_every)
+    span = StepRange(done, job.train.steps, job.train.log_every)
     if not is_first():
-        return contextlib.nullcontext(cast(Ledger, _NoLedger()))
-    clock = Clock(job.run, done, job.mesh.devices.size, begun)
+        return contextlib.nullcontext(cast(MetricsLogger, NullMetricsLogger()))
+    clock = GoodputClock(job.run, done, job.mesh.devices.size, start_time)
     peak = measure_peak(job.mesh, job.model.compute)
-    machine = Machine(peak, tuple(job.mesh.local_devices), job.train.device_price)
-    return open_ledger(job.run, span, machine, clock, on_log=job.on_log)
+    machine = Hardware(peak, tuple(job.mesh.local_devices), job.train.device_price)
+    return open_metrics_logger(job.run, span, machine, clock, on_log=job.on_log)
 
 
-class _NoLedger:
-    """Takes in what a `Ledger` does, and keeps none of it."""
+class NullMetricsLogger:
+    """Takes in what a `MetricsLogger` does, and keeps none of it."""
 
     def note(self, message: str) -> None:
         """Nothing."""
 
-    tell = note
+    report = note
 
     def step(self, step: int, metrics: Mapping[str, float], work: Work) -> None:
         """Nothing."""
@@ -61,15 +63,17 @@ class _NoLedger:
         """Nothing."""
 
 
-class Reading:
+class MetricsReader:
     """Reads each step's scalars one step late, so that the device always has a step to work on."""
 
-    def __init__(self, ledger: Ledger, job: Training, checkpoints: Checkpoints) -> None:
+    def __init__(
+        self, ledger: MetricsLogger, job: TrainingInputs, checkpoints: Checkpoints
+    ) -> None:
         self.ledger, self._job, self._checkpoints = ledger, job, checkpoints
         self._waiting: tuple[int, Scalars, Work] | None = None
         self._skipped = 0
 
-    def take_in(self, step: int, scalars: Scalars, work: Work) -> None:
+    def record(self, step: int, scalars: Scalars, work: Work) -> None:
         """Writes down the step before this one."""
         self.finish()
         self._waiting = (step, scalars, work)
@@ -99,15 +103,15 @@ class Reading:
             raise _never_finite(self._job, step, self._skipped)
 
 
-class Saving:
+class Checkpointer:
     """Measures and saves when it is time."""
 
     def __init__(
         self,
-        job: Training,
-        reading: Reading,
+        job: TrainingInputs,
+        reading: MetricsReader,
         checkpoints: Checkpoints,
-        watch: Watch,
+        watch: Watchdog,
         done: int,
         *,
         frozen: tuple[Params, ...],
@@ -126,7 +130,7 @@ class Saving:
         if self._validation:
             self._validation.warm_up(state.params, *self._frozen)
 
-    def after(self, done: int, state: TrainState, wanted: Wishes) -> None:
+    def after(self, done: int, state: TrainState, wanted: StopRequest) -> None:
         """Does what is due after a step.
 
         Args:
@@ -142,7 +146,7 @@ class Saving:
         if self._validation and not stop and (due or done % train.validate_every == 0):
             self._reading.finish()
             ledger.count(Cause.STEPS)
-            self._watch.moved(done, "validating")
+            self._watch.heartbeat(done, "validating")
             loss = self._validation.loss(done, state.params, *self._frozen)
             ledger.validated(done, loss)
             ledger.count(Cause.VALIDATING)
@@ -150,13 +154,13 @@ class Saving:
             self._reading.finish()
             ledger.count(Cause.STEPS)
             ledger.flush()
-            self._watch.moved(done, "saving")
+            self._watch.heartbeat(done, "saving")
             position = self._job.batches.get_state()
             self._checkpoints.save(done, state, position, validation_loss=loss)
             self._saved = done
             ledger.count(Cause.SAVING)
 
-    def next_batch(self, done: int, state: TrainState, interruption: Interruption) -> Batch:
+    def next_batch(self, done: int, state: TrainState, interruption: StopSignal) -> Batch:
         """The next batch of the data.
 
         Args:
@@ -168,7 +172,7 @@ class Saving:
             Interrupted: After SIGINT, when the state is saved.
             Terminated: After SIGTERM, when the state is saved.
         """
-        self._watch.moved(done, "reading data")
+        self._watch.heartbeat(done, "reading data")
         batches = self._job.batches
         position = batches.get_state()
         batch = interruption.wait_for(functools.partial(next, batches))
@@ -178,18 +182,18 @@ class Saving:
         self._reading.finish()
         ledger.flush()
         if done != self._saved:
-            self._watch.moved(done, "saving")
+            self._watch.heartbeat(done, "saving")
             self._checkpoints.save(done, state, position)
             ledger.count(Cause.SAVING)
         assert interruption.signal is not None
-        raise stopped(interruption.signal, done, self._job.train.steps, ledger.tell)
+        raise stop_error(interruption.signal, done, self._job.train.steps, ledger.report)
 
 
-def _never_finite(job: Training, step: int, skipped: int) -> InputError:
+def _never_finite(job: TrainingInputs, step: int, skipped: int) -> InputError:
     saved = saved_steps(job.run / FOLDER)
     good = f"the checkpoint of step {saved[0]} is good" if saved else "there is no checkpoint yet"
     return InputError(
         f"{skipped} steps in a row, up to step {step}, had no finite loss and gradient; {good}",
         where=str(job.run),
-        mend="Lower optimizer.peak, lengthen optimizer.warmup, or set optimizer.clip.",
+        hint="Lower optimizer.peak, lengthen optimizer.warmup, or set optimizer.clip.",
     )

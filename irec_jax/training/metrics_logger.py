@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
 from irec_jax.files import write_text
-from irec_jax.progress import say, track
-from irec_jax.training.goodput import Cause, Clock
-from irec_jax.training.json_lines import loss_of, read_json_lines, step_of
+from irec_jax.progress import print_status, track
 from irec_jax.training.flops import Work, memory_in_use
+from irec_jax.training.goodput import Cause, GoodputClock
+from irec_jax.training.json_lines import loss_of, read_json_lines, step_of
 
 STEPS = Path("metrics/steps.jsonl")
 INTERVALS = Path("metrics/intervals.jsonl")
@@ -24,7 +24,7 @@ Metrics = dict[str, float]
 OnLog = Callable[[int, Metrics], None]
 
 
-class Machine(NamedTuple):
+class Hardware(NamedTuple):
     """What a run runs on.
 
     Attributes:
@@ -38,7 +38,7 @@ class Machine(NamedTuple):
     price: float = 0.0
 
 
-class Span(NamedTuple):
+class StepRange(NamedTuple):
     """The steps that a ledger is opened for.
 
     Attributes:
@@ -52,11 +52,11 @@ class Span(NamedTuple):
     every: int
 
 
-def tell(run: Path, message: str) -> None:
+def report(run: Path, message: str) -> None:
     """Writes a line for people into a run's `log.txt` and on standard error."""
     with (run / LOG).open("a", encoding="utf-8") as log:
         log.write(_stamped(message))
-    say(message)
+    print_status(message)
 
 
 def _stamped(message: str) -> str:
@@ -64,12 +64,12 @@ def _stamped(message: str) -> str:
     return f"{now} {message}\n"
 
 
-class Ledger:
-    """The books of one run; open it with `open_ledger`.
+class MetricsLogger:
+    """The books of one run; open it with `open_metrics_logger`.
 
     Files in the run folder: `metrics/steps.jsonl` has the loss of every step to the last bit;
     `metrics/intervals.jsonl`, the TensorBoard events beside it and `log.txt` have everything else
-    every `Span.every` steps.
+    every `StepRange.every` steps.
 
     Args:
         run: The run folder.
@@ -84,9 +84,9 @@ class Ledger:
     def __init__(
         self,
         run: Path,
-        span: Span,
-        machine: Machine,
-        clock: Clock,
+        span: StepRange,
+        machine: Hardware,
+        clock: GoodputClock,
         *,
         on_log: OnLog | None,
         advance: Callable[[int, str], None],
@@ -113,10 +113,10 @@ class Ledger:
         self._log.write(_stamped(message))
         self._log.flush()
 
-    def tell(self, message: str) -> None:
+    def report(self, message: str) -> None:
         """Writes a line for people into `log.txt` and on standard error."""
         self.note(message)
-        say(message)
+        print_status(message)
 
     def step(self, step: int, metrics: Mapping[str, float], work: Work) -> None:
         """Takes in one finished step.
@@ -131,7 +131,7 @@ class Ledger:
         entry = {"step": step, "loss": loss if math.isfinite(loss) else None}
         self._losses.write(json.dumps(entry) + "\n")
         if metrics.get("skipped"):
-            self.tell(f"step {step} was skipped: its loss is {loss}, or its gradient is infinite")
+            self.report(f"step {step} was skipped: its loss is {loss}, or its gradient is infinite")
         if self._clock is None:
             # The first step waited for the compiler, so the clock starts after it.
             self._restart()
@@ -200,12 +200,17 @@ class Ledger:
 
 
 @contextlib.contextmanager
-def open_ledger(
-    run: Path, span: Span, machine: Machine, clock: Clock, *, on_log: OnLog | None = None
-) -> Iterator[Ledger]:
-    """Opens the books of a run and shows its progress; see `Ledger`."""
+def open_metrics_logger(
+    run: Path,
+    span: StepRange,
+    machine: Hardware,
+    clock: GoodputClock,
+    *,
+    on_log: OnLog | None = None,
+) -> Iterator[MetricsLogger]:
+    """Opens the books of a run and shows its progress; see `MetricsLogger`."""
     with track("tune", span.steps - span.start, unit="steps") as advance:
-        ledger = Ledger(run, span, machine, clock, on_log=on_log, advance=advance)
+        ledger = MetricsLogger(run, span, machine, clock, on_log=on_log, advance=advance)
         with contextlib.closing(ledger):
             yield ledger
 

@@ -85,8 +85,8 @@ def learning_rate(config: OptimizerConfig, steps: int) -> optax.Schedule:
         InputError: When the warm-up is longer than the run.
     """
     if config.warmup > steps:
-        mend = f"Give at most train.steps, which is {steps}."
-        raise InputError(f"{config.warmup} is too long", where="optimizer.warmup", mend=mend)
+        hint = f"Give at most train.steps, which is {steps}."
+        raise InputError(f"{config.warmup} is too long", where="optimizer.warmup", hint=hint)
     rest = max(steps - config.warmup, 1)
 
     def rate(count: Any) -> Any:
@@ -175,10 +175,10 @@ def running_average(decay: float) -> optax.GradientTransformation:
         return Average(jax.tree.map(jnp.array, params))
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        def moved(average: jax.Array, weight: jax.Array, change: jax.Array) -> jax.Array:
+        def heartbeat(average: jax.Array, weight: jax.Array, change: jax.Array) -> jax.Array:
             return average + (1.0 - decay) * (weight + change - average)
 
-        return updates, Average(jax.tree.map(moved, state.average, params, updates))
+        return updates, Average(jax.tree.map(heartbeat, state.average, params, updates))
 
     return optax.GradientTransformation(init, update)
 

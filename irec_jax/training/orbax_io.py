@@ -14,7 +14,7 @@ import jax
 from orbax.checkpoint import v1 as ocp
 
 from irec_jax.training.checksums import sums_of
-from irec_jax.training.distributed import first_line, how_many, which
+from irec_jax.training.distributed import first_line, process_count, process_index
 
 _MISSING = (errno.ENOENT, errno.ENOTDIR)
 _SPOILED = (ValueError, LookupError, TypeError, AttributeError, EOFError)
@@ -38,9 +38,9 @@ def load_trees(path: Path, wanted: dict[str, Any]) -> dict[str, Any]:
     # twice. Less than the largest array Orbax refuses to read.
     sizes = [math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(wanted)]
     settings.memory.read_concurrent_bytes = max([READ_AT_ONCE, *(2 * size for size in sizes)])
-    if how_many() > 1:
-        settings.multiprocessing.active_processes = {which()}
-        settings.multiprocessing.primary_host = which()
+    if process_count() > 1:
+        settings.multiprocessing.active_processes = {process_index()}
+        settings.multiprocessing.primary_host = process_index()
     with settings:
         return ocp.load_checkpointables(str(path.resolve()), wanted)
 

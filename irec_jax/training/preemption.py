@@ -6,8 +6,8 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any, TypeVar
 
-from irec_jax.training.distributed import how_many
-from irec_jax.training.consensus import Wishes
+from irec_jax.training.consensus import StopRequest
+from irec_jax.training.distributed import process_count
 
 T = TypeVar("T")
 
@@ -27,10 +27,10 @@ class Terminated(SystemExit):
 
 
 class _SignalTaken(BaseException):
-    """Leaves what `Interruption.wait_for` calls."""
+    """Leaves what `StopSignal.wait_for` calls."""
 
 
-class Interruption:
+class StopSignal:
     """Notes the first SIGINT or SIGTERM instead of stopping at once; a context manager.
 
     A second one stops at once, for the impatient. Outside the main thread Python cannot catch
@@ -42,7 +42,7 @@ class Interruption:
         self._before: dict[signal.Signals, Any] = {}
         self._waiting = False
 
-    def __enter__(self) -> "Interruption":
+    def __enter__(self) -> "StopSignal":
         if threading.current_thread() is threading.main_thread():
             self._before = {number: signal.signal(number, self._take) for number in SIGNALS}
         return self
@@ -55,9 +55,9 @@ class Interruption:
     ) -> None:
         self._give_back()
 
-    def wishes(self, *, save: bool = False) -> Wishes:
+    def wishes(self, *, save: bool = False) -> StopRequest:
         """What this process wants: to leave, if a signal came, and to save, if it is told so."""
-        return Wishes(self.signal is signal.SIGINT, self.signal is signal.SIGTERM, save)
+        return StopRequest(self.signal is signal.SIGINT, self.signal is signal.SIGTERM, save)
 
     def wait_for(self, get: Callable[[], T]) -> T | None:
         """Calls `get`, which may take long, and gives it up at a signal.
@@ -70,7 +70,7 @@ class Interruption:
         Returns:
             What it returns; None if a signal came before or meanwhile.
         """
-        if how_many() > 1:
+        if process_count() > 1:
             return get()
         if self.signal is not None:
             return None
@@ -96,7 +96,7 @@ class Interruption:
         self._before = {}
 
 
-def stopped(
+def stop_error(
     number: signal.Signals, step: int, steps: int, tell: Callable[[str], None]
 ) -> Interrupted | Terminated:
     """Tells that the state of `step` was asked to be saved, and gives what to raise."""

@@ -56,9 +56,9 @@ def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
     data = config.data if config.data > 0 else max(len(devices) // rest, 1)
     if data * rest != len(devices):
         wanted = f"{config.replica} x {data} x {config.fsdp} x {config.tensor}"
-        mend = "Make replica * data * fsdp * tensor the number of devices; data=-1 takes the rest."
+        hint = "Make replica * data * fsdp * tensor the number of devices; data=-1 takes the rest."
         what = f"{wanted} (replica x data x fsdp x tensor) does not fit {len(devices)} devices"
-        raise InputError(what, where="mesh", mend=mend)
+        raise InputError(what, where="mesh", hint=hint)
     sizes = (config.replica, data, config.fsdp, config.tensor)
     slices = {getattr(device, "slice_index", 0) for device in devices}
     # Said out loud: the default became Explicit, under which a lookup in a sharded table fails.
@@ -69,7 +69,7 @@ def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
         raise InputError(
             f"{config.replica} copies cannot be dealt to {len(slices)} slices",
             where="mesh.replica",
-            mend=f"Give {len(slices)}: the other axes would cross the data center's network.",
+            hint=f"Give {len(slices)}: the other axes would cross the data center's network.",
         )
     within = (config.replica // len(slices), *sizes[1:])
     across = (len(slices), 1, 1, 1)
@@ -180,7 +180,7 @@ def check_batch(mesh: Mesh, batch_size: int, accumulate: int = 1) -> None:
         near = f"{low} or {low + parts}" if low else str(parts)
         cut = f"{devices} (replica x data x fsdp)" + (f" x {accumulate}" if accumulate > 1 else "")
         what = f"{batch_size} rows cannot be cut into {cut} equal parts"
-        raise InputError(what, where="train.batch_size", mend=f"Give {near}.")
+        raise InputError(what, where="train.batch_size", hint=f"Give {near}.")
 
 
 def _cuts(length: int, size: int) -> bool:

@@ -16,9 +16,9 @@ from irec_jax.model.config import T5Config
 from irec_jax.model.lora import LoraConfig, merged
 from irec_jax.model.params import Params, structure
 from irec_jax.training.device_put import place_batch
+from irec_jax.training.distributed import is_first
 from irec_jax.training.json_lines import loss_of, read_json_lines
 from irec_jax.training.loss import token_loss
-from irec_jax.training.distributed import is_first
 from irec_jax.training.sharding import batch_sharding
 from irec_jax.training.step import NO_LORA
 

@@ -21,16 +21,16 @@ from types import TracebackType
 from typing import NamedTuple
 
 from irec_jax.errors import InputError
-from irec_jax.progress import say
-from irec_jax.training.preemption import Interrupted, Terminated
+from irec_jax.progress import print_status
 from irec_jax.training.distributed import (
     EXIT_LOST,
+    coordination_store,
     first_line,
-    how_many,
     is_first,
-    store,
-    which,
+    process_count,
+    process_index,
 )
+from irec_jax.training.preemption import Interrupted, Terminated
 
 TICK_S = 1.0
 PARTING_S = 3.0
@@ -42,7 +42,7 @@ _NO_STORE = "process 0, through which all agree, is gone"
 _leaving = threading.Lock()
 
 
-class Move(NamedTuple):
+class Activity(NamedTuple):
     """What a process is at.
 
     Attributes:
@@ -54,23 +54,23 @@ class Move(NamedTuple):
     doing: str
 
 
-class Watch:
+class Watchdog:
     """A thread that ends this process when another has failed, or when this one hangs.
 
     A context manager; for a process on its own it does nothing. One may be opened inside another.
 
     Args:
-        hang_s: After so many seconds without a call of `moved` the run hangs.
+        hang_s: After so many seconds without a call of `heartbeat` the run hangs.
     """
 
     def __init__(self, hang_s: float = math.inf) -> None:
         self._hang_s = hang_s
-        self._move, self._since = Move(0, "preparing"), time.monotonic()
+        self._move, self._since = Activity(0, "preparing"), time.monotonic()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._look, name="watch", daemon=True)
 
-    def __enter__(self) -> "Watch":
-        if how_many() > 1:
+    def __enter__(self) -> "Watchdog":
+        if process_count() > 1:
             self._thread.start()
         return self
 
@@ -84,14 +84,14 @@ class Watch:
         if self._thread.is_alive():
             self._thread.join()
 
-    def moved(self, step: int, doing: str) -> None:
+    def heartbeat(self, step: int, doing: str) -> None:
         """Notes that this process is not stuck.
 
         Args:
             step: Steps done.
             doing: What it does next, for the message if that never ends.
         """
-        self._move, self._since = Move(step, doing), time.monotonic()
+        self._move, self._since = Activity(step, doing), time.monotonic()
 
     def _look(self) -> None:
         while not self._closing.wait(TICK_S):
@@ -110,34 +110,34 @@ class Watch:
                 if hanging:
                     faulthandler.dump_traceback(sys.stderr)
                     _announce(why)
-                leave(why)
+                exit_now(why)
 
 
 @contextlib.contextmanager
-def ending_together() -> Iterator[None]:
+def fail_together() -> Iterator[None]:
     """Around all that a process of a run does: if it fails the others end, and the other way.
 
     A run that was stopped by a signal and saved does not count as failed. A process that lost
     another one exits with `EXIT_LOST`.
     """
     try:
-        with Watch():
+        with Watchdog():
             try:
                 yield
             except Exception as error:
-                if how_many() > 1 and is_loss(error):
-                    leave(_why_lost(error))
+                if process_count() > 1 and is_peer_failure(error):
+                    exit_now(_why_lost(error))
                 raise
     except (Interrupted, Terminated):
         raise
     except BaseException as error:
-        if how_many() > 1:
-            _announce(f"process {which()} failed: {first_line(error)}")
+        if process_count() > 1:
+            _announce(f"process {process_index()} failed: {first_line(error)}")
             _exit_without_waiting(_exit_code(error))
         raise
 
 
-def is_loss(error: BaseException) -> bool:
+def is_peer_failure(error: BaseException) -> bool:
     """Whether an error says that another process does not answer."""
     text = str(error)
     return isinstance(error, (RuntimeError, ValueError)) and any(
@@ -145,10 +145,10 @@ def is_loss(error: BaseException) -> bool:
     )
 
 
-def leave(why: str) -> None:
+def exit_now(why: str) -> None:
     """Ends the process at once: what waits for another process cannot be waited for."""
     if _leaving.acquire(blocking=False):
-        say(f"irec: error: process {which()} of {how_many()} ends: {why}")
+        print_status(f"irec: error: process {process_index()} of {process_count()} ends: {why}")
         _end(EXIT_LOST)
     else:
         time.sleep(2 * PARTING_S)  # another thread of this process is at it
@@ -182,16 +182,16 @@ def _announce(why: str) -> None:
 
 
 def _show(what: str, text: str) -> None:
-    store().key_value_set(f"{what}/{which()}", text, allow_overwrite=True)
+    coordination_store().key_value_set(f"{what}/{process_index()}", text, allow_overwrite=True)
 
 
 def _shown(what: str) -> dict[int, str]:
-    entries = store().key_value_dir_get(what)
+    entries = coordination_store().key_value_dir_get(what)
     return {int(key.rpartition("/")[2]): text for key, text in entries}
 
 
 def _told_by_others() -> str:
-    return next((why for number, why in _shown(_ENDED).items() if number != which()), "")
+    return next((why for number, why in _shown(_ENDED).items() if number != process_index()), "")
 
 
 def _why_lost(error: Exception) -> str:
@@ -208,13 +208,14 @@ def _where_all_are() -> str:
     time.sleep(3 * TICK_S)
     now, moves = _shown(_ALIVE), _shown(_AT)
     alive = [
-        number == which() or now.get(number) != before.get(number) for number in range(how_many())
+        number == process_index() or now.get(number) != before.get(number)
+        for number in range(process_count())
     ]
     words = []
-    for number in sorted(range(how_many()), key=lambda number: alive[number]):
+    for number in sorted(range(process_count()), key=lambda number: alive[number]):
         state = "is there" if alive[number] else "gives no sign of life"
         if number in moves:
-            move = Move(*json.loads(moves[number]))
+            move = Activity(*json.loads(moves[number]))
             state += f", {move.doing} after step {move.step}"
         words.append(f"process {number} {state}")
     return "; ".join(words)

@@ -14,20 +14,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jaxtyping import Bool
 
-from irec_jax.errors import InputError
-from irec_jax.instructions import render
 from irec_jax.audit.audit import Audit, Auditor
 from irec_jax.audit.bias_tests import Measure
+from irec_jax.audit.split_index import SplitIndex
+from irec_jax.errors import InputError
+from irec_jax.instructions import render
 from irec_jax.instructions.config import ContextPart, InstructionsConfig
-from irec_jax.audit.split_index import Evidence
+from irec_jax.instructions.context import DAY, POPULAR_DAYS, RequestContext
 from irec_jax.instructions.forms import Instruction, Intention, Slot, TaskForm, TaskName
-from irec_jax.instructions.context import DAY, POPULAR_DAYS, Moments
-from irec_jax.word_overlap import words_of
 from irec_jax.instructions.passes import Passes
 from irec_jax.instructions.render import Renderer
 from irec_jax.instructions.tasks import TASKS, task_named
 from irec_jax.instructions.teacher import LogTeacher
 from irec_jax.log.split import Role, Split
+from irec_jax.word_overlap import words_of
 
 Change = Callable[[Instruction], Instruction]
 TITLES = [
@@ -393,7 +393,7 @@ def test_the_item_of_a_test_event_as_popular(world, rendered):
     careless = dataclasses.replace(world, roles=np.zeros_like(world.roles))
     renderer = rendered(TaskName.CONTEXT_RECOMMENDATION, names=ATOMIC)
     assert audited(renderer, world).found == {}
-    moments = Moments.build(careless, renderer.wording.config.context)
+    moments = RequestContext.build(careless, renderer.wording.config.context)
     audit = audited(dataclasses.replace(renderer, moments=moments), world)
     assert audit.found["popular"] > 10
     assert set(audit.found) <= {"popular", "target", "future", "text", "prompt"}
@@ -404,8 +404,8 @@ def test_the_item_of_a_test_event_as_popular(world, rendered):
 
 
 def test_popular_items_are_counted_anew(world: Split):
-    evidence = Evidence.build(world)
-    moments = Moments.build(world, (ContextPart.POPULAR,))
+    evidence = SplitIndex.build(world)
+    moments = RequestContext.build(world, (ContextPart.POPULAR,))
     for position in range(len(world.items)):
         day = world.times[position] // DAY
         counts = collections.Counter(

@@ -11,16 +11,16 @@ import numpy as np
 import pytest
 
 from irec_jax.audit.audit import Audit, Auditor
-from irec_jax.instructions.config import ContextPart, InstructionsConfig
-from irec_jax.instructions.forms import Instruction, TaskName
-from irec_jax.instructions.passes import Passes
-from irec_jax.instructions.render import Renderer
 from irec_jax.audit.sample_page import (
     SAMPLE_RECORDS,
     render_sample,
     sample_numbers,
     write_sample,
 )
+from irec_jax.instructions.config import ContextPart, InstructionsConfig
+from irec_jax.instructions.forms import Instruction, TaskName
+from irec_jax.instructions.passes import Passes
+from irec_jax.instructions.render import Renderer
 from irec_jax.log.split import Split
 
 WICKED = '<script>alert("1")</script> & lamp'
@@ -42,7 +42,7 @@ class Page(html.parser.HTMLParser):
         self.open: list[str] = []
         self.tags: list[tuple[str, dict]] = []
         self.seen: list[str] = []
-        self.hidden: list[str] = []
+        self.mlp_dim: list[str] = []
         self.marked = 0
         self.feed(text)
         self.close()
@@ -64,7 +64,7 @@ class Page(html.parser.HTMLParser):
         if "style" not in self.open:
             self.seen.append(data)
         if self.marked:
-            self.hidden.append(data)
+            self.mlp_dim.append(data)
 
     @property
     def text(self) -> str:

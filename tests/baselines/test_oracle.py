@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from irec_jax.baselines.oracle import ceiling
 from irec_jax.baselines.markov import markov
+from irec_jax.baselines.oracle import oracle
 from irec_jax.baselines.popularity import popularity
-from irec_jax.evaluation.protocol import EvaluationConfig, questions_of
+from irec_jax.evaluation.protocol import EvaluationConfig, select_requests
 from irec_jax.evaluation.report import evaluate
 from irec_jax.instructions.tasks import (
     PERSONALIZED_SEARCH,
@@ -33,7 +33,7 @@ def split(world):
 @pytest.fixture(scope="module")
 def report(world, split):
     rankers = {"popularity": popularity(split), "markov": markov(split)}
-    rankers["best"] = ceiling(world, split)
+    rankers["best"] = oracle(world, split)
     return evaluate(rankers, split, TASKS, CONFIG, seed=0)
 
 
@@ -63,7 +63,7 @@ def test_columns_are_the_splits_item_numbers(world, split):
     log_probability = world.next_item_log_probability(
         np.array([request.user]), [history], np.array([request.time])
     )[0]
-    scores = ceiling(world, split)([request]).scores[0]
+    scores = oracle(world, split)([request]).scores[0]
     for number in (0, 7, len(items) - 1):
         assert scores[number] == pytest.approx(log_probability[places[items[number]]])
 
@@ -72,9 +72,9 @@ def test_columns_are_the_splits_item_numbers(world, split):
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name.value)
 def test_what_it_expects_is_what_it_reaches(world, split, report, task, cutoff):
     # Probabilities that were wrong anywhere would promise another recall than they reach.
-    questions = questions_of(task, split, CONFIG, seed=0)
+    questions = select_requests(task, split, CONFIG, seed=0)
     requests = [task.request(split, int(position)) for position in questions.positions]
-    scores = ceiling(world, split)(requests).scores
+    scores = oracle(world, split)(requests).scores
     for row, request in enumerate(requests):
         scores[row, list(request.exclude)] = -np.inf
     chances = np.exp(scores - scores.max(axis=1, keepdims=True))
@@ -88,7 +88,7 @@ def test_what_it_expects_is_what_it_reaches(world, split, report, task, cutoff):
 def test_mixed_requests_keep_their_rows(world, split):
     pairs = [(task, int(task.eligible(split, Role.TEST)[row])) for row in (0, 1) for task in TASKS]
     requests = [task.request(split, position) for task, position in pairs]
-    rank = ceiling(world, split)
+    rank = oracle(world, split)
     together = rank(requests).scores
     for row, request in enumerate(requests):
         np.testing.assert_allclose(together[row], rank([request]).scores[0], rtol=1e-5)

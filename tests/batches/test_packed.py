@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from irec_jax.audit.audit import Auditor
 from irec_jax.batches import packed
 from irec_jax.batches.packed import (
     PackedRows,
@@ -18,14 +19,13 @@ from irec_jax.batches.packed import (
 )
 from irec_jax.batches.pipeline import WINDOW, Cuts, PackedWindow, encode_record
 from irec_jax.errors import InputError
-from irec_jax.storage import shards
-from irec_jax.audit.audit import Auditor
+from irec_jax.instruction_sets.store import made_from
 from irec_jax.instructions.config import InstructionsConfig
 from irec_jax.instructions.forms import Instruction
 from irec_jax.instructions.render import Renderer
-from irec_jax.instruction_sets.store import made_from
 from irec_jax.log.simulate import SimulateConfig, World
 from irec_jax.log.split import Split, SplitConfig, split_log
+from irec_jax.storage import shards
 from irec_jax.tokens.items import TokenWriter, make_writer
 from irec_jax.tokens.text import TokensConfig
 

@@ -3,11 +3,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irec_jax.batches.prompt_batches import Buckets, pad_prompts, request_batches
+from irec_jax.batches.prompt_batches import PromptBuckets, pad_prompts, request_batches
 from irec_jax.errors import InputError
 from irec_jax.tokens.text import EOS
 
-SMALL = Buckets(batches=(1, 4), lengths=(8, 16))
+SMALL = PromptBuckets(batches=(1, 4), lengths=(8, 16))
 
 
 def test_padded_to_the_smallest_bucket():
@@ -46,4 +46,4 @@ def test_every_prompt_comes_once_in_few_shapes(prompts):
 @pytest.mark.parametrize("name", ["batches", "lengths"])
 def test_buckets_must_rise(name, sizes):
     with pytest.raises(InputError, match=name):
-        Buckets(**{name: sizes})
+        PromptBuckets(**{name: sizes})

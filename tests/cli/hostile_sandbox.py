@@ -39,7 +39,7 @@ experiment = Experiment(
         max_history=3,
     ),
     tokens=TokensConfig(vocabulary=512, source_length=64, target_length=16),
-    model=T5Config(width=16, head_dim=8, heads=2, hidden=32, encoder_layers=1, decoder_layers=1),
+    model=T5Config(width=16, head_dim=8, heads=2, mlp_dim=32, encoder_layers=1, decoder_layers=1),
     train=TrainConfig(steps=2, batch_size=8, log_every=1, checkpoint_every=2),
     evaluation=EvaluationConfig(max_requests=3, resamples=100),
 )

@@ -101,7 +101,7 @@ def test_prepare_movietweetings(tmp_path, shared):
         ({"interactions": ""}, ["interactions.csv: the file is empty"]),
         (
             {"interactions": EVENTS.replace("user,", "usr,", 1)},
-            ["interactions.csv: there is no column 'user'", "did you mean 'usr'?"],
+            ["interactions.csv: there is no column 'user'", "Did you mean 'usr'?"],
         ),
         ({"interactions": EVENTS + "u0,zz,9,3\n"}, ["row 26: unknown item 'zz'"]),
         ({"items": ITEMS + "b,Hat,hats\n"}, ["items.csv, row 2: duplicate item 'b' (2 such rows)"]),
@@ -154,7 +154,7 @@ def test_missing_sources_are_refused(tmp_path):
 
 def test_a_wrong_source_is_refused_with_the_nearest(tmp_path):
     out = ("--out", tmp_path / "log")
-    refused(irec("data", "prepare", "amzon", tmp_path, *out), "SOURCE", "did you mean 'amazon'?")
+    refused(irec("data", "prepare", "amzon", tmp_path, *out), "SOURCE", "Did you mean 'amazon'?")
     refused(irec("data", "prepare", "tfds:movielens/1m-ratings", *out), "PATH", "is missing")
     for source in ("movielens", "amazon", "mind", "recbole"):
         refused(irec("data", "prepare", source, tmp_path, *out), str(tmp_path))

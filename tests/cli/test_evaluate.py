@@ -28,7 +28,7 @@ experiment = Experiment(
     data=DataConfig(simulate=SimulateConfig(users=200, items=100)),
     instructions=InstructionsConfig(max_history=4),
     tokens=TokensConfig(vocabulary=600, source_length=128, target_length=24),
-    model=T5Config(width=32, hidden=64, heads=2, head_dim=16, encoder_layers=1, decoder_layers=1),
+    model=T5Config(width=32, mlp_dim=64, heads=2, head_dim=16, encoder_layers=1, decoder_layers=1),
     evaluation=EvaluationConfig(max_requests=30, resamples=100),
 )
 """

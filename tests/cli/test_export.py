@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from irec_jax.cli.export_check import Agreement
+from irec_jax.cli.export_check import LogitComparison
 from irec_jax.cli.main import main
 from irec_jax.experiment import TOKENS_FOLDER, Experiment, prepare, save_run
 from irec_jax.log.dataset import DataConfig
@@ -31,7 +31,7 @@ from irec_jax.training.checkpoint import (
 )
 
 ROOT = Path(__file__).parents[2]
-SIZES = T5Config(width=16, head_dim=8, heads=2, hidden=32, encoder_layers=1, decoder_layers=1)
+SIZES = T5Config(width=16, head_dim=8, heads=2, mlp_dim=32, encoder_layers=1, decoder_layers=1)
 
 
 @pytest.fixture(scope="module")
@@ -105,9 +105,9 @@ def test_a_check_that_fails_says_how_far_and_exits_with_1(run, tmp_path, capsys,
 
 
 def test_what_is_no_number_does_not_agree():
-    assert Agreement(9e-5, 0.1, 1).holds
-    assert not Agreement(2e-4, 0.1, 1).holds
-    assert not Agreement(float("nan"), 1.0, 1).holds
+    assert LogitComparison(9e-5, 0.1, 1).holds
+    assert not LogitComparison(2e-4, 0.1, 1).holds
+    assert not LogitComparison(float("nan"), 1.0, 1).holds
 
 
 def test_a_check_without_transformers_is_refused_before_anything_is_written(

@@ -12,12 +12,12 @@ import pytest
 from irec_jax.batches.packed import PackedRows
 from irec_jax.cli.main import main
 from irec_jax.experiment import load_experiment, prepare
+from irec_jax.instruction_sets.store import InstructionSet
 from irec_jax.instructions.forms import Instruction
 from irec_jax.instructions.render import Renderer
-from irec_jax.instruction_sets.store import InstructionSet
 from irec_jax.instructions.tasks import TASKS
 from irec_jax.instructions.templates import load_packs
-from irec_jax.log.events import BehaviorLog, Manifest
+from irec_jax.log.events import BehaviorLog, LogManifest
 
 ROOT = Path(__file__).parents[2]
 EXPERIMENT = """
@@ -56,7 +56,7 @@ def experiment(tmp_path: Path) -> Path:
             "intention": ["vague" if user % 2 else "specific" for user, _ in rows],
         }
     )
-    BehaviorLog.assemble(items, interactions, Manifest("table")).save(tmp_path / "log")
+    BehaviorLog.assemble(items, interactions, LogManifest("table")).save(tmp_path / "log")
     path = tmp_path / "small.py"
     path.write_text(EXPERIMENT.format(log=tmp_path / "log"))
     return path

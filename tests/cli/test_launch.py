@@ -111,9 +111,9 @@ def test_a_run_in_the_background_is_seen_stopped_and_goes_on(config, irec, losse
     run = folder
     # Long enough to be caught in the middle.
     words = ("launch", config, "--on", "local", "--out", run, "--train.steps", 100_000)
-    begun = irec(*words)
-    assert begun.returncode == 0, begun.stderr
-    assert "irec launch status " in begun.stdout
+    start_time = irec(*words)
+    assert start_time.returncode == 0, start_time.stderr
+    assert "irec launch status " in start_time.stdout
     wait_for(lambda: is_training(run))
 
     status = irec("launch", "status", run)

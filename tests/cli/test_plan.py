@@ -19,7 +19,7 @@ from irec_jax.training.sharding import MeshConfig
 
 experiment = Experiment(
     model=T5Config(
-        width=16, head_dim=8, heads=2, hidden=32, encoder_layers=3, decoder_layers=2, remat="full"
+        width=16, head_dim=8, heads=2, mlp_dim=32, encoder_layers=3, decoder_layers=2, remat="full"
     ),
     mesh=MeshConfig(fsdp=2),
     train=TrainConfig(steps=3_600, batch_size=16),
@@ -96,7 +96,7 @@ def test_devices_that_wait_for_rendered_rows_are_warned_of(config, tmp_path, cap
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--topology", "v5x:8x8"], "did you mean"),
+        (["--topology", "v5x:8x8"], "Did you mean"),
         (["--topology", "local", "--fill", "1.5"], "fill"),
         (["--topology", "local", "--programs", "tune"], "Allowed: train, score, decode"),
         (["--topology", "local", "--programs", "train", "--mesh.fsdp", "3"], "8 devices"),

@@ -21,7 +21,7 @@ from irec_jax.model.params import initialize
 from irec_jax.tokens.text import TokensConfig
 from irec_jax.training.checkpoint import Checkpoints, TrainState, model_fingerprint
 
-MODEL = T5Config(width=16, head_dim=8, heads=2, hidden=32, encoder_layers=1, decoder_layers=1)
+MODEL = T5Config(width=16, head_dim=8, heads=2, mlp_dim=32, encoder_layers=1, decoder_layers=1)
 ROOT = Path(__file__).parents[2]
 
 
@@ -196,7 +196,7 @@ def test_a_catalog_of_other_types_is_refused(made, tmp_path, capsys, column, mes
     error = capsys.readouterr().err
     assert message in error
     assert str(run / "catalog.parquet") in error
-    assert "To mend it: Copy the whole run folder" in error
+    assert "Hint: Copy the whole run folder" in error
 
 
 ESCAPE = "\x1b]0;owned\x07\x1b[31m\u202eevil"

@@ -17,21 +17,21 @@ from irec_jax.cli.main import main
 from irec_jax.decoding.beam import DecodeConfig
 from irec_jax.instructions.config import InstructionsConfig
 from irec_jax.instructions.forms import TaskName
-from irec_jax.teachers.teacher_texts import (
-    MANIFEST_FILE,
-    NOTES_FILE,
-    read_notes,
-)
-from irec_jax.teachers.teacher_prompts import RunWorder, Scope, ask
-from irec_jax.instructions.prompts import Wording
+from irec_jax.instructions.prompts import PromptWriter
 from irec_jax.log.dataset import DataConfig, load_split
-from irec_jax.log.events import BehaviorLog, Manifest
+from irec_jax.log.events import BehaviorLog, LogManifest
 from irec_jax.log.split import Split
 from irec_jax.model.config import T5Config
 from irec_jax.model.params import initialize
-from irec_jax.recommendation.run_parts import Settings, read_settings
+from irec_jax.recommendation.run_parts import ServingSettings, read_settings
 from irec_jax.run_files import Sources, write_checksums
 from irec_jax.settings import to_json
+from irec_jax.teachers.teacher_prompts import RunPromptWriter, Scope, make_requests
+from irec_jax.teachers.teacher_texts import (
+    MANIFEST_FILE,
+    TEXTS_FILE,
+    read_teacher_texts,
+)
 from irec_jax.tokens.items import TokenWriter, make_writer
 from irec_jax.tokens.text import IndexKind, TokensConfig
 from irec_jax.training.checkpoint import Checkpoints, TrainState, model_fingerprint
@@ -82,7 +82,7 @@ def experiment(tmp_path: Path) -> Path:
             "event": ["purchase"] * len(rows),
         }
     )
-    BehaviorLog.assemble(items, interactions, Manifest("table")).save(tmp_path / "log")
+    BehaviorLog.assemble(items, interactions, LogManifest("table")).save(tmp_path / "log")
     path = tmp_path / "small.py"
     path.write_text(EXPERIMENT.format(log=tmp_path / "log"))
     return path
@@ -103,7 +103,7 @@ def start(arguments: list[str]) -> subprocess.Popen:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    assert {path.name for path in folder.iterdir()} == {NOTES_FILE, MANIFEST_FILE}
+    assert {path.name for path in folder.iterdir()} == {TEXTS_FILE, MANIFEST_FILE}
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
@@ -114,7 +114,7 @@ def test_notes_are_written_and_a_second_run_sends_nothing(
     with serve(["empty", "429", "target"]) as server:
         assert main(words(experiment, out, server)) == 0
         said = capsys.readouterr().out
-        table, manifest = read_notes(out)
+        table, manifest = read_teacher_texts(out)
         assert table.height == USERS * (3 + 2 * 3)
         assert manifest.asked == {"preference": 36, "specific": 36, "vague": 36}
         assert manifest.rejected == {"empty": 1, "names_item": 1}
@@ -217,13 +217,13 @@ def write_run(folder: Path, catalog: pl.DataFrame, kind: IndexKind) -> None:
         width=16,
         head_dim=8,
         heads=2,
-        hidden=32,
+        mlp_dim=32,
         encoder_layers=1,
         decoder_layers=1,
     )
     tasks = (TaskName.HISTORY_TO_PREFERENCE, TaskName.ITEM_TO_QUERY)
     instructions = InstructionsConfig(tasks=tasks, teacher="metadata")
-    settings = Settings(instructions, tokens, model, DecodeConfig(beams=8, batch=4))
+    settings = ServingSettings(instructions, tokens, model, DecodeConfig(beams=8, batch=4))
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps({**to_json(settings), "seed": 0}))
     catalog.write_parquet(folder / "catalog.parquet")
@@ -247,7 +247,7 @@ def test_a_run_of_ours_writes_notes(
     arguments += ["--users", "4", "--temperature", "1"]
     assert main(arguments) == 0
     assert f"Wrote {out}" in capsys.readouterr().out
-    table, manifest = read_notes(out)
+    table, manifest = read_teacher_texts(out)
     assert set(table["writer"]) == {"model:run"}
     assert manifest.asked == {"preference": 12, "vague": 12, "specific": 12}
     assert table.height == sum(manifest.answered.values()) > 0
@@ -266,13 +266,13 @@ def test_a_run_writes_notes_for_users_that_it_never_saw(
     split = load_split(DataConfig(log=str(tmp_path / "log"), core=1), 0)
     write_run(run, split.catalog, kind)
     few = log.interactions.filter(pl.col("user") < 700_003)
-    BehaviorLog.assemble(log.items.reverse(), few, Manifest("table")).save(newcomers)
+    BehaviorLog.assemble(log.items.reverse(), few, LogManifest("table")).save(newcomers)
     by_run = ["teach", str(experiment), "--by", "model", "--run", str(run), "--temperature", "1"]
     by_run += ["--data.log", str(newcomers), "--seed", "1"]
     assert main([*by_run, "--out", str(tmp_path / "few")]) == 0
 
     names = TokenWriter.load(run / "tokens").index.names
-    table, asked = read_notes(tmp_path / "few")[0], questions(split, run, names)
+    table, asked = read_teacher_texts(tmp_path / "few")[0], questions(split, run, names)
     assert set(table["user"]) == {700_000, 700_001, 700_002}
     assert {"preference", "vague"} <= set(table["kind"])
     assert stored(table).items() <= asked.items()
@@ -281,7 +281,7 @@ def test_a_run_writes_notes_for_users_that_it_never_saw(
     is_known = pl.col("item").str.ends_with("-0") | pl.col("item").str.ends_with("-1")
     other = pl.when(is_known).then("item").otherwise(pl.col("item") + "b").alias("item")
     items = log.items.with_columns(other, pl.format("{} again", "title").alias("title"))
-    BehaviorLog.assemble(items, few.with_columns(other), Manifest("table")).save(newcomers)
+    BehaviorLog.assemble(items, few.with_columns(other), LogManifest("table")).save(newcomers)
     capsys.readouterr()
     fails = kind is not IndexKind.TITLE
     assert main([*by_run, "--out", str(tmp_path / "new")]) == (2 if fails else 0)
@@ -293,7 +293,7 @@ def test_a_run_writes_notes_for_users_that_it_never_saw(
     called = dict(zip(split.catalog["item"], names, strict=True))
     titles = split_now.catalog.select("item", "title").rows()
     asked = questions(split_now, run, [called.get(item, title) for item, title in titles])
-    table = read_notes(tmp_path / "new")[0]
+    table = read_teacher_texts(tmp_path / "new")[0]
     assert stored(table).items() <= asked.items()
     assert table.height
 
@@ -306,8 +306,8 @@ def stored(table: pl.DataFrame) -> dict[tuple, str]:
 
 def questions(split: Split, run: Path, names: Sequence[str]) -> dict[tuple, str]:
     """The same of what a run is asked that calls the items so."""
-    worder = RunWorder(split, Wording.build(read_settings(run).instructions, names))
-    asked = ask(split, Scope(("en",)), worder)
+    worder = RunPromptWriter(split, PromptWriter.build(read_settings(run).instructions, names))
+    asked = make_requests(split, Scope(("en",)), worder)
     return {
         (
             question.user,

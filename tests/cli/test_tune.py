@@ -177,9 +177,9 @@ def test_titles_longer_than_the_target_are_cut_counted_and_unique(config, enviro
     [
         (["tune", "none.py"], "no such experiment file"),
         (["tune"], "EXPERIMENT"),
-        (["tun", "x"], "did you mean 'irec tune'"),
+        (["tun", "x"], "Did you mean 'irec tune'"),
         (["evaluate", "nowhere"], "no config.json"),
-        (["data", "prepar"], "did you mean 'irec data prepare'"),
+        (["data", "prepar"], "Did you mean 'irec data prepare'"),
     ],
 )
 def test_a_wrong_command_ends_with_code_2(environment, words, message):

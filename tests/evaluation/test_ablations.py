@@ -23,7 +23,7 @@ def split() -> Split:
     return split_log(World.build(SimulateConfig(users=300, items=100)).log(), SplitConfig(), 0)
 
 
-class Asked:
+class TaskVariant:
     """A ranker that remembers what it was asked."""
 
     def __init__(self) -> None:
@@ -36,7 +36,7 @@ class Asked:
 
 def asked(task, split, name):
     """What the ranker is asked under an ablation, beside the requests themselves."""
-    ranker = Asked()
+    ranker = TaskVariant()
     requests = [task.request(split, int(p)) for p in task.eligible(split, Role.TEST)]
     ablations(ranker, PACKS, task, split, Role.TEST, 0)[name](requests)
     return list(zip(requests, ranker.requests, strict=True))
@@ -44,7 +44,7 @@ def asked(task, split, name):
 
 def test_which_tasks_have_which(split):
     names = {
-        task: list(ablations(Asked(), PACKS, task, split, Role.TEST, 0))
+        task: list(ablations(TaskVariant(), PACKS, task, split, Role.TEST, 0))
         for task in (SEQUENTIAL, PRODUCT_SEARCH, PERSONALIZED_SEARCH)
     }
     assert names[SEQUENTIAL] == [UNSEEN, "in zh"]

@@ -22,17 +22,17 @@ from hypothesis import strategies as st
 from tensorflow_datasets.core.example_serializer import ExampleSerializer
 from tensorflow_datasets.proto import tf_example_pb2, tf_feature_pb2
 
-from irec_jax.errors import InputError
-from irec_jax.storage import shards
-from irec_jax.instruction_sets import store
 from irec_jax.audit.audit import Audit, Auditor
-from irec_jax.instructions.config import InstructionsConfig
+from irec_jax.errors import InputError
+from irec_jax.instruction_sets import store
 from irec_jax.instruction_sets.contents import audit_records
-from irec_jax.storage.tf_example import encode, record_sha256
+from irec_jax.instruction_sets.store import InstructionSet, write_instruction_set
+from irec_jax.instructions.config import InstructionsConfig
 from irec_jax.instructions.forms import Instruction, TaskName
 from irec_jax.instructions.render import Renderer
-from irec_jax.instruction_sets.store import InstructionSet, write_instruction_set
 from irec_jax.log.split import Split
+from irec_jax.storage import shards
+from irec_jax.storage.tf_example import encode, record_sha256
 
 ROOT = Path(__file__).parents[2]
 TASKS = (
@@ -341,7 +341,7 @@ def test_an_end_between_the_two_renames_loses_nothing(
         with pytest.raises(KeyboardInterrupt):
             write_instruction_set(renderer, tmp_path / "set", 20)
     assert not (tmp_path / "set").exists()
-    with shards.opened_build(tmp_path / "set", {}):
+    with shards.open_build(tmp_path / "set", {}):
         assert InstructionSet(tmp_path / "set").manifest == old
         with pytest.raises(InputError, match="another process"):
             write_instruction_set(renderer, tmp_path / "set", 20)

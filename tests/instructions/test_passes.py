@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irec_jax.instructions.examples import Asked, Examples, narrow
+from irec_jax.instructions.examples import Examples, TaskVariant, narrow
 from irec_jax.instructions.forms import Intention, TaskName
-from irec_jax.random_draws import derive_key, permutation, scramble
-from irec_jax.instructions.passes import Passes, Source
+from irec_jax.instructions.passes import Passes, RecordOrigin
 from irec_jax.instructions.tasks import task_named
+from irec_jax.random_draws import derive_key, permutation, scramble
 
 ASKED = (
-    Asked(task_named(TaskName.SEQUENTIAL_RECOMMENDATION), Intention.NONE),
-    Asked(task_named(TaskName.PRODUCT_SEARCH), Intention.VAGUE),
+    TaskVariant(task_named(TaskName.SEQUENTIAL_RECOMMENDATION), Intention.NONE),
+    TaskVariant(task_named(TaskName.PRODUCT_SEARCH), Intention.VAGUE),
 )
 
 
@@ -26,13 +26,13 @@ def passes_of(count: int, seed: int) -> Passes:
     return Passes(Examples(ASKED, numbers.astype(np.int16), narrow(np.arange(count) + 7)), seed)
 
 
-def slow_source(passes: Passes, number: int) -> Source:
+def slow_source(passes: Passes, number: int) -> RecordOrigin:
     """Works a source out from the seed alone, as the decision on record numbers tells it."""
     examples, (turn, place) = passes.examples, divmod(number, len(passes))
     example = int(permutation(derive_key(passes.seed, 0, turn), len(passes))[place])
     kind = int(examples.numbers[example])
     draw = derive_key(passes.seed, 1, number)
-    return Source(examples.asked[kind], int(examples.positions[example]), kind, draw)
+    return RecordOrigin(examples.asked[kind], int(examples.positions[example]), kind, draw)
 
 
 @given(count=st.integers(1, 40), seed=st.integers(0, 2**32), numbers=st.data())

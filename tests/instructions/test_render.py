@@ -23,6 +23,7 @@ from irec_jax.instructions.forms import (
     TaskName,
 )
 from irec_jax.instructions.forms import TaskForm as Form
+from irec_jax.instructions.prompts import PromptWriter
 from irec_jax.instructions.render import Renderer
 from irec_jax.instructions.tasks import (
     NAMED_TASKS,
@@ -31,7 +32,6 @@ from irec_jax.instructions.tasks import (
     SEQUENTIAL_RECOMMENDATION,
     task_named,
 )
-from irec_jax.instructions.prompts import Wording
 from irec_jax.log.split import Role, Split
 
 PACK = tomllib.loads(
@@ -236,7 +236,7 @@ def test_the_prompt_of_a_request_is_the_first_template_unless_told(
 @given(instruction=st.text(min_size=1).map(lambda text: f"{text}x"))
 @settings(deadline=None)
 def test_any_instruction_can_be_served(titles_forever: list[str], instruction: str):
-    wording = Wording.build(InstructionsConfig(), titles_forever)
+    wording = PromptWriter.build(InstructionsConfig(), titles_forever)
     prompt = wording.prompt(Request(PRODUCT_SEARCH.scenario, (), instruction))
     head, tail = wording.prompt(Request(PRODUCT_SEARCH.scenario, (), "QQ")).split("QQ")
     assert prompt.startswith(head)
@@ -273,7 +273,7 @@ def test_a_request_that_cannot_be_written_is_refused(
 def test_a_template_or_language_that_is_not_there_is_refused(renderer: Renderer):
     request = Request(PRODUCT_SEARCH.scenario, (), "lamp")
     for change, what in (
-        ({"template": "search-fnid"}, "did you mean 'search-find'"),
+        ({"template": "search-fnid"}, "Did you mean 'search-find'"),
         ({"template": "next-which"}, "words sequential_recommendation"),
         ({"language": "zh"}, "no pack is in the language 'zh'"),
     ):

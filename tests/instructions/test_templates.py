@@ -12,7 +12,6 @@ import hypothesis.strategies as st
 import pytest
 
 from irec_jax.errors import InputError
-from irec_jax.text_cleaning import clean
 from irec_jax.instructions.config import BUILT_IN_PACKS, Domain, InstructionsConfig
 from irec_jax.instructions.forms import (
     Group,
@@ -34,6 +33,7 @@ from irec_jax.instructions.templates import (
     read_pack,
     with_copied_packs,
 )
+from irec_jax.text_cleaning import clean
 
 DOMAINS = get_args(Domain)
 CONTEXT = "\n".join(f'{word} = "{word} said"' for word in CONTEXT_WORDS)
@@ -98,11 +98,11 @@ def test_templates_are_found_by_task_intention_and_whether_they_are_held_out():
     assert names(Intention.VAGUE, True) == names(Intention.SPECIFIC, True) == ["three"]
     with pytest.raises(InputError, match="product_search") as caught:
         pack.of(TaskName.PRODUCT_SEARCH, Intention.VAGUE)
-    assert (caught.value.where, "personalized_search" in caught.value.mend) == ("own.toml", True)
+    assert (caught.value.where, "personalized_search" in caught.value.hint) == ("own.toml", True)
     only = dataclasses.replace(pack, templates=pack.templates[:1])
     with pytest.raises(InputError, match=r"held-out.*personalized_search \(vague\)"):
         only.of(search, Intention.VAGUE, held_out=True)
-    with pytest.raises(InputError, match="did you mean 'three'"):
+    with pytest.raises(InputError, match="Did you mean 'three'"):
         pack.named("tree")
 
 
@@ -113,7 +113,7 @@ def test_templates_are_found_by_task_intention_and_whether_they_are_held_out():
         ('language = "en"', "", "own.toml", "'language' is missing"),
         ('language = "en"', "language = 3", "own.toml.language", "3 is not a text"),
         ('language = "en"', 'language = "e\\nn"', "own.toml.language", "not a plain phrase"),
-        ('language = "en"', 'languages = "en"', "own.toml", "did you mean 'language'"),
+        ('language = "en"', 'languages = "en"', "own.toml", "Did you mean 'language'"),
         ('[answers]\nyes = "aye"\nno = "nay"', "", "own.toml", "'answers' is missing"),
         ('[answers]\nyes = "aye"\nno = "nay"', "answers = 3", "own.toml: answers", "not a table"),
         ('no = "nay"', 'no = "aye"', "own.toml: answers", "the same word"),
@@ -122,7 +122,7 @@ def test_templates_are_found_by_task_intention_and_whether_they_are_held_out():
         ('night = "night said"', "", "own.toml: context", "'night' is missing"),
         ('night = "night said"', 'night = " "', "own.toml: context.night", "not a text"),
         ('night = "', 'dusk = "dusk"\nnight = "', "own.toml: context", "unknown key 'dusk'"),
-        ("[words.content]", "[words.shops]", "own.toml: words", "did you mean 'shop'"),
+        ("[words.content]", "[words.shops]", "own.toml: words", "Did you mean 'shop'"),
         ('item = "moving picture"', 'thing = "x"', "words.shop.thing", "None is not a text"),
         ('item = "moving picture"', 'item = "x"\nacts = "y"', "words.shop.acts", "not a text"),
         ('item = "product"', 'item = ""', "words.shop.item", "not a text"),
@@ -132,7 +132,7 @@ def test_templates_are_found_by_task_intention_and_whether_they_are_held_out():
         ('id = "two"', 'id = "one"', "own.toml: template.id", "'one' is used 2 times"),
         ('id = "two"', "", "own.toml: template 2", "'id' is missing"),
         ('id = "two"', 'id = "two"\nweight = 2', "own.toml: template 2", "unknown key 'weight'"),
-        ("{item} ?", "{itme} ?", "template 1 ('one').text", "did you mean 'item'"),
+        ("{item} ?", "{itme} ?", "template 1 ('one').text", "Did you mean 'item'"),
         ("{history} then", "{history}, then", "('one').text", "'{history}' does not stand alone"),
         ("then {query}", "then:{query}", "('one').text", "'{query}' does not stand alone"),
         ("{item} ?", "{item ?", "template 1 ('one').text", "belongs to no slot"),
@@ -151,7 +151,7 @@ def test_templates_are_found_by_task_intention_and_whether_they_are_held_out():
         ('["specific"]', "2", "template 2 ('two').intentions", "not a list"),
         ("held_out = true", 'held_out = "yes"', "('three').held_out", "not true or false"),
         ('task = "personalized_search"\nint', "task = 1\nint", "('two').task", "'1'"),
-        ('"personalized_search"\nint', '"personal_search"\nint', "('two').task", "did you mean"),
+        ('"personalized_search"\nint', '"personal_search"\nint', "('two').task", "Did you mean"),
     ],
 )
 def test_a_bad_pack_is_refused_with_file_and_key(old: str, new: str, where: str, what: str):

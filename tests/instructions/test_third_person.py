@@ -4,8 +4,8 @@ import hypothesis
 import hypothesis.strategies as st
 import pytest
 
-from irec_jax.instructions.third_person import third_person
 from irec_jax.instructions.templates import load_pack
+from irec_jax.instructions.third_person import to_third_person
 
 PERSONS = ("user", "shopper", "member", "client")
 
@@ -54,8 +54,8 @@ CHINESE = (
     ],
 )  # fmt: skip
 def test_what_i_say_becomes_what_the_user_says(said: str, told: str):
-    assert third_person(said, "en", "shopper") == told
-    assert third_person(said, "en-GB", "client") == told.replace("shopper", "client").replace(
+    assert to_third_person(said, "en", "shopper") == told
+    assert to_third_person(said, "en-GB", "client") == told.replace("shopper", "client").replace(
         "Shopper", "Client"
     )
 
@@ -85,7 +85,7 @@ def test_what_i_say_becomes_what_the_user_says(said: str, told: str):
     ],
 )
 def test_a_text_without_a_first_person_as_subject_stays(text: str):
-    assert third_person(text, "en", "shopper") == text
+    assert to_third_person(text, "en", "shopper") == text
 
 
 @pytest.mark.parametrize(
@@ -101,8 +101,8 @@ def test_a_text_without_a_first_person_as_subject_stays(text: str):
     ],
 )
 def test_chinese_names_the_person_instead_of_me(said: str, told: str):
-    assert third_person(said, "zh", "顾客") == told
-    assert third_person(said, "zh-Hans", "用户") == told.replace("顾客", "用户")
+    assert to_third_person(said, "zh", "顾客") == told
+    assert to_third_person(said, "zh-Hans", "用户") == told.replace("顾客", "用户")
 
 
 @pytest.mark.parametrize(
@@ -110,39 +110,39 @@ def test_chinese_names_the_person_instead_of_me(said: str, told: str):
     ["我的世界", "我是传奇", "我不是药神", "给我推荐一部电影", "我国历史", "防水帐篷", "i want"],
 )
 def test_chinese_titles_and_requests_without_me_as_subject_stay(text: str):
-    assert third_person(text, "zh", "顾客") == text
+    assert to_third_person(text, "zh", "顾客") == text
 
 
 def test_other_languages_stay():
     for language in ("de", "fr", "", "eng"):
-        assert third_person("I want 我想要", language, "user") == "I want 我想要"
+        assert to_third_person("I want 我想要", language, "user") == "I want 我想要"
 
 
 @hypothesis.given(st.lists(st.sampled_from(ENGLISH.split()), max_size=9), st.sampled_from(PERSONS))
 @hypothesis.settings(max_examples=500)
 def test_english_twice_is_once(words: list[str], person: str):
-    once = third_person(" ".join(words), "en", person)
-    assert third_person(once, "en", person) == once
+    once = to_third_person(" ".join(words), "en", person)
+    assert to_third_person(once, "en", person) == once
 
 
 @hypothesis.given(st.lists(st.sampled_from(CHINESE), max_size=9))
 @hypothesis.settings(max_examples=300)
 def test_chinese_twice_is_once(words: list[str]):
-    once = third_person("".join(words), "zh", "顾客")
-    assert third_person(once, "zh", "顾客") == once
+    once = to_third_person("".join(words), "zh", "顾客")
+    assert to_third_person(once, "zh", "顾客") == once
 
 
 @hypothesis.given(st.text(), st.sampled_from(("en", "zh")))
 def test_any_text_twice_is_once(text: str, language: str):
-    once = third_person(text, language, "user")
-    assert third_person(once, language, "user") == once
+    once = to_third_person(text, language, "user")
+    assert to_third_person(once, language, "user") == once
     if not set(text) & set("iIwW我咱"):
         assert once == text
 
 
 @hypothesis.given(st.lists(st.sampled_from(ENGLISH.split()), max_size=9))
 def test_nothing_but_persons_and_verbs_changes(words: list[str]):
-    told = third_person(" ".join(["i want", *words]), "en", "shopper")
+    told = to_third_person(" ".join(["i want", *words]), "en", "shopper")
     assert told.startswith("the shopper wants")
     kept = {"robot", "legend", "phone,", "a", "looking", "foo", "i-pad", "i5", "titles"}
     assert [w for w in told.split() if w in kept] == [w for w in words if w in kept]
@@ -151,7 +151,7 @@ def test_nothing_but_persons_and_verbs_changes(words: list[str]):
 @pytest.mark.parametrize("domain", ["shop", "content", "social", "finance"])
 def test_the_persons_of_the_packs_are_told_about(domain: str):
     english, chinese = (load_pack(name, domain) for name in ("en", "zh"))
-    told = third_person("i want boots", english.language, english.person)
+    told = to_third_person("i want boots", english.language, english.person)
     assert told == f"the {english.person} wants boots"
-    told = third_person("我想要靴子", chinese.language, chinese.person)
+    told = to_third_person("我想要靴子", chinese.language, chinese.person)
     assert told == f"{chinese.person}想要靴子"

@@ -136,7 +136,7 @@ def test_a_plan_refuses_what_cannot_be(given, message):
         ({"topology": ""}, "--topology"),
         ({"bucket": ""}, "--bucket"),
         ({"topology": "v5e:3x3"}, "v5e has no slice '3x3'"),
-        ({"topology": "v5:4x4"}, "did you mean 'v5"),
+        ({"topology": "v5:4x4"}, "Did you mean 'v5"),
         ({"run": Path("/runs/a")}, "--out"),
         ({"experiment": Path("../a.py")}, "experiment"),
         ({"inputs": ("/data/log",)}, "input"),

@@ -61,11 +61,11 @@ def test_processes_that_end_well_are_finished(folder):
 
 def test_one_that_fails_stops_the_others_and_is_named(folder, monkeypatch):
     monkeypatch.setattr("irec_jax.launching.supervisor.PARTING_S", 0.3)
-    begun = time.monotonic()
+    start_time = time.monotonic()
     code, state = supervise(
         folder, Program(SAVES), Program("import sys; sys.exit(7)"), Program(NAP)
     )
-    assert time.monotonic() - begun < 20
+    assert time.monotonic() - start_time < 20
     assert (code, state.phase) == (7, "failed")
     assert state.message.startswith("process 1 of 3 failed with 7; ")
     assert state.message.endswith("launch/process-1.log")

@@ -191,4 +191,4 @@ def test_wrong_folders_are_refused(tmp_path, refused):
     refused("movielens", tmp_path, f"give the folder {folder}")
     (folder / "movies.dat").unlink()
     refused("movielens", folder, "there is ratings.dat and no movies.dat")
-    refused("movielns", folder, "no source is called 'movielns'", "did you mean 'movielens'?")
+    refused("movielns", folder, "no source is called 'movielns'", "Did you mean 'movielens'?")

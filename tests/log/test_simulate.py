@@ -11,10 +11,10 @@ import pytest
 
 from irec_jax.errors import InputError
 from irec_jax.log.domain import load_domain
+from irec_jax.log.event_times import draw_counts, draw_times
 from irec_jax.log.events import BehaviorLog
 from irec_jax.log.simulate import SimulateConfig, World
 from irec_jax.log.taste import DAY, START
-from irec_jax.log.event_times import draw_counts, draw_times
 
 DOMAINS = ("shop", "content", "social", "finance")
 SMALL = SimulateConfig(users=150, items=120, seed=3)
@@ -194,4 +194,4 @@ def test_an_unknown_domain_is_refused_with_the_nearest_name():
         "except InputError as error: print(error)"
     )
     told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert told.stdout.startswith("data.simulate.domain: unknown domain 'contents'; did you mean")
+    assert told.stdout.startswith("data.simulate.domain: unknown domain 'contents'; Did you mean")

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from irec_jax.log.simulated_catalog import Catalog, build_catalog
 from irec_jax.log.domain import DomainData, parse_domain
+from irec_jax.log.query_grammar import ECHO, QueryGrammar
 from irec_jax.log.simulate import SimulateConfig, World
-from irec_jax.log.query_grammar import ECHO, Grammar
+from irec_jax.log.simulated_catalog import SimulatedCatalog, build_catalog
 
 # Small enough to list all texts; "red box" is one color, or a color and a noun, and "good for home"
 # is said of a size and a group, or of an occasion: some texts can be read in two ways.
@@ -54,8 +54,8 @@ SPECIFIC = 0.6
 
 
 @pytest.fixture(scope="module")
-def grammar() -> Grammar:
-    return Grammar(build_catalog(parse_domain(TINY), 12, seed=5), SPECIFIC)
+def grammar() -> QueryGrammar:
+    return QueryGrammar(build_catalog(parse_domain(TINY), 12, seed=5), SPECIFIC)
 
 
 def form_chances(forms: tuple[str, ...], in_title: int) -> dict[str, float]:
@@ -63,7 +63,9 @@ def form_chances(forms: tuple[str, ...], in_title: int) -> dict[str, float]:
     return {text: ECHO if form == in_title else rest for form, text in enumerate(forms)}
 
 
-def everything_sayable(catalog: Catalog, domain: DomainData, item: int) -> dict[str, float]:
+def everything_sayable(
+    catalog: SimulatedCatalog, domain: DomainData, item: int
+) -> dict[str, float]:
     """All queries of an item with their probabilities, by listing every choice."""
     category = domain.categories[catalog.categories[item]]
     noun = form_chances(category.forms, catalog.forms[item, -1])
@@ -105,7 +107,7 @@ def everything_sayable(catalog: Catalog, domain: DomainData, item: int) -> dict[
     return said
 
 
-def test_the_likelihood_of_every_query_of_every_item_is_exact(grammar: Grammar):
+def test_the_likelihood_of_every_query_of_every_item_is_exact(grammar: QueryGrammar):
     catalog = grammar.catalog
     tables = [everything_sayable(catalog, catalog.domain, item) for item in range(12)]
     texts = sorted(set().union(*tables))
@@ -119,7 +121,7 @@ def test_the_likelihood_of_every_query_of_every_item_is_exact(grammar: Grammar):
     np.testing.assert_allclose(total, 1, rtol=1e-5)
 
 
-def test_queries_are_drawn_with_their_likelihood(grammar: Grammar):
+def test_queries_are_drawn_with_their_likelihood(grammar: QueryGrammar):
     rng = np.random.default_rng(0)
     for item in range(3):
         draws = rng.random((20_000, grammar.chances)).tolist()
@@ -134,7 +136,7 @@ def test_queries_are_drawn_with_their_likelihood(grammar: Grammar):
         assert stats.chisquare(seen[keep], 20_000 * p[keep]).pvalue > 1e-3
 
 
-def test_all_readings_of_a_text_are_summed(grammar: Grammar):
+def test_all_readings_of_a_text_are_summed(grammar: QueryGrammar):
     text = "good for home"  # a group and something of it, or an occasion
     catalog = grammar.catalog
     both = [
@@ -186,7 +188,7 @@ def test_what_nobody_says_is_impossible(text: str):
     assert (likelihood == -np.inf).all()
 
 
-def test_capitals_and_spaces_do_not_matter(grammar: Grammar):
+def test_capitals_and_spaces_do_not_matter(grammar: QueryGrammar):
     text = grammar.query(0, [0.1] * grammar.chances)[0]
     loud = "  " + text.upper().replace(" ", "   ")
     np.testing.assert_array_equal(grammar.log_likelihood(loud), grammar.log_likelihood(text))

@@ -211,7 +211,7 @@ def test_what_is_not_prepared_or_not_known_is_refused(tmp_path, refused):
         "tfds build movielens/100k-ratings --file_format=array_record --data_dir=",
     )
     refused("tfds:movielens/100k-movies", tmp_path, "no ratings", "use tfds:movielens/100k-ratings")
-    refused("tfds:movie_lens/100k", tmp_path, "no reader", "did you mean 'movielens'?")
+    refused("tfds:movie_lens/100k", tmp_path, "no reader", "Did you mean 'movielens'?")
     refused("tfds:movielens", tmp_path, "Name its config too")
     refused("tfds:", tmp_path, "no reader for the data set ''")
 

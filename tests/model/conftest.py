@@ -18,7 +18,7 @@ SIZES = {
     "width": 32,
     "head_dim": 12,
     "heads": 3,
-    "hidden": 40,
+    "mlp_dim": 40,
     "encoder_layers": 2,
     "decoder_layers": 2,
     # Few and near, so that short rows reach the logarithmic buckets and the last one.

@@ -102,7 +102,7 @@ def test_an_example_does_not_see_its_neighbors_or_what_comes_after(examples):
     np.testing.assert_array_equal(before[0, :2], later[0, :2])
 
 
-SMALL_SIZES = {"vocabulary": 96, "width": 32, "head_dim": 8, "heads": 4, "hidden": 48}
+SMALL_SIZES = {"vocabulary": 96, "width": 32, "head_dim": 8, "heads": 4, "mlp_dim": 48}
 
 
 def test_rows_that_share_a_source_equal_rows_with_their_own(examples):
@@ -263,7 +263,7 @@ def test_the_first_weights_have_the_deviations_of_t5(form):
         (attention["query"], (64 * config.head_dim) ** -0.5),
         (attention["key"], 64**-0.5),
         (attention["output"], inner**-0.5),
-        (params["encoder"]["layers"]["feed_forward"]["down"], config.hidden**-0.5),
+        (params["encoder"]["layers"]["feed_forward"]["down"], config.mlp_dim**-0.5),
     ]
     if not config.tied_head:
         expected.append((params["head"], 64**-0.5))

@@ -11,7 +11,7 @@ from irec_jax.experiment import Experiment
 from irec_jax.model.config import T5Config
 from irec_jax.model.lora import LoraConfig
 from irec_jax.model.params import initialize
-from irec_jax.planning.compiled import Answer, Compiled, Crossing, Memory
+from irec_jax.planning.compiled import Compiled, CompileResult, LinkTraffic, Memory
 from irec_jax.planning.cost import least_traffic, train_cost
 from irec_jax.planning.estimate import (
     hardware_flops,
@@ -32,7 +32,7 @@ MODEL = T5Config(
     width=64,
     head_dim=8,
     heads=4,
-    hidden=96,
+    mlp_dim=96,
     encoder_layers=3,
     decoder_layers=2,
     compute="bfloat16",
@@ -77,11 +77,11 @@ def test_a_step_by_hand_on_eight_v5e():
     topology = Topology.parse("v5e:2x4")
     crossings = (
         # Within a slice: 8 devices gather 8 MB, 10 times, over 2 links of 50 GB/s.
-        Crossing("all-gather", ("fsdp",), 8, 8_000_000, 10, 1, 2),
+        LinkTraffic("all-gather", ("fsdp",), 8, 8_000_000, 10, 1, 2),
         # And reduce 1 MB over one link.
-        Crossing("all-reduce", ("data",), 2, 1_000_000, 1, 1, 1),
+        LinkTraffic("all-reduce", ("data",), 2, 1_000_000, 1, 1, 1),
     )
-    answer = Answer(8, MESH, 0.0, ())
+    answer = CompileResult(8, MESH, 0.0, ())
     cost = train_cost(EXPERIMENT, topology, answer, compiled(*crossings), fill=0.5, price=2.0)
     assert cost.ici_s == pytest.approx(10 * 7e6 / 100e9 + 1e6 / 50e9)
     assert cost.dcn_s == 0
@@ -101,25 +101,27 @@ def test_a_step_by_hand_on_eight_v5e():
 
 def test_between_slices_each_chip_sends_its_part():
     # 2 slices of 4: within, an all-reduce of 4 (2 * 3/4); between, of 2, a quarter each.
-    crossing = Crossing("all-reduce", ("replica", "data"), 8, 8_000_000, 3, 2, 2)
+    crossing = LinkTraffic("all-reduce", ("replica", "data"), 8, 8_000_000, 3, 2, 2)
     assert crossing.within == pytest.approx(3 * 8e6 * 1.5)
     assert crossing.across == pytest.approx(3 * 8e6 * 1.0 / 4)
     topology = Topology.parse("v5e:2x2*2")
-    cost = train_cost(EXPERIMENT, topology, Answer(8, MESH, 0.0, ()), compiled(crossing))
+    cost = train_cost(EXPERIMENT, topology, CompileResult(8, MESH, 0.0, ()), compiled(crossing))
     assert cost.dcn_s == pytest.approx(6e6 / 3.125e9)
     assert cost.ici_s == pytest.approx(36e6 / 100e9)
     assert cost.limit == "DCN"
 
 
 def test_two_devices_of_a_chip_share_it():
-    answer = Answer(8, MESH, 0.0, ())
+    answer = CompileResult(8, MESH, 0.0, ())
     cost = train_cost(EXPERIMENT, Topology.parse("tpu7x:2x2x1"), answer, compiled(), price=1.0)
     assert cost.compute_s == pytest.approx(row_flops(EXPERIMENT) / (4 * 2307e12))
     assert (cost.chips, cost.devices) == (4, 8)
 
 
 def test_local_devices_are_measured():
-    cost = train_cost(EXPERIMENT, Topology.parse("local"), Answer(8, MESH, 1e9, ()), compiled())
+    cost = train_cost(
+        EXPERIMENT, Topology.parse("local"), CompileResult(8, MESH, 1e9, ()), compiled()
+    )
     assert cost.compute_s == pytest.approx(row_flops(EXPERIMENT) / 8e9)
     assert (cost.hbm_s, cost.ici_s, cost.dcn_s) == (0, 0, 0)
 
@@ -186,7 +188,7 @@ def test_frozen_weights_are_read_and_not_written():
     mesh = {**MESH, "fsdp": 1}
     weights = weight_bytes(lora, mesh)
     memory = MEMORY._replace(parameters=weights.frozen + weights.trained)
-    answer = Answer(8, mesh, 1e9, ())
+    answer = CompileResult(8, mesh, 1e9, ())
     state = 4 * weights.trained + 2 * memory.optimizer + weights.frozen
     passes = 2 * weights.model / 4 * 2
     found = least_traffic(lora, answer, Compiled("train", memory))

@@ -10,11 +10,19 @@ from irec_jax.log.dataset import DataConfig
 from irec_jax.model.config import BASE, XL, T5Config
 from irec_jax.planning import compiled as compiling
 from irec_jax.planning import run_plan as planning
-from irec_jax.planning.compiled import FAST, FULL, Answer, Compiled, CompilerCrash, Job, Memory
+from irec_jax.planning.compiled import (
+    FAST,
+    FULL,
+    Compiled,
+    CompileJob,
+    CompilerCrash,
+    CompileResult,
+    Memory,
+)
 from irec_jax.planning.cost import train_cost
 from irec_jax.planning.estimate import held
 from irec_jax.planning.run_plan import changes, make_plan, make_subject, mesh_sizes
-from irec_jax.planning.search import Found, candidates, promising, ranked
+from irec_jax.planning.search import SearchResult, candidates, promising, ranked
 from irec_jax.planning.topology import Topology
 from irec_jax.tokens.text import IndexKind, TokensConfig
 from irec_jax.training.config import TrainConfig
@@ -121,7 +129,7 @@ def compiler_with(limit, seen):
         seen.append(total)
         memory = Memory(0, 0, 0, 0, total, 0, total, limit)
         programs = tuple(Compiled(name, memory) for name in job.programs)
-        return Answer(job.topology.devices, sizes, 0.0, programs)
+        return CompileResult(job.topology.devices, sizes, 0.0, programs)
 
     return compile_job
 
@@ -174,8 +182,8 @@ def test_ways_are_ranked_by_speed_then_memory():
         experiment = experiment_of(T5Config(), batch=batch)
         memory = Memory(10**6, 10, 0, 0, temporary, 0, temporary, 10**12)
         compiled = Compiled("train", memory)
-        answer = Answer(4, mesh_sizes(experiment.mesh, 4), 0.0, (compiled,))
-        return Found(experiment, compiled, train_cost(experiment, V5E4, answer, compiled))
+        answer = CompileResult(4, mesh_sizes(experiment.mesh, 4), 0.0, (compiled,))
+        return SearchResult(experiment, compiled, train_cost(experiment, V5E4, answer, compiled))
 
     slow, fast, small = way(32, 10**11), way(32, 10**9), way(64, 2 * 10**9)
     order = ranked([slow, fast, small])
@@ -194,10 +202,10 @@ def test_what_is_close_to_the_limit_is_compiled_as_a_run_compiles_it(monkeypatch
             Compiled(name, Memory(0, 0, 0, 0, need[name], 0, need[name], 100))
             for name in job.programs
         )
-        return Answer(4, {}, 0.0, programs)
+        return CompileResult(4, {}, 0.0, programs)
 
     monkeypatch.setattr(compiling, "compile_job", compile_job)
-    answer = compiling.compile_closely(Job(experiment_of(), V5E4, 10))
+    answer = compiling.compile_closely(CompileJob(experiment_of(), V5E4, 10))
     assert asked == [(("train", "score", "decode"), FAST), (("train",), FULL)]
     assert [program.fits for program in answer.programs] == [False, True, False]
 
@@ -210,7 +218,7 @@ def test_a_crash_at_little_effort_is_asked_again_and_one_at_full_is_passed_over(
         if job.effort == FAST or job.experiment.model.remat == "dots":
             raise CompilerCrash("it crashed", where="topology")
         total = 10 if job.experiment.model.remat == "full" else 1_000
-        return Answer(4, {}, 0.0, (Compiled("train", Memory(0, 0, 0, 0, 0, 0, total, 100)),))
+        return CompileResult(4, {}, 0.0, (Compiled("train", Memory(0, 0, 0, 0, 0, 0, total, 100)),))
 
     monkeypatch.setattr(compiling, "compile_job", compile_job)
     subject = make_subject(experiment_of(), V5E4)

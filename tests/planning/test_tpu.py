@@ -12,7 +12,7 @@ import pytest
 from irec_jax.cli.main import main
 from irec_jax.experiment import Experiment
 from irec_jax.model.config import BASE, T5Config
-from irec_jax.planning.compiled import FAST, Job, compile_job
+from irec_jax.planning.compiled import FAST, CompileJob, compile_job
 from irec_jax.planning.run_plan import make_plan, make_subject
 from irec_jax.planning.topology import Topology, datasheet
 from irec_jax.tokens.text import TokensConfig
@@ -27,7 +27,7 @@ pytestmark = [
 BASELINE = Path(__file__).with_name("base_on_v5e_2x2.json")
 MAY_GROW = 1.03
 
-TINY = T5Config(width=128, heads=4, head_dim=32, hidden=256, encoder_layers=2, decoder_layers=2)
+TINY = T5Config(width=128, heads=4, head_dim=32, mlp_dim=256, encoder_layers=2, decoder_layers=2)
 
 
 def experiment_of(model, batch=32, **mesh):
@@ -61,7 +61,9 @@ def test_base_on_four_chips_has_not_grown(mesh):
         experiment_of(BASE, **mesh), Topology.parse("v5e:2x2"), vocabulary=32_128
     )
     programs = ("train", "score", "decode") if mesh["fsdp"] == 1 else ("train",)
-    answer = compile_job(Job(subject.experiment, subject.topology, subject.items, programs, FAST))
+    answer = compile_job(
+        CompileJob(subject.experiment, subject.topology, subject.items, programs, FAST)
+    )
     name = "fsdp" if mesh["fsdp"] > 1 else "data"
     found = {f"{name} {program.program}": figures(program) for program in answer.programs}
     known = json.loads(BASELINE.read_text()) if BASELINE.exists() else {}
@@ -87,7 +89,7 @@ def test_what_does_not_fit_is_refused_with_what_would(tmp_path, capsys):
         "from irec_jax.tokens.text import TokensConfig\n"
         "from irec_jax.training.config import TrainConfig\n"
         "experiment = Experiment(\n"
-        "    model=T5Config(width=128, heads=16, head_dim=32, hidden=256, encoder_layers=8,\n"
+        "    model=T5Config(width=128, heads=16, head_dim=32, mlp_dim=256, encoder_layers=8,\n"
         "        decoder_layers=2, compute='bfloat16'),\n"
         "    tokens=TokensConfig(source_length=1024, target_length=64),\n"
         "    train=TrainConfig(batch_size=128),\n"

@@ -49,7 +49,7 @@ def write_run(folder, kind: IndexKind) -> None:
         width=16,
         head_dim=8,
         heads=2,
-        hidden=32,
+        mlp_dim=32,
         encoder_layers=1,
         decoder_layers=1,
     )

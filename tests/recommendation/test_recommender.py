@@ -13,10 +13,10 @@ from irec_jax.batches.pipeline import encode_prompt
 from irec_jax.decoding.beam import DecodeConfig
 from irec_jax.decoding.exhaustive import catalog_scores
 from irec_jax.decoding.score import score_items
-from irec_jax.decoding.steps import Prompts
+from irec_jax.decoding.steps import PromptTokens
 from irec_jax.errors import InputError
 from irec_jax.instructions.forms import Intention, Preference, Scenario, TaskForm
-from irec_jax.recommendation.recommender import Told
+from irec_jax.recommendation.recommender import Extras
 from irec_jax.run_files import Sources, write_checksums
 
 HISTORY = ["i3", "blue tent 12", 7]
@@ -114,7 +114,7 @@ def test_ranking_scores_each_request_as_if_it_were_alone(recommender):
         text = recommender._wording.prompt(request)
         prompt = np.array([encode_prompt(text, recommender._writer, 64)], np.int32)
         padded = np.pad(prompt, ((0, 0), (0, 64 - prompt.shape[1])))
-        prompts = Prompts(padded, (np.arange(64)[None] < prompt.shape[1]).astype(np.int32))
+        prompts = PromptTokens(padded, (np.arange(64)[None] < prompt.shape[1]).astype(np.int32))
         truth = score_items(recommender._structure, recommender._params, prompts, sequences)
         allowed = np.isin(np.arange(24), request.exclude, invert=True)
         np.testing.assert_allclose(scores[allowed], np.asarray(truth[0])[allowed], atol=1e-4)
@@ -188,7 +188,7 @@ def test_an_explanation_accounts_for_all_probability(recommender):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"history": ["blue tent 13"]}, r"did you mean 'blue tent 12' \(i12\)"),
+        ({"history": ["blue tent 13"]}, r"Did you mean 'blue tent 12' \(i12\)"),
         ({"history": ["i99"]}, "no item with the id or title 'i99'"),
         ({"history": [24]}, "no item number 24"),
         ({"history": ["green tea pot 22"]}, "2 items are titled [^~]* i22, i23"),
@@ -225,7 +225,7 @@ def test_a_run_without_one_of_its_pieces_is_refused(run_of, tmp_path, piece, mes
     shutil.rmtree(gone) if gone.is_dir() else gone.unlink()
     with pytest.raises(InputError, match=message) as error:
         Recommender.load(run)
-    assert error.value.mend
+    assert error.value.hint
 
 
 def test_parts_of_different_runs_are_refused(run_of, tmp_path):
@@ -252,18 +252,18 @@ def test_settings_can_be_replaced_when_loading(run_of):
 
 
 def test_a_taste_that_is_told_and_a_moment_are_in_the_prompt(recommender):
-    told = Told(preference="likes\n quiet colors", context="on a winter evening")
+    told = Extras(preference="likes\n quiet colors", context="on a winter evening")
     request = recommender.request(HISTORY, "I want a hat", told=told)
     assert request.scenario == Scenario(Preference.EXPLICIT, Intention.SPECIFIC, TaskForm.MATCHING)
     answer = recommender.recommend(HISTORY, "I want a hat", k=3, told=told)
     prompt = recommender.explain(answer, HISTORY, "I want a hat", told=told).prompt
     assert "likes quiet colors" in prompt
     assert "the shopper wants a hat" in prompt, "in the third person, as the model reads it"
-    alone = recommender.request((), told=Told(context="on a winter evening", preference="hats"))
+    alone = recommender.request((), told=Extras(context="on a winter evening", preference="hats"))
     assert alone.scenario.intention is Intention.NONE
-    recommender.recommend((), told=Told(preference="hats"))
+    recommender.recommend((), told=Extras(preference="hats"))
     with pytest.raises(InputError, match="no pack is in the language 'zh'"):
-        recommender.recommend(HISTORY, told=Told(language="zh"))
+        recommender.recommend(HISTORY, told=Extras(language="zh"))
 
 
 def test_a_request_with_candidates_ranks_those_alone(recommender):

@@ -9,18 +9,18 @@ pytest.importorskip("apache_beam")
 
 from tensorflow_datasets.proto import tf_example_pb2
 
+from irec_jax.audit.audit import Auditor
 from irec_jax.cli.main import main
 from irec_jax.errors import InputError
 from irec_jax.instruction_sets import store
-from irec_jax.audit.audit import Auditor
-from irec_jax.storage.beam_runner import beam_flags, beam_runner
+from irec_jax.instruction_sets.store import InstructionSet, write_instruction_set
 from irec_jax.instructions.config import InstructionsConfig
-from irec_jax.storage.tf_example import encode
 from irec_jax.instructions.forms import TaskName
 from irec_jax.instructions.render import Renderer
-from irec_jax.storage.shards import Shard, ShardWriter
-from irec_jax.instruction_sets.store import InstructionSet, write_instruction_set
 from irec_jax.log.split import Split
+from irec_jax.storage.beam_runner import beam_flags, beam_runner
+from irec_jax.storage.shards import Shard, ShardWriter
+from irec_jax.storage.tf_example import encode
 
 # Beam and its dependencies warn of their own affairs.
 pytestmark = [pytest.mark.beam, pytest.mark.filterwarnings("default")]

@@ -11,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from irec_jax.errors import InputError
-from irec_jax.teachers.text_checks import Rejection
+from irec_jax.log.split import Split
 from irec_jax.teachers.chat import ask_chat
 from irec_jax.teachers.chat_endpoint import ChatConfig, retry_after
-from irec_jax.teachers.cost_ledger import Answer, Budget, Cost, Ledger, Prices
-from irec_jax.teachers.results import Outcome, sum_up, take_notes
-from irec_jax.teachers.teacher_prompts import ChatWorder, Scope, ask, wanted_texts
-from irec_jax.log.split import Split
+from irec_jax.teachers.cost_ledger import Budget, ChatResponse, CostLedger, Prices, TokenCost
+from irec_jax.teachers.results import TextResult, collect_texts, summarize
+from irec_jax.teachers.teacher_prompts import ChatPromptWriter, Scope, make_requests, wanted_texts
+from irec_jax.teachers.text_checks import Rejection
 
 from .chat_server import FAULTS, KEY, UNBILLED, UNHEARD, ChatServer, serve
 
@@ -50,9 +50,9 @@ def config_for(server: ChatServer, **settings) -> ChatConfig:
 
 def teach(
     split: Split, config: ChatConfig, path: Path, scope: Scope = SCOPE
-) -> tuple[list[Outcome], Ledger]:
-    questions = ask(split, scope, ChatWorder.build(split, "shop"))
-    with Ledger(path, config.budget) as ledger:
+) -> tuple[list[TextResult], CostLedger]:
+    questions = make_requests(split, scope, ChatPromptWriter.build(split, "shop"))
+    with CostLedger(path, config.budget) as ledger:
         total = sum(1 for _ in wanted_texts(split, scope))
         return ask_chat(questions, config, ledger, total=total, seed=scope.seed), ledger
 
@@ -67,7 +67,7 @@ def every_fault(number: int) -> str:
     return "429 date" if number == 41 else spread(2, [*FAULTS[1:3], *FAULTS[4:]])(number)
 
 
-def total(cost: Cost) -> int:
+def total(cost: TokenCost) -> int:
     return cost.tokens_in + cost.tokens_out
 
 
@@ -97,10 +97,10 @@ def test_with_every_fault_no_question_is_lost_or_doubled_and_the_ledger_is_exact
             for body, fault in zip(server.requests, server.faults, strict=True)
             if fault in UNHEARD
         ]
-        assert ledger.unsettled == Cost.total(unheard)
+        assert ledger.unsettled == TokenCost.total(unheard)
         assert sum(server.billed) <= total(ledger.spent)
 
-        manifest = sum_up(outcomes, split, SCOPE, "chat", "tester")
+        manifest = summarize(outcomes, split, SCOPE, "chat", "tester")
         expected = {r.value: faults[fault] for fault, r in REJECTED_FOR.items()}
         assert manifest.rejected == dict(sorted(expected.items()))
         assert [manifest.tokens_in, manifest.tokens_out] == server.heard
@@ -114,9 +114,9 @@ def test_with_every_fault_no_question_is_lost_or_doubled_and_the_ledger_is_exact
         assert len(server.requests) == asked, "something was paid twice"
         assert ledger.counts.cached == manifest.answers
         assert ledger.counts.requests == 0
-        assert sum_up(again, split, SCOPE, "chat", "tester") == manifest
-        by_user = sorted(take_notes(again, "chat", "tester"), key=repr)
-        assert by_user == sorted(take_notes(outcomes, "chat", "tester"), key=repr)
+        assert summarize(again, split, SCOPE, "chat", "tester") == manifest
+        by_user = sorted(collect_texts(again, "chat", "tester"), key=repr)
+        assert by_user == sorted(collect_texts(outcomes, "chat", "tester"), key=repr)
     assert KEY.encode() not in path.read_bytes()
 
 
@@ -136,7 +136,7 @@ def test_a_budget_is_never_exceeded_and_a_larger_one_goes_on(
             teach(split, config, path)
         assert sum(server.billed) <= limit
         assert str(path) in str(caught.value)
-        with Ledger(path, config.budget) as ledger:
+        with CostLedger(path, config.budget) as ledger:
             assert total(ledger.spent) <= limit
             assert total(ledger.settled) == sum(server.heard)
         asked = len(server.requests)
@@ -206,7 +206,7 @@ def test_a_question_whose_answers_never_pass_is_left_out(split: Split, tmp_path:
     with serve(lambda number: "half JSON") as server:
         outcomes, ledger = teach(split, config_for(server), tmp_path / "answers.jsonl")
     assert all(o.rejections == (Rejection.NOT_JSON,) * 3 and not o.text for o in outcomes)
-    manifest = sum_up(outcomes, split, SCOPE, "chat", "tester")
+    manifest = summarize(outcomes, split, SCOPE, "chat", "tester")
     assert manifest.left_out == {"not_json": len(outcomes)}
     assert manifest.tokens_out == ledger.settled.tokens_out == server.heard[1] > 0
 
@@ -219,7 +219,7 @@ def test_the_same_question_of_two_users_is_paid_once(make, titles, tmp_path: Pat
         outcomes, ledger = teach(twins, config, tmp_path / "a.jsonl", scope)
     assert len(server.requests) * 2 == len(outcomes) == 6
     assert ledger.counts.cached == 3
-    manifest = sum_up(outcomes, twins, scope, "chat", "tester")
+    manifest = summarize(outcomes, twins, scope, "chat", "tester")
     assert [manifest.tokens_in, manifest.tokens_out] == server.billed
 
 
@@ -249,8 +249,8 @@ def test_an_endpoint_that_is_not_there(split: Split, tmp_path: Path):
         config = config_for(server, retries=2, concurrency=2)
     with pytest.raises(InputError, match=r"no answer after 3 requests: no answer \(ConnectError\)"):
         teach(split, config, tmp_path / "answers.jsonl")
-    with Ledger(tmp_path / "answers.jsonl", Budget()) as ledger:
-        assert ledger.spent == Cost()
+    with CostLedger(tmp_path / "answers.jsonl", Budget()) as ledger:
+        assert ledger.spent == TokenCost()
 
 
 @pytest.mark.parametrize(
@@ -287,7 +287,7 @@ def test_what_an_endpoint_declines_is_left_out_and_not_asked_for_ever(split: Spl
         again, _ = teach(split, config, tmp_path / "answers.jsonl")
         assert len(server.requests) == asked == 3 * len(outcomes)
     assert {r for found in again for r in found.rejections} == {Rejection.REFUSED}
-    assert ledger.spent == Cost()
+    assert ledger.spent == TokenCost()
 
 
 def test_the_request_follows_the_settings(split: Split, tmp_path: Path):
@@ -342,12 +342,14 @@ def test_headers_that_say_when():
 def fill(path: Path) -> list[bytes]:
     """Writes a ledger of 12 requests: answered, failed, and without an end."""
     prices = Prices(1.0, 2.0)
-    with Ledger(path, Budget()) as ledger:
+    with CostLedger(path, Budget()) as ledger:
         for number in range(12):
             key = f"{number:064x}"
             ledger.send(key, prices.cost(100 + number, 50))
             if number % 3 == 0:
-                ledger.settle(key, Answer(f"é{number}\n", "stop", prices.cost(90 + number, 7)))
+                ledger.settle(
+                    key, ChatResponse(f"é{number}\n", "stop", prices.cost(90 + number, 7))
+                )
             elif number % 3 == 1:
                 ledger.fail(key)
     return path.read_bytes().splitlines(keepends=True)
@@ -369,7 +371,7 @@ def test_a_ledger_cut_off_anywhere_is_that_of_its_whole_lines(tmp_path_factory, 
     ended = {line.get("answer") or line.get("failed") for line in kept}
     open_lines = [line for line in kept if "sent" in line and line["sent"] not in ended]
     for _ in range(2):  # reading it mends it
-        with Ledger(path, Budget()) as ledger:
+        with CostLedger(path, Budget()) as ledger:
             for counted, expected in ((ledger.settled, answers), (ledger.unsettled, open_lines)):
                 assert total(counted) == sum(x["tokens_in"] + x["tokens_out"] for x in expected)
             for line in answers:
@@ -381,9 +383,12 @@ def test_a_ledger_cut_off_anywhere_is_that_of_its_whole_lines(tmp_path_factory, 
 
 def test_a_ledger_is_written_by_one_program_at_a_time(tmp_path: Path):
     path = tmp_path / "ledger.jsonl"
-    with Ledger(path, Budget()), pytest.raises(InputError, match="another `irec teach` writes it"):
-        Ledger(path, Budget())
-    Ledger(path, Budget()).__exit__()
+    with (
+        CostLedger(path, Budget()),
+        pytest.raises(InputError, match="another `irec teach` writes it"),
+    ):
+        CostLedger(path, Budget())
+    CostLedger(path, Budget()).__exit__()
 
 
 @pytest.mark.parametrize("line", [b"notes\n", b"[]\n", b'{"answer": "x"}\n', b'{"failed": "x"}\n'])
@@ -392,12 +397,12 @@ def test_a_file_that_is_no_ledger_is_refused_and_kept(tmp_path: Path, line: byte
     lines = [*fill(path), line]
     path.write_bytes(b"".join(lines))
     with pytest.raises(InputError, match=f"line {len(lines)} is not one of a ledger"):
-        Ledger(path, Budget())
+        CostLedger(path, Budget())
     assert path.read_bytes() == b"".join(lines)
 
 
 def test_the_sum_of_money_does_not_depend_on_the_order():
-    costs = [Cost(1, 1, 0.1 * n) for n in range(1, 40)]
-    assert Cost.total(costs) == Cost.total(costs[::-1])
-    assert Budget(tokens=78).holds(Cost.total(costs))
-    assert not Budget(tokens=77).holds(Cost.total(costs))
+    costs = [TokenCost(1, 1, 0.1 * n) for n in range(1, 40)]
+    assert TokenCost.total(costs) == TokenCost.total(costs[::-1])
+    assert Budget(tokens=78).holds(TokenCost.total(costs))
+    assert not Budget(tokens=77).holds(TokenCost.total(costs))

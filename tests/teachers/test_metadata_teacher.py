@@ -15,14 +15,14 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from irec_jax.errors import InputError
-from irec_jax.text_cleaning import clean
 from irec_jax.instructions.forms import Intention
-from irec_jax.word_overlap import STOP_WORDS
-from irec_jax.teachers.synonyms import load_cues, parse_cues
-from irec_jax.teachers.metadata import VARIANTS, MetadataTeacher
-from irec_jax.teachers.phrases import load_phrases
 from irec_jax.log.readers.table import Columns, TableConfig, read_table
 from irec_jax.log.split import Role, Split, SplitConfig, split_log
+from irec_jax.teachers.metadata import VARIANTS, MetadataTeacher
+from irec_jax.teachers.phrases import load_phrases
+from irec_jax.teachers.synonyms import load_synonyms, parse_synonyms
+from irec_jax.text_cleaning import clean
+from irec_jax.word_overlap import STOP_WORDS
 
 LANGUAGES = ("en", "zh")
 KINDS = (Intention.VAGUE, Intention.SPECIFIC)
@@ -272,14 +272,14 @@ def test_nothing_behind_an_event_or_of_another_user_is_ever_read(nasty, data):
 
 def test_every_domain_and_language_speaks_of_its_own_things():
     for domain in DOMAINS:
-        load_cues(domain)
+        load_synonyms(domain)
         for language in LANGUAGES:
             load_phrases(language, domain)
     with pytest.raises(InputError, match=r"cues\.toml.*'words' is missing"):
-        parse_cues({"trait": [{"domains": ["shop"], "en": ["x"], "zh": ["y"]}]}, "shop")
+        parse_synonyms({"trait": [{"domains": ["shop"], "en": ["x"], "zh": ["y"]}]}, "shop")
     entry = {"domains": ["shop"], "words": ["soft"], "en": ["very soft"], "zh": ["柔和"]}
     with pytest.raises(InputError, match="'very soft' repeats its cue"):
-        parse_cues({"trait": [entry]}, "shop")
+        parse_synonyms({"trait": [entry]}, "shop")
 
 
 @pytest.fixture(scope="module")

@@ -14,29 +14,29 @@ from hypothesis import strategies as st
 from irec_jax.errors import InputError
 from irec_jax.instructions.config import InstructionsConfig
 from irec_jax.instructions.forms import TaskName
-from irec_jax.word_overlap import words_of
-from irec_jax.teachers.text_checks import Rejection, check_text, names, read_answer
-from irec_jax.teachers.model import ask_writer
-from irec_jax.teachers.teacher_texts import (
-    NoteKind,
-    NotesTeacher,
-    write_notes,
-)
-from irec_jax.teachers.results import sum_up, take_notes
+from irec_jax.instructions.prompts import PromptWriter
+from irec_jax.log.split import Role, Split
+from irec_jax.teachers.model import generate_texts
+from irec_jax.teachers.results import collect_texts, summarize
 from irec_jax.teachers.teacher_prompts import (
     PROMPT_LANGUAGES,
-    ChatWorder,
-    RunWorder,
+    ChatPromptWriter,
+    RunPromptWriter,
     Scope,
-    ask,
     load_prompts,
+    make_requests,
     preference_points,
     queried_places,
     user_titles,
     wanted_texts,
 )
-from irec_jax.instructions.prompts import Wording
-from irec_jax.log.split import Role, Split
+from irec_jax.teachers.teacher_texts import (
+    StoredTextsTeacher,
+    TextKind,
+    write_teacher_texts,
+)
+from irec_jax.teachers.text_checks import Rejection, check_text, names, read_answer
+from irec_jax.word_overlap import words_of
 
 TITLES = [f"Brand{n} lamp model{n}" for n in range(12)]
 EVERYTHING = Scope(languages=("en",), events=99, reasons=True)
@@ -80,16 +80,16 @@ def test_three_preferences_a_user_each_read_before_what_they_serve(make, roles):
 def test_a_question_shows_only_what_lies_before_its_place(make):
     histories = [list(range(12)), [3, 1, 4], [5, 9]]
     split = make(histories, TITLES)
-    asked = list(ask(split, EVERYTHING, ChatWorder.build(split, "shop")))
-    assert {q.wanted.kind for q in asked} == set(NoteKind)
+    asked = list(make_requests(split, EVERYTHING, ChatPromptWriter.build(split, "shop")))
+    assert {q.wanted.kind for q in asked} == set(TextKind)
     for question in asked:
         wanted = question.wanted
         history = histories[wanted.row]
         shown = titles_in(data_of(question))
         before = [TITLES[item] for item in history[: wanted.place]]
-        if wanted.kind is NoteKind.PREFERENCE:
+        if wanted.kind is TextKind.PREFERENCE:
             assert shown == before
-        elif wanted.kind is NoteKind.REASON:
+        elif wanted.kind is TextKind.REASON:
             assert shown == [*before, TITLES[history[wanted.place]]]
         else:
             assert shown == [TITLES[history[wanted.place]]]
@@ -109,10 +109,10 @@ def test_queries_are_for_the_newest_events_of_each_part(split: Split):
 
 def test_what_users_typed_is_not_asked_for(split: Split):
     wanted = {(w.row, w.place, w.kind) for w in wanted_texts(split, EVERYTHING)}
-    assert (0, 0, NoteKind.VAGUE) not in wanted
-    assert (0, 0, NoteKind.SPECIFIC) in wanted
-    assert (0, 2, NoteKind.SPECIFIC) not in wanted
-    assert (0, 1, NoteKind.VAGUE) in wanted
+    assert (0, 0, TextKind.VAGUE) not in wanted
+    assert (0, 0, TextKind.SPECIFIC) in wanted
+    assert (0, 2, TextKind.SPECIFIC) not in wanted
+    assert (0, 1, TextKind.VAGUE) in wanted
 
 
 @given(fewer=st.integers(1, 5), seed=st.integers(0, 9))
@@ -140,7 +140,7 @@ def test_a_title_cannot_leave_its_place(make):
             categories=pl.Series([["a"] * 9, [], ["b"]]), brand=pl.Series(["B", None, "B"])
         ),
     )
-    for question in ask(split, EVERYTHING, ChatWorder.build(split, "shop")):
+    for question in make_requests(split, EVERYTHING, ChatPromptWriter.build(split, "shop")):
         data = data_of(question)
         text = question.messages[-1][1]
         assert "<|" not in text
@@ -158,13 +158,13 @@ def test_prompts_hold_every_slot_and_every_word(language: str, make):
         assert set(re.findall(r"\{(\w+)\}", text)) == {"where", "angle", "longest", "data"}
         assert "\nDATA\n{data}\nEND" in text
         assert len(set(prompts.angles[kind])) == len(prompts.angles[kind]) >= 1
-    assert len(prompts.angles[NoteKind.PREFERENCE]) == 3
+    assert len(prompts.angles[TextKind.PREFERENCE]) == 3
     assert set(prompts.where) == {"shop", "content", "social", "finance"}
     assert set(prompts.again) == set(Rejection)
     for domain, place in prompts.where.items():
         split = make([[0, 1, 2]], TITLES)
         scope = dataclasses.replace(EVERYTHING, languages=(language,))
-        for question in ask(split, scope, ChatWorder.build(split, domain)):
+        for question in make_requests(split, scope, ChatPromptWriter.build(split, domain)):
             assert place in question.messages[-1][1]
     with pytest.raises(InputError, match="no prompts for chat models in 'fr'"):
         load_prompts("fr")
@@ -202,34 +202,34 @@ def test_an_answer_is_read_strictly(content: str, expected: object):
 @pytest.mark.parametrize(
     ("text", "kind", "language", "expected"),
     [
-        ("this user likes warm light", NoteKind.PREFERENCE, "en", None),
-        ("something for my mother", NoteKind.VAGUE, "en", None),
-        ("保暖的 iPhone 手套", NoteKind.SPECIFIC, "zh", None),
-        ("gift", NoteKind.VAGUE, "en", None),
-        (" ... ", NoteKind.VAGUE, "en", Rejection.EMPTY),
-        ("likes light", NoteKind.PREFERENCE, "en", Rejection.TOO_SHORT),
-        ("warm " * 26, NoteKind.VAGUE, "en", Rejection.TOO_LONG),
-        ("暖" * 51, NoteKind.VAGUE, "zh", Rejection.TOO_LONG),
-        ("暖" * 49, NoteKind.VAGUE, "zh", None),
-        ("送给母亲的礼物", NoteKind.VAGUE, "en", Rejection.WRONG_LANGUAGE),
-        ("something for my mother", NoteKind.VAGUE, "zh", Rejection.WRONG_LANGUAGE),
-        ("тёплый свет для чтения", NoteKind.SPECIFIC, "en", Rejection.WRONG_LANGUAGE),
+        ("this user likes warm light", TextKind.PREFERENCE, "en", None),
+        ("something for my mother", TextKind.VAGUE, "en", None),
+        ("保暖的 iPhone 手套", TextKind.SPECIFIC, "zh", None),
+        ("gift", TextKind.VAGUE, "en", None),
+        (" ... ", TextKind.VAGUE, "en", Rejection.EMPTY),
+        ("likes light", TextKind.PREFERENCE, "en", Rejection.TOO_SHORT),
+        ("warm " * 26, TextKind.VAGUE, "en", Rejection.TOO_LONG),
+        ("暖" * 51, TextKind.VAGUE, "zh", Rejection.TOO_LONG),
+        ("暖" * 49, TextKind.VAGUE, "zh", None),
+        ("送给母亲的礼物", TextKind.VAGUE, "en", Rejection.WRONG_LANGUAGE),
+        ("something for my mother", TextKind.VAGUE, "zh", Rejection.WRONG_LANGUAGE),
+        ("тёплый свет для чтения", TextKind.SPECIFIC, "en", Rejection.WRONG_LANGUAGE),
         (
             "dieser mensch mag warmes licht und leise dinge mehr",
-            NoteKind.PREFERENCE,
+            TextKind.PREFERENCE,
             "en",
             Rejection.WRONG_LANGUAGE,
         ),
-        ("like the BLUE-LAMP, but warm", NoteKind.VAGUE, "en", Rejection.NAMES_ITEM),
-        ("a lamp that is blue", NoteKind.VAGUE, "en", None),
-        ("user 900001 wants it warm", NoteKind.VAGUE, "en", Rejection.HOLDS_MARK),
-        ("something like <item_12>", NoteKind.VAGUE, "en", Rejection.HOLDS_MARK),
-        ("something like {target}", NoteKind.VAGUE, "en", Rejection.HOLDS_MARK),
-        ("for at least 90 dollars", NoteKind.VAGUE, "en", None),
-        ("egal was, solange es warm ist", NoteKind.VAGUE, "de", None),
+        ("like the BLUE-LAMP, but warm", TextKind.VAGUE, "en", Rejection.NAMES_ITEM),
+        ("a lamp that is blue", TextKind.VAGUE, "en", None),
+        ("user 900001 wants it warm", TextKind.VAGUE, "en", Rejection.HOLDS_MARK),
+        ("something like <item_12>", TextKind.VAGUE, "en", Rejection.HOLDS_MARK),
+        ("something like {target}", TextKind.VAGUE, "en", Rejection.HOLDS_MARK),
+        ("for at least 90 dollars", TextKind.VAGUE, "en", None),
+        ("egal was, solange es warm ist", TextKind.VAGUE, "de", None),
     ],
 )
-def test_a_text_is_checked(text: str, kind: NoteKind, language: str, expected: Rejection | None):
+def test_a_text_is_checked(text: str, kind: TextKind, language: str, expected: Rejection | None):
     assert check_text(text, kind, language, [("blue", "lamp"), ("it",)], 900001) is expected
 
 
@@ -246,10 +246,10 @@ def test_enough_of_a_long_title_names_it():
 # ---- A run of ours
 
 
-def run_wording(split: Split, tasks: tuple[TaskName, ...], packs=("en", "zh")) -> Wording:
+def run_wording(split: Split, tasks: tuple[TaskName, ...], packs=("en", "zh")) -> PromptWriter:
     config = InstructionsConfig(tasks=tasks, teacher="metadata", max_history=3, packs=packs)
     names = [f"<item_{n}>" for n in range(split.num_items)]
-    return Wording.build(config, names)
+    return PromptWriter.build(config, names)
 
 
 TURNED = (TaskName.HISTORY_TO_PREFERENCE, TaskName.ITEM_TO_QUERY)
@@ -259,27 +259,27 @@ def test_a_run_is_asked_in_the_words_it_was_tuned_on(make):
     split = make([[0, 1, 2, 3, 4, 5]], TITLES)
     wording = run_wording(split, TURNED)
     scope = dataclasses.replace(EVERYTHING, languages=("en", "zh"))
-    asked = list(ask(split, scope, RunWorder(split, wording)))
+    asked = list(make_requests(split, scope, RunPromptWriter(split, wording)))
     prompts = {(q.wanted.kind, q.wanted.place, q.wanted.language): q.messages for q in asked}
     assert all(len(messages) == 1 for messages in prompts.values())
-    assert prompts[NoteKind.PREFERENCE, 4, "en"][0][1] == (
+    assert prompts[TextKind.PREFERENCE, 4, "en"][0][1] == (
         "This shopper bought <item_1> <item_2> <item_3> . Describe their taste in one sentence ."
     )
-    assert "<item_5>" in prompts[NoteKind.VAGUE, 5, "zh"][0][1]
+    assert "<item_5>" in prompts[TextKind.VAGUE, 5, "zh"][0][1]
     kinds = {q.wanted.kind for q in asked}
-    assert kinds == {NoteKind.PREFERENCE, NoteKind.VAGUE, NoteKind.SPECIFIC}
-    assert prompts[NoteKind.SPECIFIC, 5, "en"][0][1] == (
+    assert kinds == {TextKind.PREFERENCE, TextKind.VAGUE, TextKind.SPECIFIC}
+    assert prompts[TextKind.SPECIFIC, 5, "en"][0][1] == (
         "Write an exact request , with kind and details , that finds <item_5> in the store ."
     )
-    assert "type into the search" in prompts[NoteKind.VAGUE, 5, "en"][0][1]
+    assert "type into the search" in prompts[TextKind.VAGUE, 5, "en"][0][1]
 
     more = run_wording(split, (*TURNED, TaskName.HISTORY_ITEM_TO_QUERY))
-    asked = list(ask(split, EVERYTHING, RunWorder(split, more)))
-    queries = {q.wanted.place: q.messages[0][1] for q in asked if q.wanted.kind is NoteKind.VAGUE}
+    asked = list(make_requests(split, EVERYTHING, RunPromptWriter(split, more)))
+    queries = {q.wanted.place: q.messages[0][1] for q in asked if q.wanted.kind is TextKind.VAGUE}
     assert "<item_0>" in queries[1]
     assert "<item_1>" in queries[1]
     plain = run_wording(split, (TaskName.PRODUCT_SEARCH,))
-    assert not list(ask(split, EVERYTHING, RunWorder(split, plain)))
+    assert not list(make_requests(split, EVERYTHING, RunPromptWriter(split, plain)))
 
 
 def test_a_pack_that_words_all_queries_alike_is_asked_for_one(make, tmp_path: Path):
@@ -289,8 +289,8 @@ def test_a_pack_that_words_all_queries_alike_is_asked_for_one(make, tmp_path: Pa
     text = text.replace('intentions = ["specific"]\n', "")
     (tmp_path / "own.toml").write_text(text, encoding="utf-8")
     wording = run_wording(split, TURNED, (str(tmp_path / "own.toml"),))
-    asked = list(ask(split, EVERYTHING, RunWorder(split, wording)))
-    assert {q.wanted.kind for q in asked} == {NoteKind.PREFERENCE, NoteKind.VAGUE}
+    asked = list(make_requests(split, EVERYTHING, RunPromptWriter(split, wording)))
+    assert {q.wanted.kind for q in asked} == {TextKind.PREFERENCE, TextKind.VAGUE}
 
 
 def test_a_function_that_answers_becomes_a_teacher(split: Split, tmp_path: Path):
@@ -304,19 +304,21 @@ def test_a_function_that_answers_becomes_a_teacher(split: Split, tmp_path: Path)
             for n, _ in enumerate(prompts)
         ]
 
-    asked = list(ask(split, EVERYTHING, RunWorder(split, run_wording(split, TURNED))))
-    outcomes = ask_writer(asked, write, total=len(asked), seed=4)
+    asked = list(
+        make_requests(split, EVERYTHING, RunPromptWriter(split, run_wording(split, TURNED)))
+    )
+    outcomes = generate_texts(asked, write, total=len(asked), seed=4)
     assert [o.wanted for o in outcomes] == [q.wanted for q in asked]
     assert len(calls) == 2
     assert calls[0][1] != calls[1][1]
     assert all(found.text for found in outcomes)
-    manifest = sum_up(outcomes, split, EVERYTHING, "model", "r")
+    manifest = summarize(outcomes, split, EVERYTHING, "model", "r")
     short = manifest.rejected.get("too_short", 0)
     assert short > 0
     assert manifest.answers == len(asked) + short
     assert manifest.tokens_in == 0
-    write_notes(tmp_path / "notes", take_notes(outcomes, "model", "r"), manifest)
-    teacher = NotesTeacher.load(tmp_path / "notes", split)
+    write_teacher_texts(tmp_path / "notes", collect_texts(outcomes, "model", "r"), manifest)
+    teacher = StoredTextsTeacher.load(tmp_path / "notes", split)
     assert teacher.preference(5, 0, "en").startswith("something warm")
     with pytest.raises(InputError, match="--attempts"):
-        ask_writer(asked, write, total=1, attempts=0)
+        generate_texts(asked, write, total=1, attempts=0)

@@ -15,42 +15,44 @@ from hypothesis import strategies as st
 from irec_jax.errors import InputError
 from irec_jax.instructions.config import InstructionsConfig
 from irec_jax.instructions.forms import Intention, TaskName
-from irec_jax.random_draws import scramble
 from irec_jax.instructions.render import Renderer
-from irec_jax.teachers.teacher_texts import (
-    MANIFEST_FILE,
-    NOTES_FILE,
-    Note,
-    NoteKind,
-    NotesManifest,
-    NotesTeacher,
-    read_notes,
-    split_sha256,
-    write_notes,
-)
 from irec_jax.instructions.teacher import Teacher
 from irec_jax.log.split import Split
+from irec_jax.random_draws import scramble
+from irec_jax.teachers.teacher_texts import (
+    MANIFEST_FILE,
+    TEXTS_FILE,
+    StoredTextsTeacher,
+    TeacherText,
+    TeacherTextsManifest,
+    TextKind,
+    read_teacher_texts,
+    split_sha256,
+    write_teacher_texts,
+)
 
 LANGUAGES = ("en", "zh")
 
 
-def manifest_for(split: Split) -> NotesManifest:
-    return NotesManifest(teacher="chat", model="m", split_sha256=split_sha256(split), seed=0)
+def manifest_for(split: Split) -> TeacherTextsManifest:
+    return TeacherTextsManifest(teacher="chat", model="m", split_sha256=split_sha256(split), seed=0)
 
 
-def note(split: Split, row: int, place: int, kind: NoteKind, **more) -> Note:
+def note(split: Split, row: int, place: int, kind: TextKind, **more) -> TeacherText:
     variant, language = more.get("variant", 0), more.get("language", "en")
     text = f"{kind.value} {row} {place} {variant} {language}"
-    return Note(int(split.users[row]), place, kind, variant, language, text, "0" * 64, "chat:m")
+    return TeacherText(
+        int(split.users[row]), place, kind, variant, language, text, "0" * 64, "chat:m"
+    )
 
 
-def some_notes(split: Split) -> list[Note]:
+def some_notes(split: Split) -> list[TeacherText]:
     """Half of all possible notes."""
     found = []
     for row, length in enumerate(np.diff(split.offsets).tolist()):
-        every = itertools.product(range(length), NoteKind, range(3), LANGUAGES)
+        every = itertools.product(range(length), TextKind, range(3), LANGUAGES)
         for number, (place, kind, variant, language) in enumerate(every):
-            is_preference = kind is NoteKind.PREFERENCE
+            is_preference = kind is TextKind.PREFERENCE
             if (is_preference and not place) or (variant and not is_preference):
                 continue
             if scramble(number * 97 + row) % 2:
@@ -58,14 +60,16 @@ def some_notes(split: Split) -> list[Note]:
     return found
 
 
-def expected_preference(split: Split, notes: list[Note], position: int, language: str) -> list[str]:
+def expected_preference(
+    split: Split, notes: list[TeacherText], position: int, language: str
+) -> list[str]:
     """All texts of the latest place that is not behind an event, by looking at every note."""
     row = int(np.searchsorted(split.offsets, position, side="right")) - 1
     place = position - int(split.offsets[row])
     fits = [
         n
         for n in notes
-        if n.kind is NoteKind.PREFERENCE
+        if n.kind is TextKind.PREFERENCE
         and n.user == split.users[row]
         and n.language == language
         and n.place <= place
@@ -76,8 +80,8 @@ def expected_preference(split: Split, notes: list[Note], position: int, language
 
 def test_everything_is_found_as_by_a_search_through_all_notes(split: Split, tmp_path: Path):
     notes = some_notes(split)
-    write_notes(tmp_path / "notes", notes, manifest_for(split))
-    teacher = NotesTeacher.load(tmp_path / "notes", split)
+    write_teacher_texts(tmp_path / "notes", notes, manifest_for(split))
+    teacher = StoredTextsTeacher.load(tmp_path / "notes", split)
     assert isinstance(teacher, Teacher)
     by_key = {(n.user, n.place, n.kind, n.language): n.text for n in notes}
     owners = split.event_users()
@@ -95,12 +99,12 @@ def test_everything_is_found_as_by_a_search_through_all_notes(split: Split, tmp_
             place = position - int(split.offsets[owners[position]])
             for intention in (Intention.VAGUE, Intention.SPECIFIC):
                 typed = teacher.typed.query(position, intention, language)
-                key = (user, place, NoteKind(intention.value), language)
+                key = (user, place, TextKind(intention.value), language)
                 expected = typed or by_key.get(key, "")
                 assert teacher.query(position, intention, language) == expected
                 assert has[intention][position] == bool(expected)
             assert not has[Intention.NONE][position]
-            expected = by_key.get((user, place, NoteKind.REASON, language), "")
+            expected = by_key.get((user, place, TextKind.REASON, language), "")
             assert teacher.reason(position, language) == expected
             assert reasons[position] == bool(expected)
     assert any(teacher.typed.queries), "queries that were typed are among them"
@@ -118,13 +122,13 @@ def test_a_preference_never_tells_of_its_event_or_of_another_user(make, tmp_path
     lengths = case["lengths"]
     split = make([[0] * length for length in lengths], ["a lamp"])
     notes = [
-        note(split, row, upto, NoteKind.PREFERENCE)
+        note(split, row, upto, TextKind.PREFERENCE)
         for row, upto in case["uptos"]
         if upto < lengths[row]
     ]
     folder = tmp_path_factory.mktemp("case") / "notes"
-    write_notes(folder, notes, manifest_for(split))
-    teacher = NotesTeacher.load(folder, split)
+    write_teacher_texts(folder, notes, manifest_for(split))
+    teacher = StoredTextsTeacher.load(folder, split)
     owners = split.event_users()
     for position in range(len(split.items)):
         text = teacher.preference(position, 0, "en")
@@ -138,30 +142,30 @@ def test_a_preference_never_tells_of_its_event_or_of_another_user(make, tmp_path
 
 def test_a_folder_name_is_never_a_pattern(tmp_path: Path, split: Split):
     notes = some_notes(split)
-    write_notes(tmp_path / "n1", notes, manifest_for(split))
-    write_notes(tmp_path / "n[1]", notes[:1], manifest_for(split))
-    assert read_notes(tmp_path / "n[1]")[0].height == 1
+    write_teacher_texts(tmp_path / "n1", notes, manifest_for(split))
+    write_teacher_texts(tmp_path / "n[1]", notes[:1], manifest_for(split))
+    assert read_teacher_texts(tmp_path / "n[1]")[0].height == 1
 
 
 def test_the_same_notes_in_any_order_give_the_same_bytes(split: Split, tmp_path: Path):
     notes = some_notes(split)
-    first = write_notes(tmp_path / "a", notes, manifest_for(split))
-    second = write_notes(tmp_path / "b", notes[::-1], manifest_for(split))
+    first = write_teacher_texts(tmp_path / "a", notes, manifest_for(split))
+    second = write_teacher_texts(tmp_path / "b", notes[::-1], manifest_for(split))
     assert first == second
-    for name in (NOTES_FILE, MANIFEST_FILE):
+    for name in (TEXTS_FILE, MANIFEST_FILE):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
-    table, manifest = read_notes(tmp_path / "a")
+    table, manifest = read_teacher_texts(tmp_path / "a")
     assert manifest == first
     assert table.height == len(notes)
     other = dataclasses.replace(notes[0], text="something else")
-    assert write_notes(tmp_path / "a", [other, *notes[1:]], manifest_for(split)) != first
-    assert NotesTeacher.load(tmp_path / "a", split).fingerprint() != (
-        NotesTeacher.load(tmp_path / "b", split).fingerprint()
+    assert write_teacher_texts(tmp_path / "a", [other, *notes[1:]], manifest_for(split)) != first
+    assert StoredTextsTeacher.load(tmp_path / "a", split).fingerprint() != (
+        StoredTextsTeacher.load(tmp_path / "b", split).fingerprint()
     )
 
 
 def test_notes_of_another_split_are_refused(split: Split, make, titles, tmp_path: Path):
-    write_notes(tmp_path / "notes", some_notes(split), manifest_for(split))
+    write_teacher_texts(tmp_path / "notes", some_notes(split), manifest_for(split))
     histories = [[0, 1, 2, 3, 4, 5], [5, 6, 7, 8, 9], [1, 3, 5], [11, 10], [2]]
     for other in (
         make(histories, titles),
@@ -171,24 +175,24 @@ def test_notes_of_another_split_are_refused(split: Split, make, titles, tmp_path
         ),
     ):
         with pytest.raises(InputError, match="written for another log"):
-            NotesTeacher.load(tmp_path / "notes", other)
+            StoredTextsTeacher.load(tmp_path / "notes", other)
 
 
 def test_notes_serve_a_split_whose_items_have_other_numbers(split: Split, tmp_path: Path):
-    write_notes(tmp_path / "notes", some_notes(split), manifest_for(split))
+    write_teacher_texts(tmp_path / "notes", some_notes(split), manifest_for(split))
     count = split.num_items
     renumbered = dataclasses.replace(
         split,
         catalog=split.catalog.reverse(),
         items=(count - 1 - split.items).astype(np.int32),
     )
-    NotesTeacher.load(tmp_path / "notes", renumbered)
+    StoredTextsTeacher.load(tmp_path / "notes", renumbered)
 
 
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda folder: (folder / NOTES_FILE).unlink(), "miss their file notes.parquet"),
+        (lambda folder: (folder / TEXTS_FILE).unlink(), "miss their file notes.parquet"),
         (lambda folder: (folder / MANIFEST_FILE).unlink(), "miss their file manifest.json"),
         (lambda folder: (folder / MANIFEST_FILE).write_text("{"), "it is not JSON"),
         (lambda folder: (folder / MANIFEST_FILE).write_text("[]"), "not a manifest of notes"),
@@ -196,29 +200,29 @@ def test_notes_serve_a_split_whose_items_have_other_numbers(split: Split, tmp_pa
             lambda folder: (folder / MANIFEST_FILE).write_text(json.dumps({"format": 1})),
             "in it",
         ),
-        (lambda folder: (folder / NOTES_FILE).write_bytes(b"PAR1"), "sha256 differs"),
+        (lambda folder: (folder / TEXTS_FILE).write_bytes(b"PAR1"), "sha256 differs"),
     ],
 )
 def test_damaged_notes_are_refused(split: Split, tmp_path: Path, damage, message):
-    write_notes(tmp_path / "notes", some_notes(split), manifest_for(split))
+    write_teacher_texts(tmp_path / "notes", some_notes(split), manifest_for(split))
     damage(tmp_path / "notes")
     with pytest.raises(InputError, match=message):
-        NotesTeacher.load(tmp_path / "notes", split)
+        StoredTextsTeacher.load(tmp_path / "notes", split)
 
 
 def test_a_folder_of_something_else_is_never_replaced(split: Split, tmp_path: Path):
     with pytest.raises(InputError, match="no such folder of notes"):
-        NotesTeacher.load(tmp_path / "nowhere", split)
+        StoredTextsTeacher.load(tmp_path / "nowhere", split)
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(InputError, match=r"not notes: thesis\.txt"):
-        write_notes(tmp_path, [], manifest_for(split))
+        write_teacher_texts(tmp_path, [], manifest_for(split))
     with pytest.raises(InputError, match="a file, not a folder"):
-        write_notes(tmp_path / "thesis.txt", [], manifest_for(split))
+        write_teacher_texts(tmp_path / "thesis.txt", [], manifest_for(split))
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
 
 
 def test_instructions_are_rendered_from_notes(split: Split, titles, tmp_path: Path):
-    write_notes(tmp_path / "notes", some_notes(split), manifest_for(split))
+    write_teacher_texts(tmp_path / "notes", some_notes(split), manifest_for(split))
     config = InstructionsConfig(
         tasks=(TaskName.PREFERENCE_RECOMMENDATION, TaskName.HISTORY_TO_PREFERENCE),
         teacher="notes",

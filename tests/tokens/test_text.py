@@ -121,7 +121,7 @@ def test_what_is_no_tokenizer_is_refused(tmp_path, name):
     with pytest.raises(InputError) as error:
         open_tokenizer(path)
     assert str(path) in str(error.value)
-    assert error.value.mend
+    assert error.value.hint
 
 
 def test_tokenizer_without_the_special_tokens_is_refused(tmp_path):

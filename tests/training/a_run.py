@@ -21,19 +21,19 @@ from irec_jax.model.config import T5Config
 from irec_jax.model.lora import LoraConfig
 from irec_jax.training.config import TrainConfig
 from irec_jax.training.device_put import reader_of
+from irec_jax.training.distributed import connect, process_index
+from irec_jax.training.init_weights import from_scratch
 from irec_jax.training.loop import Training, train
 from irec_jax.training.optimizer import OptimizerConfig
-from irec_jax.training.distributed import connect, which
 from irec_jax.training.sharding import MeshConfig, batch_sharding, make_mesh
-from irec_jax.training.init_weights import from_scratch
-from irec_jax.training.watchdog import ending_together
+from irec_jax.training.watchdog import fail_together
 
 MODEL = T5Config(
     vocabulary=32,
     width=16,
     head_dim=8,
     heads=2,
-    hidden=32,
+    mlp_dim=32,
     encoder_layers=1,
     decoder_layers=1,
     dropout=0.2,
@@ -141,8 +141,8 @@ def main(given: argparse.Namespace) -> None:
     sys.modules["torch"] = None  # tensorboardX would spend seconds to import it
     data, fsdp, tensor = given.mesh
     given.run.mkdir(parents=True, exist_ok=True)
-    sums = given.run / f"batches.{which()}.jsonl"
-    hang_at = given.hang_at if which() == 1 else 0
+    sums = given.run / f"batches.{process_index()}.jsonl"
+    hang_at = given.hang_at if process_index() == 1 else 0
     mesh = make_mesh(MeshConfig(1, data, fsdp, tensor), jax.devices()[: data * fsdp * tensor])
     made = stored_batches(given.packed, mesh) if given.packed else batches(7)
     job = Training(
@@ -172,7 +172,7 @@ if __name__ == "__main__":
     words = arguments()
     connect()
     try:
-        with ending_together():
+        with fail_together():
             write_rows(words.packed) if words.pack else main(words)
     except KeyboardInterrupt:
         sys.exit(130)

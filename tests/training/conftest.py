@@ -12,17 +12,17 @@ from irec_jax.batches.batch import Batch
 from irec_jax.model.config import T5Config
 from irec_jax.model.params import Params
 from irec_jax.training.config import TrainConfig
+from irec_jax.training.init_weights import from_scratch
 from irec_jax.training.loop import Training
 from irec_jax.training.optimizer import OptimizerConfig
 from irec_jax.training.sharding import MeshConfig, make_mesh
-from irec_jax.training.init_weights import from_scratch
 
 TINY = T5Config(
     vocabulary=32,
     width=16,
     head_dim=8,
     heads=2,
-    hidden=32,
+    mlp_dim=32,
     encoder_layers=1,
     decoder_layers=1,
     dropout=0.2,

@@ -34,18 +34,18 @@ def whole(tmp_path_factory, cached):
 
 def strike(team: Team, rng: random.Random, start_s: float) -> str:
     """Sends a signal to one of a team's processes at some moment; says which."""
-    begun = max(read_losses(team.run), default=0)
+    start_time = max(read_losses(team.run), default=0)
     if rng.random() < 0.3:  # while it starts, compiles or reads a checkpoint
         time.sleep(rng.uniform(0.0, start_s))
         moment = "at its start"
     else:  # while it reads data, steps, validates, saves or cleans up
         steps = rng.randint(1, 7)
-        team.wait_for(begun + steps)
+        team.wait_for(start_time + steps)
         time.sleep(rng.uniform(0.0, 0.06))
         moment = f"after {steps} steps"
     number, victim = rng.choice(SIGNALS), rng.randrange(team.count)
     team.processes[victim].send_signal(number)
-    return f"{number.name} to {victim} {moment} from step {begun}"
+    return f"{number.name} to {victim} {moment} from step {start_time}"
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ import pytest
 from irec_jax.batches.packed import PackedRows
 from irec_jax.errors import InputError
 from irec_jax.training.checkpoint import saved_steps
-from irec_jax.training.metrics_logger import read_losses
 from irec_jax.training.distributed import EXIT_LOST, arguments_of, connect, gather, on_first
+from irec_jax.training.metrics_logger import read_losses
 from irec_jax.training.validation import read_validation
 
 from .team import Team, batches_of, newest
@@ -207,7 +207,7 @@ def test_alone_there_is_nobody_to_agree_with():
     assert done == [1]
 
     def fail():
-        raise InputError("wrong", where="here", mend="do that")
+        raise InputError("wrong", where="here", hint="do that")
 
     with pytest.raises(InputError, match="here: wrong"):
         on_first(fail)

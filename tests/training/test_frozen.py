@@ -15,9 +15,9 @@ from irec_jax.model.params import abstract, merge, structure
 from irec_jax.training.checkpoint import load_params, saved_steps
 from irec_jax.training.config import TrainConfig
 from irec_jax.training.frozen import FOLDER, save_frozen
-from irec_jax.training.metrics_logger import read_losses
 from irec_jax.training.loop import params_on_host, train
 from irec_jax.training.loss import token_loss
+from irec_jax.training.metrics_logger import read_losses
 from irec_jax.training.optimizer import OptimizerConfig, averaged
 from irec_jax.training.sharding import MeshConfig, make_mesh, state_shardings
 from irec_jax.training.validation import read_validation

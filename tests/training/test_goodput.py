@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from irec_jax.training.checkpoint import Checkpoints
 from irec_jax.training.config import TrainConfig
-from irec_jax.training.goodput import Attempt, Cause, Clock, goodput_of, read_attempts
+from irec_jax.training.goodput import Attempt, Cause, GoodputClock, goodput_of, read_attempts
 from irec_jax.training.loop import train
 
 from .conftest import ToyBatches
@@ -21,7 +21,7 @@ def test_every_second_since_the_beginning_has_a_cause(tmp_path, monkeypatch):
     ticks = itertools.count(1_000, 2)
     monkeypatch.setattr(time, "monotonic", lambda: float(next(ticks)))
     monkeypatch.setattr(time, "time", lambda: 500.0)
-    clock = Clock(tmp_path, 0, 4, begun=490.0)  # ten seconds ago
+    clock = GoodputClock(tmp_path, 0, 4, start_time=490.0)  # ten seconds ago
     for cause in (Cause.PREPARING, Cause.COMPILING, Cause.STEPS, Cause.SAVING, Cause.STEPS):
         clock.count(cause)
     told = clock.write(3)
@@ -85,7 +85,7 @@ def test_the_causes_add_up_to_the_time_from_first_to_last(drawn):
 
 def test_attempts_are_kept_by_the_next_ones(tmp_path):
     for start in (0, 4):
-        clock = Clock(tmp_path, start, 1, time.time())
+        clock = GoodputClock(tmp_path, start, 1, time.time())
         clock.count(Cause.STEPS)
         clock.write(start + 2)
         clock.write(start + 5)
@@ -103,14 +103,14 @@ class SlowBatches(ToyBatches):
 
 
 def test_a_run_counts_its_starts_and_what_it_waits_for(tmp_path, make_job):
-    train(make_job(tmp_path, begun=time.time() - 3.0))
+    train(make_job(tmp_path, start_time=time.time() - 3.0))
     longer = TrainConfig(steps=12, batch_size=8, log_every=2, checkpoint_every=4)
     train(make_job(tmp_path, train=longer, batches=SlowBatches()))
     first, second = read_attempts(tmp_path)
     assert (first.start, first.step, second.start, second.step) == (0, 6, 6, 12)
     for attempt in (first, second):
         seconds = attempt.seconds
-        assert sum(seconds.values()) == pytest.approx(attempt.ended - attempt.begun, abs=1e-3)
+        assert sum(seconds.values()) == pytest.approx(attempt.ended - attempt.start_time, abs=1e-3)
         assert {"preparing", "compiling", "steps", "saving"} <= seconds.keys() <= {*Cause}
     assert first.seconds["preparing"] >= 3.0
     assert first.seconds["waiting for data"] < 0.3

@@ -12,7 +12,6 @@ from irec_jax.model.config import T5Config
 from irec_jax.model.params import abstract, initialize
 from irec_jax.model.pretrained import load_hf, save_hf
 from irec_jax.training import init_weights as start
-from irec_jax.training.sharding import MeshConfig, make_mesh, state_shardings
 from irec_jax.training.init_weights import (
     ItemTitles,
     extend_vocabulary,
@@ -20,6 +19,7 @@ from irec_jax.training.init_weights import (
     from_scratch,
     start_items_from_titles,
 )
+from irec_jax.training.sharding import MeshConfig, make_mesh, state_shardings
 
 # Items 0 to 3 are the tokens 24 to 27; item 2 has no title.
 TITLES = ItemTitles(
@@ -126,7 +126,7 @@ LARGER = T5Config(
     width=32,
     head_dim=8,
     heads=8,
-    hidden=64,
+    mlp_dim=64,
     encoder_layers=2,
     decoder_layers=2,
     family="umt5",

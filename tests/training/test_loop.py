@@ -18,8 +18,6 @@ from irec_jax.errors import InputError
 from irec_jax.model.params import abstract, structure
 from irec_jax.training.checkpoint import Checkpoints, load_params, saved_steps
 from irec_jax.training.config import TrainConfig
-from irec_jax.training.preemption import Interrupted, Interruption, Terminated, stopped
-from irec_jax.training.metrics_logger import read_losses
 from irec_jax.training.loop import (
     dropout_key,
     fingerprint_of,
@@ -28,7 +26,9 @@ from irec_jax.training.loop import (
     train,
 )
 from irec_jax.training.loss import token_loss
+from irec_jax.training.metrics_logger import read_losses
 from irec_jax.training.optimizer import OptimizerConfig, averaged
+from irec_jax.training.preemption import Interrupted, StopSignal, Terminated, stop_error
 from irec_jax.training.step import compile_step
 from irec_jax.training.validation import read_validation
 
@@ -75,7 +75,7 @@ def openings(run: Path) -> int:
 @pytest.mark.slow
 def test_stopped_at_random_steps_every_later_loss_is_bit_equal(tmp_path, cached):
     runner = Runner(tmp_path, cached)
-    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    whole, stop_error = tmp_path / "whole", tmp_path / "stopped"
     runner.finish(whole)
     expected = read_losses(whole)
     assert list(expected) == list(range(1, STEPS + 1))
@@ -83,13 +83,15 @@ def test_stopped_at_random_steps_every_later_loss_is_bit_equal(tmp_path, cached)
     codes = {signal.SIGKILL: -9, signal.SIGTERM: 143, signal.SIGINT: 130}
     steps = np.sort(np.random.default_rng().choice(np.arange(1, STEPS - 12), len(numbers), False))
     for step, number in zip(steps.tolist(), numbers, strict=True):
-        assert runner.signal_at(stopped, step, number) == codes[number], runner.output.read_text()
+        assert runner.signal_at(stop_error, step, number) == codes[number], (
+            runner.output.read_text()
+        )
         if number != signal.SIGKILL:
-            (newest, *_) = saved_steps(stopped / "checkpoints")
-            assert list(read_losses(stopped)) == list(range(1, newest + 1)), "saved at once"
-    runner.finish(stopped)
-    assert read_losses(stopped) == expected, f"stopped at {steps}"
-    assert weights_of(whole) == weights_of(stopped)
+            (newest, *_) = saved_steps(stop_error / "checkpoints")
+            assert list(read_losses(stop_error)) == list(range(1, newest + 1)), "saved at once"
+    runner.finish(stop_error)
+    assert read_losses(stop_error) == expected, f"stopped at {steps}"
+    assert weights_of(whole) == weights_of(stop_error)
 
 
 def weights_of(run: Path) -> list[int]:
@@ -246,18 +248,18 @@ def attentive():
 
 def test_the_second_signal_is_for_the_impatient(attentive):
     told, before = [], signal.getsignal(signal.SIGINT)
-    with Interruption() as interruption:
+    with StopSignal() as interruption:
         os.kill(os.getpid(), signal.SIGINT)
         assert interruption.signal is signal.SIGINT
         assert interruption.wishes().signal is signal.SIGINT
-        assert isinstance(stopped(signal.SIGINT, 1, 2, told.append), Interrupted)
+        assert isinstance(stop_error(signal.SIGINT, 1, 2, told.append), Interrupted)
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
-    with Interruption() as interruption:
+    with StopSignal() as interruption:
         os.kill(os.getpid(), signal.SIGTERM)
         assert interruption.wishes().signal is signal.SIGTERM
-        assert isinstance(stopped(signal.SIGTERM, 1, 2, told.append), Terminated)
-        assert stopped(signal.SIGTERM, 1, 2, told.append).code == 143
+        assert isinstance(stop_error(signal.SIGTERM, 1, 2, told.append), Terminated)
+        assert stop_error(signal.SIGTERM, 1, 2, told.append).code == 143
     assert signal.getsignal(signal.SIGINT) is before
     assert "saved at step 1 of 2" in told[0]
 

@@ -127,14 +127,14 @@ def test_weights_can_be_trained_whole_beside_the_adapters(weights):
     assert shapes["embedding"].shape == weights["embedding"].shape
     adapters = first_adapters(weights, config, jax.random.key(0))
     np.testing.assert_array_equal(adapters["head"], weights["head"])
-    moved = {**adapters, "head": adapters["head"] + 1.0}
-    np.testing.assert_array_equal(merged(weights, moved, config)["head"], weights["head"] + 1.0)
+    heartbeat = {**adapters, "head": adapters["head"] + 1.0}
+    np.testing.assert_array_equal(merged(weights, heartbeat, config)["head"], weights["head"] + 1.0)
     frozen = frozen_part(weights, config)
     assert not {"embedding", "head"} & frozen.keys()
     jax.tree.map(
         np.testing.assert_array_equal,
-        merged(frozen, moved, config),
-        merged(weights, moved, config),
+        merged(frozen, heartbeat, config),
+        merged(weights, heartbeat, config),
     )
     reached = reached_part(weights, config)
     assert set(reached) == {"decoder", "embedding", "encoder", "head"}

@@ -12,15 +12,15 @@ import pytest
 
 from irec_jax.batches.batch import Batch
 from irec_jax.model.config import SMALL, TINY
-from irec_jax.training.goodput import Cause, Clock
-from irec_jax.training.metrics_logger import Ledger, Machine, Span, read_losses
-from irec_jax.training.sharding import MeshConfig, make_mesh
 from irec_jax.training.flops import Work, batch_work, measure_peak, training_flops
+from irec_jax.training.goodput import Cause, GoodputClock
+from irec_jax.training.metrics_logger import Hardware, MetricsLogger, StepRange, read_losses
+from irec_jax.training.sharding import MeshConfig, make_mesh
 
 
 @pytest.mark.parametrize("config", [TINY, SMALL], ids=["tiny", "small"])
 def test_operations_are_those_of_the_published_formula(config):
-    n, d, f = config.encoder_layers, config.width, config.hidden
+    n, d, f = config.encoder_layers, config.width, config.mlp_dim
     h, v, e, t = config.heads * config.head_dim, config.vocabulary, 256, 32
     expected = 6 * n * (e + t) * (6 * d * h + 3 * d * f)
     expected += 12 * n * h * (e**2 + t**2 + t * e) + 6 * t * d * v
@@ -51,9 +51,11 @@ def test_the_peak_is_that_of_a_real_processor():
 
 
 def ledger(run, start=0, every=2, peak=1e6, on_log=None, price=0.0):
-    span, clock = Span(start, 10, every), Clock(run, start, 2, time.time())
-    machine = Machine(peak, tuple(jax.devices()), price)
-    return Ledger(run, span, machine, clock, on_log=on_log, advance=lambda amount, note: None)
+    span, clock = StepRange(start, 10, every), GoodputClock(run, start, 2, time.time())
+    machine = Hardware(peak, tuple(jax.devices()), price)
+    return MetricsLogger(
+        run, span, machine, clock, on_log=on_log, advance=lambda amount, note: None
+    )
 
 
 def test_every_loss_is_kept_to_the_last_bit(tmp_path):
@@ -84,7 +86,9 @@ def test_a_resumed_run_takes_out_what_its_checkpoint_does_not_know(tmp_path):
 
 def test_rates_are_of_real_work_over_time(tmp_path, monkeypatch):
     clock = iter(range(0, 1000, 5))
-    monkeypatch.setattr("irec_jax.training.metrics_logger.time.perf_counter", lambda: float(next(clock)))
+    monkeypatch.setattr(
+        "irec_jax.training.metrics_logger.time.perf_counter", lambda: float(next(clock))
+    )
     seen = {}
     books = ledger(tmp_path, peak=10.0, on_log=lambda step, entry: seen.update({step: entry}))
     # The clock starts after step 1, which waited for the compiler, and anew after each entry.

@@ -9,6 +9,7 @@ from jax.sharding import PartitionSpec as P
 from irec_jax.errors import InputError
 from irec_jax.model.config import XL
 from irec_jax.model.params import abstract
+from irec_jax.training.init_weights import from_scratch
 from irec_jax.training.loop import dropout_key, first_state
 from irec_jax.training.optimizer import OptimizerConfig, make_optimizer
 from irec_jax.training.sharding import (
@@ -18,7 +19,6 @@ from irec_jax.training.sharding import (
     make_mesh,
     state_shardings,
 )
-from irec_jax.training.init_weights import from_scratch
 from irec_jax.training.step import compile_step
 
 SIZES = {"data": 2, "fsdp": 2, "tensor": 2}

@@ -7,7 +7,14 @@ import string
 from collections.abc import Iterable, Sequence
 
 from irec_jax.evaluation.compare import Figure
-from irec_jax.evaluation.figures import Difference, Group, Report, Row, TaskReport, metric_title
+from irec_jax.evaluation.figures import (
+    Difference,
+    Group,
+    Report,
+    ReportRow,
+    TaskReport,
+    metric_title,
+)
 from irec_jax.evaluation.metrics import HEADLINES, METRICS
 
 PLOT_WIDTH, ROW_HEIGHT, LETTER_WIDTH, MARGIN = 440, 26, 7, 44
@@ -65,7 +72,9 @@ def counts_line(task: TaskReport) -> str:
     return line
 
 
-def _table(first: str, metrics: Iterable[str], rows: Sequence[tuple[str, Row | Difference]]) -> str:
+def _table(
+    first: str, metrics: Iterable[str], rows: Sequence[tuple[str, ReportRow | Difference]]
+) -> str:
     names = list(metrics)
     head = "".join(f"<th scope='col'>{metric_title(name)}</th>" for name in names)
     body = "".join(
@@ -90,7 +99,7 @@ def _cell(figure: Figure, signed: bool) -> str:
     return f"<td{' class=sure' if sure else ''}>{value}{interval}</td>"
 
 
-def _plot(metric: str, rows: list[Row]) -> str:
+def _plot(metric: str, rows: list[ReportRow]) -> str:
     """A dot and its interval for each ranker, on one scale from 0."""
     figures = [(row.ranker, row.figures[metric]) for row in rows]
     ends = [figure.value if math.isnan(figure.high) else figure.high for _, figure in figures]

@@ -9,7 +9,7 @@ import polars as pl
 
 from irec_jax.errors import InputError
 from irec_jax.log.readers.encoding import refuse_other_text
-from irec_jax.log.readers.source import Source
+from irec_jax.log.readers.source import TableFile
 from irec_jax.log.readers.unpacking import (
     LONGEST_LINE,
     UNPACKING_ERRORS,
@@ -87,10 +87,10 @@ def refuse_other_files(path: Path) -> None:
         InputError: Naming it.
     """
     if not path.is_file():
-        mend = "check the path; relative paths start at the current folder"
-        raise InputError("there is no such file", where=str(path), mend=mend)
+        hint = "check the path; relative paths start at the current folder"
+        raise InputError("there is no such file", where=str(path), hint=hint)
     if path.stat().st_size == 0:
-        raise InputError("the file is empty", where=str(path), mend="give a file with rows")
+        raise InputError("the file is empty", where=str(path), hint="give a file with rows")
     with path.open("rb") as raw, contextlib.suppress(*UNPACKING_ERRORS):
         # Where its gzip is damaged, reading the lines names the last that can be read.
         refuse_other_text(unpacked(path, raw).read(_START), path)
@@ -165,13 +165,13 @@ def refuse_lines(path: Path, wrong: pl.Series, what: str, *, header: bool = Fals
     text = next(line for line in lines if lines.number == int(rows[0]) + 1 + header)
     shown = text.decode("utf-8", "replace").rstrip("\r\n")
     shown = shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}..."
-    mend = "fetch the file again, or drop this line"
-    raise InputError(what.replace("{line}", repr(shown)), where=lines.here, mend=mend)
+    hint = "fetch the file again, or drop this line"
+    raise InputError(what.replace("{line}", repr(shown)), where=lines.here, hint=hint)
 
 
 def read_delimited(
     path: Path, separator: str, columns: Sequence[str], wanted: pl.DataFrame, *, header: bool
-) -> Source:
+) -> TableFile:
     """Reads the wanted columns of a file whose every line holds as many plain values.
 
     Values are cast while the file streams by, so that a file of gigabytes needs the memory of
@@ -199,7 +199,7 @@ def read_delimited(
     lacking = table.select(pl.any_horizontal(pl.col(wanted.columns).is_null())).to_series()
     what = f"{{line}} is not {separator.join(columns)} with an unquoted value in each"
     refuse_lines(path, lacking | table["uneven"], what, header=header)
-    return Source(path, table.drop("blank", "uneven"), file_sha256(path))
+    return TableFile(path, table.drop("blank", "uneven"), file_sha256(path))
 
 
 def without_blank_end(table: pl.DataFrame, path: Path) -> pl.DataFrame:
@@ -210,21 +210,21 @@ def without_blank_end(table: pl.DataFrame, path: Path) -> pl.DataFrame:
     """
     rows = (~table["blank"]).arg_true()
     if len(rows) == 0:
-        raise InputError("the file has no rows", where=str(path), mend="give a file with rows")
+        raise InputError("the file has no rows", where=str(path), hint="give a file with rows")
     return table.head(int(rows[-1]) + 1)
 
 
 def _unreadable(path: Path, error: Exception) -> InputError:
     """Finds the line that polars could not read: it names none."""
-    lines, mend = Lines(path), "fetch the file again"
+    lines, hint = Lines(path), "fetch the file again"
     for line in lines:
         try:
             line.decode("utf-8")
         except UnicodeDecodeError as wrong:
             what = f"not UTF-8: byte 0x{line[wrong.start]:02x}"
-            return InputError(what, where=lines.here, mend=mend)
+            return InputError(what, where=lines.here, hint=hint)
     what = f"cannot be read ({str(error).splitlines()[0]})"
-    return InputError(what, where=str(path), mend=mend)
+    return InputError(what, where=str(path), hint=hint)
 
 
 def file_sha256(path: Path) -> str:
