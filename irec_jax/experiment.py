@@ -2,10 +2,8 @@
 
 import dataclasses
 import difflib
-import importlib.util
 import json
 import shutil
-import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -46,7 +44,7 @@ from irec_jax.run_files import (
     refuse_other_sources,
     write_checksums,
 )
-from irec_jax.settings import check_texts, from_json, to_json
+from irec_jax.settings import check_texts, from_json, load_module, to_json
 from irec_jax.teachers.choose import make_teacher
 from irec_jax.tokens.items import TokenWriter, make_writer
 from irec_jax.tokens.text import UNKNOWN, TokensConfig
@@ -143,23 +141,16 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
 
 
 def _run_config_file(path: Path) -> Experiment:
-    specification = importlib.util.spec_from_file_location(path.stem, path)
-    if specification is None or specification.loader is None:
-        raise InputError("this is not a Python file", where=str(path))
-    module = importlib.util.module_from_spec(specification)
-    written_bytecode, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     try:
-        specification.loader.exec_module(module)
+        module = load_module(path)
     except KeyboardInterrupt:
         raise
     except InputError as error:
         where = f"{_place(path, error)}: {error.where}".rstrip(": ")
         raise InputError(error.problem, where=where, hint=error.hint) from None
     except BaseException as error:  # SystemExit too: the command would end with its code
-        what = f"{type(error).__name__}: {error}".rstrip(": ")
-        raise InputError(what, where=_place(path, error)) from error
-    finally:
-        sys.dont_write_bytecode = written_bytecode
+        problem = f"{type(error).__name__}: {error}".rstrip(": ")
+        raise InputError(problem, where=_place(path, error)) from error
     experiment = getattr(module, "experiment", None)
     if not isinstance(experiment, Experiment):
         hint = "End the file with `experiment = Experiment(...)`."
