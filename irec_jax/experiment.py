@@ -33,16 +33,19 @@ from irec_jax.log.events import BehaviorLog
 from irec_jax.log.split import Role, Split, split_log
 from irec_jax.model.config import T5Config
 from irec_jax.model.lora import LoraConfig
-from irec_jax.run_files import (
-    CATALOG_FILE,
-    CHECKSUMS_FILE,
-    PACKS_FOLDER,
-    TOKENS_FOLDER,
+from irec_jax.run_checksums import (
     Sources,
     catalog_sha256,
     check_files,
     refuse_other_sources,
     write_checksums,
+)
+from irec_jax.run_folder import (
+    CATALOG_FILE,
+    CHECKSUMS_FILE,
+    CONFIG_FILE,
+    PACKS_FOLDER,
+    TOKENS_FOLDER,
 )
 from irec_jax.settings import check_texts, from_json, load_module, to_json
 from irec_jax.teachers.choose import make_teacher
@@ -53,7 +56,6 @@ from irec_jax.training.config import TrainConfig
 from irec_jax.training.optimizer import OptimizerConfig
 from irec_jax.training.sharding import MeshConfig
 
-CONFIG_FILE = "config.json"
 TEMPLATE_WEIGHT = 20
 TAUGHT_SAMPLE = 5_000  # events whose teacher's texts a tokenizer learns from
 UNKNOWN_SHARE = 0.1  # of a pack's tokens, at most

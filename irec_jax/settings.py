@@ -62,7 +62,9 @@ class ImportedSettings:
         kind = type(value)
         if not dataclasses.is_dataclass(kind):
             hint = "Give an instance of a frozen dataclass."
-            raise InputError(f"{shown(value)} is not an instance of a dataclass", where=where, hint=hint)
+            raise InputError(
+                f"{shown(value)} is not an instance of a dataclass", where=where, hint=hint
+            )
         module = sys.modules.get(kind.__module__)
         file = getattr(module, "__config_file__", "")
         if kind.__module__ == "__main__":
@@ -189,6 +191,8 @@ def read_fields(settings: Any, prefix: str) -> dict[str, Any]:
         field.name: _read(hints[field.name], getattr(settings, field.name), f"{prefix}{field.name}")
         for field in dataclasses.fields(settings)
     }
+
+
 def load_settings(value: T | ImportedSettings) -> T:
     """Imports the class of `ImportedSettings` and builds it; returns any other value as it is.
 

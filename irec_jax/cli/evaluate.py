@@ -25,7 +25,7 @@ from irec_jax.log.events import MANIFEST_FILE, BehaviorLog, TimeUnit
 from irec_jax.log.simulate import SimulateConfig, World
 from irec_jax.log.split import Role, Split, SplitProtocol
 from irec_jax.recommendation.recommender import Recommender
-from irec_jax.run_files import refuse_other_sources
+from irec_jax.run_checksums import refuse_other_sources
 from irec_jax.settings import from_json
 from irec_jax.terminal import Console
 

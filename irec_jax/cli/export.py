@@ -15,7 +15,7 @@ from irec_jax.experiment import Experiment, load_run, prepare
 from irec_jax.files import check_output_folder
 from irec_jax.model.hf_names import CONFIG
 from irec_jax.model.pretrained import INDEX, WEIGHTS, save_hf
-from irec_jax.run_files import TOKENS_FOLDER, check_files
+from irec_jax.run_checksums import TOKENS_FOLDER, check_files
 from irec_jax.terminal import Console
 from irec_jax.tokens.items import INDEX_SETTINGS
 from irec_jax.tokens.text import HUGGING_FACE_FILE, SENTENCEPIECE_FILE

@@ -20,7 +20,7 @@ from irec_jax.launching.launch_folder import FOLDER, LaunchFolder, LaunchState, 
 from irec_jax.launching.launch_plan import READS, JobManifest, LaunchPlan, Target, check_fit, flag
 from irec_jax.launching.slices import read_slice
 from irec_jax.log.dataset import SIMULATED
-from irec_jax.run_files import check_run_folder
+from irec_jax.run_checksums import check_run_folder
 from irec_jax.terminal import Console
 from irec_jax.training.metrics_logger import LOG
 

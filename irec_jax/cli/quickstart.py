@@ -26,7 +26,7 @@ from irec_jax.log.simulate import SimulateConfig
 from irec_jax.log.split import Role, Split
 from irec_jax.model.config import T5Config
 from irec_jax.recommendation.recommender import Recommendation, Recommender
-from irec_jax.run_files import check_run_folder
+from irec_jax.run_checksums import check_run_folder
 from irec_jax.terminal import Console
 from irec_jax.tokens.text import TokensConfig
 from irec_jax.training.config import TrainConfig

@@ -16,7 +16,7 @@ from irec_jax.instructions.prompts import PromptWriter
 from irec_jax.instructions.templates import load_packs
 from irec_jax.log.dataset import load_split
 from irec_jax.log.split import Split
-from irec_jax.run_files import CATALOG_FILE
+from irec_jax.run_checksums import CATALOG_FILE
 from irec_jax.teachers.chat import ask_chat
 from irec_jax.teachers.chat_endpoint import ChatConfig
 from irec_jax.teachers.cost_ledger import CostLedger

@@ -33,7 +33,7 @@ from irec_jax.log.split import Role
 from irec_jax.model.lora import LoraConfig, abstract_adapters, trained_share
 from irec_jax.model.params import abstract, count
 from irec_jax.planning.limits import check_run_fits
-from irec_jax.run_files import check_run_folder
+from irec_jax.run_checksums import check_run_folder
 from irec_jax.run_lock import TUNE, RunLock
 from irec_jax.settings import to_json
 from irec_jax.terminal import Console

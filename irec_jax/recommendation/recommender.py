@@ -33,7 +33,7 @@ from irec_jax.recommendation.run_parts import (
     read_settings,
     read_writer,
 )
-from irec_jax.run_files import CATALOG_FILE
+from irec_jax.run_checksums import CATALOG_FILE
 from irec_jax.text_cleaning import clean
 from irec_jax.tokens.items import TokenWriter
 from irec_jax.tokens.trie import build_trie

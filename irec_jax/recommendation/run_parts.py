@@ -12,7 +12,7 @@ from irec_jax.instructions.config import InstructionsConfig
 from irec_jax.instructions.templates import with_copied_packs
 from irec_jax.model.config import T5Config
 from irec_jax.recommendation.catalog import Catalog
-from irec_jax.run_files import PACKS_FOLDER, TOKENS_FOLDER, check_files
+from irec_jax.run_checksums import PACKS_FOLDER, TOKENS_FOLDER, check_files
 from irec_jax.settings import from_json
 from irec_jax.tokens.items import TokenWriter
 from irec_jax.tokens.text import TokensConfig

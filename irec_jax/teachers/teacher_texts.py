@@ -175,7 +175,7 @@ def refuse_foreign_folder(folder: Path) -> None:
 
 
 def read_teacher_texts(folder: Path) -> tuple[pl.DataFrame, TeacherTextsManifest]:
-    """Reads what `write_teacher_texts` wrote: columns as in `TeacherText`, sorted by user and place.
+    """Reads what `write_teacher_texts` wrote, sorted by user and place.
 
     Raises:
         InputError: A file is missing, changed or damaged.

@@ -57,7 +57,7 @@ class GoodputClock:
         run: The run folder, which knows of the attempts before.
         start: Steps done before.
         devices: That the run holds.
-        start_time: When the attempt began, in seconds since 1970; all since then is its first count.
+        start_time: When the attempt began, in seconds since 1970; its first count starts here.
     """
 
     def __init__(self, run: Path, start: int, devices: int, start_time: float) -> None:

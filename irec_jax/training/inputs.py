@@ -35,7 +35,7 @@ class Batches(Protocol):
 
 
 InitWeights = Callable[[Any], Params]
-"""Makes the first weights, placed by a tree of shardings; `irec_jax.training.init_weights` has some."""
+"""Makes the first weights, placed by a tree of shardings; see `irec_jax.training.init_weights`."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -24,7 +24,7 @@ from irec_jax.log.split import Split
 from irec_jax.model.config import T5Config
 from irec_jax.model.params import initialize
 from irec_jax.recommendation.run_parts import ServingSettings, read_settings
-from irec_jax.run_files import Sources, write_checksums
+from irec_jax.run_checksums import Sources, write_checksums
 from irec_jax.settings import to_json
 from irec_jax.teachers.teacher_prompts import RunPromptWriter, Scope, make_requests
 from irec_jax.teachers.teacher_texts import (

@@ -12,7 +12,7 @@ from irec_jax.instructions.config import InstructionsConfig
 from irec_jax.model.config import T5Config
 from irec_jax.model.params import initialize
 from irec_jax.recommendation.recommender import Recommender, Settings
-from irec_jax.run_files import Sources, write_checksums
+from irec_jax.run_checksums import Sources, write_checksums
 from irec_jax.settings import to_json
 from irec_jax.tokens.items import make_writer
 from irec_jax.tokens.text import IndexKind, TokensConfig

@@ -17,7 +17,7 @@ from irec_jax.decoding.steps import PromptTokens
 from irec_jax.errors import InputError
 from irec_jax.instructions.forms import Intention, Preference, Scenario, TaskForm
 from irec_jax.recommendation.recommender import Extras
-from irec_jax.run_files import Sources, write_checksums
+from irec_jax.run_checksums import Sources, write_checksums
 
 HISTORY = ["i3", "blue tent 12", 7]
 

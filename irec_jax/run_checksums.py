@@ -1,4 +1,4 @@
-"""Where a run may be, checksums of its sources, and of the files that answering reads."""
+"""Checksums of the sources and files of a run, and the folders that can hold a run."""
 
 import dataclasses
 import hashlib
@@ -11,11 +11,7 @@ import polars as pl
 from irec_jax.errors import InputError
 from irec_jax.files import check_output_place, real_path, write_text
 from irec_jax.log.events import is_log
-
-CHECKSUMS_FILE = "checksums.json"
-CATALOG_FILE = "catalog.parquet"
-TOKENS_FOLDER = "tokens"
-PACKS_FOLDER = "packs"
+from irec_jax.run_folder import CATALOG_FILE, CHECKSUMS_FILE, PACKS_FOLDER, TOKENS_FOLDER
 
 _CATALOG_ROWS = 65_536  # hashed at a time
 # Orbax finds the parts of a checkpoint by a pattern that starts with the path of the run.
