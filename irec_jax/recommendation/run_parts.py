@@ -1,9 +1,7 @@
-"""The parts of a run folder that answering needs."""
+"""The parts of a run folder that serving reads."""
 
 import dataclasses
-import json
 from pathlib import Path
-from typing import Any
 
 from irec_jax.batches.prompt_batches import PromptBuckets
 from irec_jax.decoding.beam import DecodeConfig
@@ -12,15 +10,24 @@ from irec_jax.instructions.config import InstructionsConfig
 from irec_jax.instructions.templates import with_copied_packs
 from irec_jax.model.config import T5Config
 from irec_jax.recommendation.catalog import Catalog
-from irec_jax.run_checksums import PACKS_FOLDER, TOKENS_FOLDER, check_files
+from irec_jax.run_checksums import check_files
+from irec_jax.run_folder import (
+    CATALOG_FILE,
+    CONFIG_FILE,
+    PACKS_FOLDER,
+    TOKENS_FOLDER,
+    read_config,
+)
 from irec_jax.settings import from_json
 from irec_jax.tokens.items import TokenWriter
 from irec_jax.tokens.text import TokensConfig
 
+_HINT_COPY = "Copy the whole run folder again; its parts come from different runs."
+
 
 @dataclasses.dataclass(frozen=True)
 class ServingSettings:
-    """The parts of a run's config that serving needs."""
+    """The sections of a run's config that serving needs."""
 
     instructions: InstructionsConfig
     tokens: TokensConfig
@@ -36,28 +43,19 @@ class ServingSettings:
 
 
 def read_settings(run: Path) -> ServingSettings:
-    """Reads them from `config.json` of a run, and checks the files beside it.
+    """Reads the settings of a run and checks the files beside them.
 
     Raises:
-        InputError: The folder is no run, its config is not one of this version, or its catalog,
+        InputError: The folder is not a run, its config does not fit this version, or its catalog,
             tokens or packs are not what was written.
     """
-    path = run / "config.json"
-    if not path.is_file():
-        raise InputError(
-            "the run has no config.json" if run.is_dir() else "there is no such run folder",
-            where=str(run),
-            hint="give the folder that `irec tune` wrote.",
-        )
-    hint = "copy it again from where the run was tuned."
-    try:
-        config: Any = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"it is not JSON: {error}", where=str(path), hint=hint) from error
+    config, path = read_config(run), run / CONFIG_FILE
     names = [field.name for field in dataclasses.fields(ServingSettings)]
-    if not isinstance(config, dict) or not config.keys() >= set(names):
-        what = f"it must be an object with the sections {', '.join(names)}"
-        raise InputError(what, where=str(path), hint=hint)
+    missing = [name for name in names if name not in config]
+    if missing:
+        problem = f"the sections {', '.join(missing)} are missing"
+        hint = "Copy it again from where the run was tuned."
+        raise InputError(problem, where=str(path), hint=hint)
     settings = from_json(ServingSettings, {name: config[name] for name in names}, where=str(path))
     check_files(run)
     instructions = with_copied_packs(settings.instructions, run / PACKS_FOLDER)
@@ -65,41 +63,44 @@ def read_settings(run: Path) -> ServingSettings:
 
 
 def read_writer(run: Path) -> TokenWriter:
-    """Reads the tokenizer and item index of a run.
+    """Reads the tokenizer and the item index of a run.
 
     Raises:
         InputError: They are missing or damaged.
     """
-    if not (run / TOKENS_FOLDER).is_dir():
+    folder = run / TOKENS_FOLDER
+    if not folder.is_dir():
         raise InputError(
             "the run has no tokenizer and item index",
-            where=str(run / TOKENS_FOLDER),
-            hint="copy the whole run folder, or tune again with `irec tune`.",
+            where=str(folder),
+            hint="Copy the whole run folder, or tune again with `irec tune`.",
         )
-    return TokenWriter.load(run / TOKENS_FOLDER)
+    return TokenWriter.load(folder)
 
 
 def check_vocabulary(settings: ServingSettings, writer: TokenWriter) -> None:
-    """Compares the model's vocabulary with that of the tokens.
+    """Compares the model's vocabulary with the vocabulary of the item index.
 
     Raises:
-        InputError: They come from different runs.
+        InputError: They differ.
     """
     vocabulary = writer.index.vocabulary
     if vocabulary != settings.model.vocabulary:
-        what = f"{vocabulary} token ids in tokens/, {settings.model.vocabulary} in the model"
-        hint = "copy the whole run folder again; its parts come from different runs."
-        raise InputError(what, where="run", hint=hint)
+        problem = (
+            f"{vocabulary} token ids in {TOKENS_FOLDER}/, {settings.model.vocabulary} in the model"
+        )
+        raise InputError(problem, where="run", hint=_HINT_COPY)
 
 
 def check_parts(settings: ServingSettings, catalog: Catalog, writer: TokenWriter) -> None:
-    """Compares the catalog with the item index, and the model's vocabulary with the tokens.
+    """Compares the catalog with the item index, and the model's vocabulary with the index's.
 
     Raises:
         InputError: They come from different runs.
     """
     if writer.index.num_items != len(catalog):
-        what = f"{writer.index.num_items} items in tokens/, {len(catalog)} in catalog.parquet"
-        hint = "copy the whole run folder again; its parts come from different runs."
-        raise InputError(what, where="run", hint=hint)
+        problem = (
+            f"{writer.index.num_items} items in {TOKENS_FOLDER}/, {len(catalog)} in {CATALOG_FILE}"
+        )
+        raise InputError(problem, where="run", hint=_HINT_COPY)
     check_vocabulary(settings, writer)
