@@ -1,4 +1,4 @@
-"""Whether transformers gets the logits from an exported folder that we get from the run."""
+"""Check of an export: the logits of transformers against those of the run."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,16 +17,16 @@ from irec_jax.model.t5 import shift_right
 from irec_jax.tokens.text import PAD
 
 TOLERANCE = 1e-4
-"""Of the largest logit, or of 1 where all are smaller."""
+"""Relative to the largest logit, or to 1 if all logits are smaller."""
 
 
 class LogitComparison(NamedTuple):
-    """How far two programs are apart.
+    """Differences of the logits of two programs.
 
     Attributes:
-        difference: The largest difference of two logits.
-        largest: The largest logit.
-        tokens: Positions that were compared, each over the whole vocabulary.
+        difference: The largest absolute difference.
+        largest: The largest absolute logit.
+        tokens: Number of compared positions, each over the whole vocabulary.
     """
 
     difference: float
@@ -34,13 +34,13 @@ class LogitComparison(NamedTuple):
     tokens: int
 
     @property
-    def holds(self) -> bool:
-        """Whether they agree within the tolerance; what is not a number does not."""
+    def agrees(self) -> bool:
+        """Whether the logits agree within the tolerance; NaN never does."""
         return self.difference <= TOLERANCE * max(1.0, self.largest)
 
 
-def need_transformers() -> None:
-    """Refuses at once what could only fail after a long export.
+def require_transformers() -> None:
+    """Checks that torch and transformers are installed, before a long export.
 
     Raises:
         InputError: torch or transformers is not installed.
@@ -50,25 +50,25 @@ def need_transformers() -> None:
         import transformers  # noqa: F401
     except ImportError as error:
         raise InputError(
-            f"torch and transformers are needed to compare with ({error})",
+            f"torch and transformers are not installed ({error})",
             where="--check",
-            hint="pip install 'irec-jax[parity]'",
+            hint="Run `pip install 'irec-jax[parity]'`.",
         ) from None
 
 
 def compare(
     folder: Path, config: T5Config, params: Params, examples: Sequence[Example]
 ) -> LogitComparison:
-    """Computes the logits of the answers' tokens here and there, in float32.
+    """Compares the logits of the answers' tokens in both programs, in float32.
 
     Args:
         folder: The export.
-        config: Of the run's model.
-        params: Its weights.
-        examples: Prompts and answers as ids.
+        config: The run's model.
+        params: The run's weights.
+        examples: Prompts and answers as token ids.
     """
-    inputs, segments = _padded([example["inputs"] for example in examples])
-    targets, target_segments = _padded([example["targets"] for example in examples])
+    inputs, segments = _pad([example["inputs"] for example in examples])
+    targets, target_segments = _pad([example["targets"] for example in examples])
     decoder_inputs = np.asarray(shift_right(jnp.asarray(targets), jnp.asarray(target_segments)))
 
     def run(
@@ -78,19 +78,18 @@ def compare(
         encoded = model.encode(rows[0], rows[1])
         return model.logits(model.decode(rows[2], rows[3], encoded, rows[1]))
 
-    # Accelerators multiply float32 in fewer bits unless told.
+    # The default precision of float32 products on accelerators is lower.
     with jax.default_matmul_precision("highest"):
         ours = jax.jit(run)(params, inputs, segments, decoder_inputs, target_segments)
-    theirs = _their_logits(folder, inputs, segments, decoder_inputs)
-    real = target_segments > 0
-    here, there = np.asarray(ours)[real], theirs[real]
-    return LogitComparison(
-        float(np.max(np.abs(here - there))), float(np.max(np.abs(there))), int(real.sum())
-    )
+    theirs = _transformers_logits(folder, inputs, segments, decoder_inputs)
+    is_token = target_segments > 0
+    differences = np.abs(np.asarray(ours)[is_token] - theirs[is_token])
+    largest = np.max(np.abs(theirs[is_token]))
+    return LogitComparison(float(np.max(differences)), float(largest), int(is_token.sum()))
 
 
-def _padded(rows: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of one length, and where they hold a token."""
+def _pad(rows: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Pads rows to one length; returns token ids and segments, both `[rows, length]` int32."""
     tokens = np.full((len(rows), max(len(row) for row in rows)), PAD, np.int32)
     segments = np.zeros_like(tokens)
     for number, row in enumerate(rows):
@@ -98,7 +97,9 @@ def _padded(rows: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     return tokens, segments
 
 
-def _their_logits(folder: Path, *rows: np.ndarray) -> Float[np.ndarray, "batch target vocabulary"]:
+def _transformers_logits(
+    folder: Path, *rows: np.ndarray
+) -> Float[np.ndarray, "batch target vocabulary"]:
     import torch
     import transformers
 
