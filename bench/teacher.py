@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from irec_jax.baselines.bm25 import BM25, item_texts
+from irec_jax.baselines.bm25 import BM25Index, item_texts
 from irec_jax.evaluation.compare import Figure, bootstrap
 from irec_jax.evaluation.metrics import full_ranks, recall
 from irec_jax.experiment import load_experiment
@@ -71,11 +71,13 @@ def _item(split: Split, position: int) -> str:
     return split.catalog["item"][int(split.items[position])]
 
 
-def found(index: BM25, rows: dict[str, int], asked: Sequence[TaskVariant], seed: int) -> Figure:
+def found(
+    index: BM25Index, rows: dict[str, int], asked: Sequence[TaskVariant], seed: int
+) -> Figure:
     """Returns how often BM25 ranks a query's item among the first ten; Recall@10."""
     users, queries, items = zip(*asked, strict=True)
     targets = np.array([rows[item] for item in items])
-    ranks = full_ranks(index.scores_of(queries), targets, [()] * len(asked))
+    ranks = full_ranks(index.scores(queries), targets, [()] * len(asked))
     hits = recall(ranks, FIRST)[:, None]
     return bootstrap(hits, np.array(users), RESAMPLES, seed).figures()[0]
 
@@ -105,7 +107,7 @@ def main() -> None:
     irec(*("teach", source, *of_held_out, "--by", "model", "--run", str(run), "--out", str(notes)))
 
     split = load_split(DataConfig(log=str(held_out), core=1), experiment.seed)
-    index = BM25.build(item_texts(log.items))
+    index = BM25Index.build(item_texts(log.items))
     rows = {item: row for row, item in enumerate(log.items["item"])}
     manifest = read_teacher_texts(notes)[1]
     print(

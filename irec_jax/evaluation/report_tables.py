@@ -1,4 +1,4 @@
-"""The report as tables on a terminal."""
+"""Tables of a report for the terminal."""
 
 import math
 
@@ -10,20 +10,20 @@ from irec_jax.evaluation.figures import Group, ReportRow, TaskReport, metric_tit
 from irec_jax.evaluation.metrics import HEADLINES, METRICS
 from irec_jax.evaluation.page.report_page import counts_line
 
-WIDTH_FOR_ALL = 122
-NARROW = (*HEADLINES, "mrr")
+WIDTH_OF_ALL_METRICS = 122
+NARROW_METRICS = (*HEADLINES, "mrr")
 
 
 def report_tables(task: TaskReport, width: int) -> list[Table]:
-    """A table for all requests, and for warm and cold targets where there are both.
+    """Makes a table for all requests, and for warm and cold targets if there are both.
 
-    A row is a ranker; the headline metrics come with their 95 % intervals.
+    A row is a ranker; the headline metrics have their 95 % confidence intervals.
 
     Args:
-        task: What to show.
-        width: Of the terminal in characters; all metrics are shown from 122 on.
+        task: The results of a task.
+        width: Width of the terminal in characters; all metrics are shown from 122 on.
     """
-    metrics = tuple(METRICS) if width >= WIDTH_FOR_ALL else NARROW
+    metrics = tuple(METRICS) if width >= WIDTH_OF_ALL_METRICS else NARROW_METRICS
     tables = []
     for group in task.requests:
         rows = [row for row in task.rows if row.group == group]
@@ -34,9 +34,9 @@ def report_tables(task: TaskReport, width: int) -> list[Table]:
 
 
 def differences_table(task: TaskReport, ranker: str) -> Table:
-    """The paired differences between a ranker and each one that stands before it."""
+    """Makes a table of the paired differences between a ranker and each one before it."""
     title = f"{task.task.replace('_', ' ')}: {ranker} minus"
-    table = _empty(title, HEADLINES)
+    table = _empty_table(title, HEADLINES)
     for difference in task.differences:
         if difference.ranker == ranker and difference.group == "all":
             cells = [_interval(difference.figures[name], signed=True) for name in HEADLINES]
@@ -45,7 +45,7 @@ def differences_table(task: TaskReport, ranker: str) -> Table:
 
 
 def _table(title: str, rows: list[ReportRow], metrics: tuple[str, ...]) -> Table:
-    table = _empty(title, metrics)
+    table = _empty_table(title, metrics)
     for row in rows:
         cells = [
             _interval(row.figures[name]) if name in HEADLINES else _short(row.figures[name].value)
@@ -55,7 +55,7 @@ def _table(title: str, rows: list[ReportRow], metrics: tuple[str, ...]) -> Table
     return table
 
 
-def _empty(title: str, metrics: tuple[str, ...]) -> Table:
+def _empty_table(title: str, metrics: tuple[str, ...]) -> Table:
     table = Table(title=title, box=SIMPLE_HEAVY, title_justify="left", caption_justify="left")
     table.add_column("ranker", no_wrap=True)
     for metric in metrics:
@@ -79,7 +79,7 @@ def _interval(figure: Figure, *, signed: bool = False) -> str:
 
 
 def _short(value: float, decimals: int = 4, *, signed: bool = False) -> str:
-    """A share without the 0 before its point.
+    """Formats a share without the 0 before its point.
 
     >>> _short(0.14614), _short(1.0), _short(-0.0312, 3, signed=True)
     ('.1461', '1.0000', '-.031')

@@ -1,11 +1,11 @@
-"""The best possible ranking: no baseline is above it, and it knows how good it is."""
+"""The best possible ranking: no baseline is above it, and its probabilities are calibrated."""
 
 import numpy as np
 import pytest
 
-from irec_jax.baselines.markov import markov
+from irec_jax.baselines.markov import Markov
 from irec_jax.baselines.oracle import oracle
-from irec_jax.baselines.popularity import popularity
+from irec_jax.baselines.popularity import Popularity
 from irec_jax.evaluation.protocol import EvaluationConfig, select_requests
 from irec_jax.evaluation.report import evaluate
 from irec_jax.instructions.tasks import (
@@ -32,7 +32,7 @@ def split(world):
 
 @pytest.fixture(scope="module")
 def report(world, split):
-    rankers = {"popularity": popularity(split), "markov": markov(split)}
+    rankers = {"popularity": Popularity().build(split), "markov": Markov().build(split)}
     rankers["best"] = oracle(world, split)
     return evaluate(rankers, split, TASKS, CONFIG, seed=0)
 
@@ -45,13 +45,13 @@ def test_no_baseline_is_above_it(report, task):
         assert difference.figures["mrr"].low > 0
 
 
-def test_history_and_words_together_are_worth_more_than_each(report):
-    both, words, history = (
+def test_history_and_query_together_rank_higher_than_each(report):
+    both, query, history = (
         report.task(task.name.value).row("best").figures["ndcg@10"]
         for task in (PERSONALIZED_SEARCH, PRODUCT_SEARCH, SEQUENTIAL_RECOMMENDATION)
     )
-    assert both.above(words)
-    assert both.above(history)
+    assert both.is_above(query)
+    assert both.is_above(history)
 
 
 def test_columns_are_the_splits_item_numbers(world, split):
@@ -70,19 +70,19 @@ def test_columns_are_the_splits_item_numbers(world, split):
 
 @pytest.mark.parametrize("cutoff", [1, 5, 10])
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name.value)
-def test_what_it_expects_is_what_it_reaches(world, split, report, task, cutoff):
-    # Probabilities that were wrong anywhere would promise another recall than they reach.
-    questions = select_requests(task, split, CONFIG, seed=0)
-    requests = [task.request(split, int(position)) for position in questions.positions]
+def test_expected_recall_is_the_measured_recall(world, split, report, task, cutoff):
+    # A wrong probability would make the expected recall differ from the measured one.
+    selected = select_requests(task, split, CONFIG, seed=0)
+    requests = [task.request(split, int(position)) for position in selected.positions]
     scores = oracle(world, split)(requests).scores
     for row, request in enumerate(requests):
         scores[row, list(request.exclude)] = -np.inf
     chances = np.exp(scores - scores.max(axis=1, keepdims=True))
     chances /= chances.sum(axis=1, keepdims=True)
-    promised = np.sort(chances, axis=1)[:, -cutoff:].sum(axis=1).clip(0, 1)
-    reached = report.task(task.name.value).row("best").figures[f"recall@{cutoff}"].value
-    error = np.sqrt((promised * (1 - promised)).sum()) / len(promised)
-    assert abs(promised.mean() - reached) < 4 * error
+    expected = np.sort(chances, axis=1)[:, -cutoff:].sum(axis=1).clip(0, 1)
+    measured = report.task(task.name.value).row("best").figures[f"recall@{cutoff}"].value
+    error = np.sqrt((expected * (1 - expected)).sum()) / len(expected)
+    assert abs(expected.mean() - measured) < 4 * error
 
 
 def test_mixed_requests_keep_their_rows(world, split):

@@ -1,10 +1,10 @@
-"""Fills the report page: one HTML file, nothing loaded from elsewhere."""
+"""HTML page of a report: one file that loads nothing from elsewhere."""
 
 import html
 import importlib.resources
 import math
 import string
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from irec_jax.evaluation.compare import Figure
 from irec_jax.evaluation.figures import (
@@ -20,13 +20,13 @@ from irec_jax.evaluation.metrics import HEADLINES, METRICS
 PLOT_WIDTH, ROW_HEIGHT, LETTER_WIDTH, MARGIN = 440, 26, 7, 44
 GROUPS: dict[Group, str] = {
     "all": "All requests",
-    "warm": "Warm targets: items met in training",
+    "warm": "Warm targets: items with a training event",
     "cold": "Cold targets: items without a training event",
 }
 
 
 def render_page(report: Report) -> str:
-    """The whole page as one string of HTML."""
+    """Renders the page as one HTML string."""
     template = importlib.resources.files("irec_jax.evaluation.page").joinpath("report.html")
     facts = {"protocol": report.protocol, "role": report.role, "seed": report.seed}
     facts |= {key.replace("_", " "): f"{value:,}" for key, value in report.split.items()}
@@ -61,14 +61,14 @@ def _task(task: TaskReport) -> str:
 
 
 def counts_line(task: TaskReport) -> str:
-    """How many requests, users and candidates stand behind the figures of a task."""
+    """Numbers of requests, users and candidates of a task, as a line."""
     line = f"{task.requests.get('all', 0):,} requests of {task.users.get('all', 0):,} users"
     line += f", {task.candidates:,.1f} candidates each"
-    asked = task.requests.get("all", 0) + task.repeats
-    if asked < task.eligible:
+    sampled = task.requests.get("all", 0) + task.repeats
+    if sampled < task.eligible:
         line += f"; sampled from {task.eligible:,}"
     if task.repeats:
-        line += f"; {task.repeats:,} left out, their right answer lies in the history"
+        line += f"; {task.repeats:,} left out, as their target is in the history"
     return line
 
 
@@ -91,16 +91,16 @@ def _table(
 
 def _cell(figure: Figure, signed: bool) -> str:
     sign = "+" if signed else ""
-    sure = signed and (figure.low > 0 or figure.high < 0)
+    is_significant = signed and (figure.low > 0 or figure.high < 0)
     value = f"{figure.value:{sign}.4f}"
     interval = f"<small>{figure.low:{sign}.4f} to {figure.high:{sign}.4f}</small>"
     if math.isnan(figure.low):
         interval = "<small>one user</small>"
-    return f"<td{' class=sure' if sure else ''}>{value}{interval}</td>"
+    return f"<td{' class=significant' if is_significant else ''}>{value}{interval}</td>"
 
 
 def _plot(metric: str, rows: list[ReportRow]) -> str:
-    """A dot and its interval for each ranker, on one scale from 0."""
+    """Plots a dot and its interval for each ranker, on one axis from 0."""
     figures = [(row.ranker, row.figures[metric]) for row in rows]
     ends = [figure.value if math.isnan(figure.high) else figure.high for _, figure in figures]
     top, step = _scale(max(ends))
@@ -108,12 +108,12 @@ def _plot(metric: str, rows: list[ReportRow]) -> str:
 
     start = min(LETTER_WIDTH * (max(len(name) for name, _ in figures) + 1), PLOT_WIDTH / 2)
 
-    def across(value: float) -> float:
+    def x_at(value: float) -> float:
         return start + (PLOT_WIDTH - start - MARGIN) * value / top
 
     marks = [
-        f"<line class='axis' x1='{across(tick):.1f}' x2='{across(tick):.1f}' y1='0' "
-        f"y2='{height - 20}'/><text class='tick' text-anchor='middle' x='{across(tick):.1f}' "
+        f"<line class='axis' x1='{x_at(tick):.1f}' x2='{x_at(tick):.1f}' y1='0' "
+        f"y2='{height - 20}'/><text class='tick' text-anchor='middle' x='{x_at(tick):.1f}' "
         f"y='{height - 5}'>{tick:.3g}</text>"
         for tick in (number * step for number in range(round(top / step) + 1))
     ]
@@ -125,9 +125,9 @@ def _plot(metric: str, rows: list[ReportRow]) -> str:
         marks.append(
             f"<g><title>{_safe(name)}: {figure.value:.4f} ({low:.4f} to {high:.4f})</title>"
             f"<text x='0' y='{middle + 4}'>{_safe(name)}</text>"
-            f"<line class='span' x1='{across(low):.1f}' x2='{across(high):.1f}' y1='{middle}' "
-            f"y2='{middle}'/><circle class='dot' cx='{across(figure.value):.1f}' cy='{middle}' "
-            f"r='4'/><text x='{across(high) + 8:.1f}' y='{middle + 4}'>{figure.value:.3f}</text>"
+            f"<line class='span' x1='{x_at(low):.1f}' x2='{x_at(high):.1f}' y1='{middle}' "
+            f"y2='{middle}'/><circle class='dot' cx='{x_at(figure.value):.1f}' cy='{middle}' "
+            f"r='4'/><text x='{x_at(high) + 8:.1f}' y='{middle + 4}'>{figure.value:.3f}</text>"
             "</g>"
         )
     title = metric_title(metric)
@@ -138,7 +138,7 @@ def _plot(metric: str, rows: list[ReportRow]) -> str:
 
 
 def _scale(highest: float) -> tuple[float, float]:
-    """The end of an axis from 0 and its step, in round numbers.
+    """Chooses the end and the step of an axis from 0, in round numbers.
 
     >>> _scale(0.23)
     (0.25, 0.05)
@@ -161,5 +161,17 @@ def _safe(text: object) -> str:
 
 
 def _fact(value: object) -> str:
-    text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    text = ", ".join(map(_setting, value)) if isinstance(value, list | tuple) else str(value)
     return f"<code>{_safe(text)}</code>"
+
+
+def _setting(value: object) -> str:
+    """Formats an item of a setting, imported settings as a call of their class.
+
+    >>> _setting({"import": "irec_jax.baselines.markov:Markov", "settings": {"window": 3}})
+    'Markov(window=3)'
+    """
+    if not (isinstance(value, Mapping) and "import" in value):
+        return str(value)
+    fields = ", ".join(f"{key}={item!r}" for key, item in value["settings"].items())
+    return f"{value['import'].rpartition(':')[2]}({fields})"
