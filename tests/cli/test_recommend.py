@@ -138,7 +138,9 @@ def test_a_condition_never_reads_a_file(run_and_materials, tmp_path, capsys):
     ],
     ids=["long", "deep", "nots", "number", "list", "contains", "date", "empty"],
 )
-def test_a_condition_that_cannot_be_used_ends_in_one_message(run_and_materials, capsys, condition, message):
+def test_a_condition_that_cannot_be_used_ends_in_one_message(
+    run_and_materials, capsys, condition, message
+):
     words = ["recommend", str(run_and_materials[0]), "--instruction", "x", "--where", condition]
     assert main(words) == 2
     error = capsys.readouterr().err
