@@ -11,6 +11,7 @@ import tyro
 from irec_jax.batches.pipeline import Example, encode_record
 from irec_jax.bounds import COUNT_OR_NONE, check_between
 from irec_jax.cli.export_check import compare, require_transformers
+from irec_jax.exit_codes import EXIT_CHECK_FAILED
 from irec_jax.experiment import Experiment, load_run, prepare
 from irec_jax.files import check_output_folder
 from irec_jax.model.hf_names import CONFIG
@@ -23,7 +24,6 @@ from irec_jax.tokens.text import HUGGING_FACE_FILE, SENTENCEPIECE_FILE
 from irec_jax.training.checkpoint import load_params
 
 CHECKED_PROMPTS = 8
-EXIT_DIFFERS = 1
 
 _SPECIAL_TOKENS = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
 _TOKENIZER = {"tokenizer_class": "PreTrainedTokenizerFast", **_SPECIAL_TOKENS}
@@ -93,7 +93,7 @@ class Export:
             highlight=False,
         )
         if not result.agrees:
-            raise SystemExit(EXIT_DIFFERS)
+            raise SystemExit(EXIT_CHECK_FAILED)
 
     def _examples(self, experiment: Experiment) -> list[Example]:
         materials = prepare(experiment, self.folder)

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 
 from irec_jax.errors import InputError
+from irec_jax.exit_codes import EXIT_TERMINATED
 from irec_jax.progress import print_status, track
 from irec_jax.random_draws import derive_key
 from irec_jax.teachers.chat_endpoint import (
@@ -116,7 +117,7 @@ class _Asking:
                 return
             print_status(f"stopping: {self._under_way} requests are waited for; {self._kept()}")
             is_break = number is signal.SIGINT
-            self._stop(KeyboardInterrupt() if is_break else SystemExit(128 + number))
+            self._stop(KeyboardInterrupt() if is_break else SystemExit(EXIT_TERMINATED))
 
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, take, number)

@@ -15,13 +15,11 @@ from jax._src import distributed  # the coordinator's key-value store has no pub
 from jax.experimental import multihost_utils
 
 from irec_jax.errors import InputError
+from irec_jax.exit_codes import EXIT_LOST
 from irec_jax.progress import print_status
 
 COORDINATOR, PROCESSES, PROCESS = "IREC_COORDINATOR", "IREC_PROCESSES", "IREC_PROCESS"
 DISTRIBUTED, MEETING = "IREC_DISTRIBUTED", "IREC_MEETING_SECONDS"
-EXIT_LOST = 75
-"""A run that lost one of its processes: EX_TEMPFAIL of sysexits.h, worth another try."""
-
 HEARTBEAT_S = 60
 MEETING_S = "300"
 PARTING_S = 60

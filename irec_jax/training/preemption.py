@@ -6,6 +6,7 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any, TypeVar
 
+from irec_jax.exit_codes import EXIT_TERMINATED
 from irec_jax.training.consensus import StopRequest
 from irec_jax.training.distributed import process_count
 
@@ -23,7 +24,7 @@ class Terminated(SystemExit):
 
     def __init__(self, message: str) -> None:
         self.message = message
-        super().__init__(128 + signal.SIGTERM)
+        super().__init__(EXIT_TERMINATED)
 
 
 class _SignalTaken(BaseException):

@@ -12,7 +12,6 @@ import faulthandler
 import json
 import math
 import os
-import signal
 import sys
 import threading
 import time
@@ -21,9 +20,9 @@ from types import TracebackType
 from typing import NamedTuple
 
 from irec_jax.errors import InputError
+from irec_jax.exit_codes import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_LOST
 from irec_jax.progress import print_status
 from irec_jax.training.distributed import (
-    EXIT_LOST,
     coordination_store,
     first_line,
     is_first,
@@ -172,8 +171,8 @@ def _exit_code(error: BaseException) -> int:
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else 1
     if isinstance(error, KeyboardInterrupt):
-        return 128 + signal.SIGINT
-    return 2 if isinstance(error, (InputError, OSError)) else 1
+        return EXIT_INTERRUPTED
+    return EXIT_BAD_INPUT if isinstance(error, (InputError, OSError)) else 1
 
 
 def _announce(why: str) -> None:

@@ -7,8 +7,9 @@ import pytest
 
 from irec_jax.batches.packed import PackedRows
 from irec_jax.errors import InputError
+from irec_jax.exit_codes import EXIT_LOST
 from irec_jax.training.checkpoint import saved_steps
-from irec_jax.training.distributed import EXIT_LOST, arguments_of, connect, gather, on_first
+from irec_jax.training.distributed import arguments_of, connect, gather, on_first
 from irec_jax.training.metrics_logger import read_losses
 from irec_jax.training.validation import read_validation
 
