@@ -16,7 +16,7 @@ from irec_jax.model.params import abstract
 from irec_jax.planning.topology import Chip
 from irec_jax.training.flops import training_flops
 from irec_jax.training.optimizer import OptimizerConfig, make_optimizer
-from irec_jax.training.sharding import partition
+from irec_jax.training.sharding import partition_specs
 
 
 class Held(NamedTuple):
@@ -99,7 +99,8 @@ def state_bytes(experiment: Experiment, mesh: Mapping[str, int]) -> tuple[int, i
     """
     weights = weight_bytes(experiment, mesh)
     settings = (experiment.model, experiment.lora, experiment.optimizer, experiment.train.steps)
-    return weights.frozen + weights.trained, _part(_remembered(*settings), mesh)
+    trained = _weights(experiment.model, experiment.lora)[1]
+    return weights.frozen + weights.trained, _part(_remembered(*settings), mesh, trained)
 
 
 class WeightBytes(NamedTuple):
@@ -124,15 +125,13 @@ def weight_bytes(experiment: Experiment, mesh: Mapping[str, int]) -> WeightBytes
     return WeightBytes(*(_part(tree, mesh) for tree in trees))
 
 
-def _part(tree: Any, mesh: Mapping[str, int]) -> int:
-    flat, _ = jax.tree_util.tree_flatten_with_path(tree)
+def _part(tree: Any, mesh: Mapping[str, int], params: Any = None) -> int:
+    specs = partition_specs(mesh, tree, params)
     return sum(
         leaf.dtype.itemsize
         * math.prod(leaf.shape)
-        // math.prod(
-            mesh[axis] for axis in partition(path, tuple(leaf.shape), mesh) if axis is not None
-        )
-        for path, leaf in flat
+        // math.prod(mesh[axis] for axis in spec if axis is not None)
+        for leaf, spec in zip(jax.tree.leaves(tree), jax.tree.leaves(specs), strict=True)
     )
 
 

@@ -24,7 +24,7 @@ from irec_jax.settings import from_json, to_json
 from irec_jax.training.checksums import checksums, sums_of
 from irec_jax.training.distributed import first_line, gather, on_first
 from irec_jax.training.frozen import adapter_shardings, with_frozen
-from irec_jax.training.optimizer import averaged
+from irec_jax.training.optimizer import find_average
 from irec_jax.training.orbax_io import (
     load_about,
     load_checked,
@@ -184,7 +184,7 @@ class Checkpoints:
             InputError: When this or the save before could not be written.
         """
         arrays = {"params": state.params, "optimizer": state.optimizer_state}
-        average = averaged(state.optimizer_state)
+        average = find_average(state.optimizer_state)
         if average is not None:
             # Under a name of its own, so that answering reads it without the optimizer.
             arrays[AVERAGE] = average

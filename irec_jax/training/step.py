@@ -91,7 +91,7 @@ def compile_step(
         return TrainState(jnp.zeros((), jnp.int32), params, transform.init(params))
 
     shapes = jax.eval_shape(begin, trained)
-    shardings = state_shardings(mesh, shapes)
+    shardings = state_shardings(mesh, shapes, shapes.params)
     recipe = Recipe(
         structure(model),
         transform,

@@ -23,7 +23,7 @@ from irec_jax.training.config import TrainConfig
 from irec_jax.training.device_put import reader_of
 from irec_jax.training.distributed import connect, process_index
 from irec_jax.training.init_weights import from_scratch
-from irec_jax.training.loop import Training, train
+from irec_jax.training.loop import TrainingInputs, train
 from irec_jax.training.optimizer import OptimizerConfig
 from irec_jax.training.sharding import MeshConfig, batch_sharding, make_mesh
 from irec_jax.training.watchdog import fail_together
@@ -145,7 +145,7 @@ def main(given: argparse.Namespace) -> None:
     hang_at = given.hang_at if process_index() == 1 else 0
     mesh = make_mesh(MeshConfig(1, data, fsdp, tensor), jax.devices()[: data * fsdp * tensor])
     made = stored_batches(given.packed, mesh) if given.packed else batches(7)
-    job = Training(
+    job = TrainingInputs(
         run=given.run,
         model=MODEL,
         start=from_scratch(MODEL, 0),

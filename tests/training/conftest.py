@@ -13,7 +13,7 @@ from irec_jax.model.config import T5Config
 from irec_jax.model.params import Params
 from irec_jax.training.config import TrainConfig
 from irec_jax.training.init_weights import from_scratch
-from irec_jax.training.loop import Training
+from irec_jax.training.inputs import TrainingInputs
 from irec_jax.training.optimizer import OptimizerConfig
 from irec_jax.training.sharding import MeshConfig, make_mesh
 
@@ -70,7 +70,7 @@ def toy_batches() -> ToyBatches:
 
 
 @pytest.fixture(scope="session")
-def make_job(params) -> Callable[..., Training]:
+def make_job(params) -> Callable[..., TrainingInputs]:
     """Builds a short run in a folder; keywords replace its parts."""
 
     def build(run: Path, *, devices: int = 1, mesh: MeshConfig | None = None, **parts: Any):
@@ -82,6 +82,6 @@ def make_job(params) -> Callable[..., Training]:
             "optimizer": OptimizerConfig(peak=1e-2),
             "train": TrainConfig(steps=6, batch_size=8, log_every=2, checkpoint_every=4),
         }
-        return Training(run, **{**defaults, **parts})
+        return TrainingInputs(run, **{**defaults, **parts})
 
     return build

@@ -52,7 +52,8 @@ def state(tiny) -> TrainState:
 
 def target(state: TrainState, **mesh: int) -> TrainState:
     devices = jax.devices()[: int(np.prod(list(mesh.values() or [1])))]
-    return with_shardings(state, state_shardings(make_mesh(MeshConfig(**mesh), devices), state))
+    shardings = state_shardings(make_mesh(MeshConfig(**mesh), devices), state, state.params)
+    return with_shardings(state, shardings)
 
 
 def save(run: Path, state: TrainState, *steps: int, fingerprint: dict = PRINT, keep: int = 9):

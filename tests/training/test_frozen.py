@@ -18,7 +18,7 @@ from irec_jax.training.frozen import FOLDER, save_frozen
 from irec_jax.training.loop import params_on_host, train
 from irec_jax.training.loss import token_loss
 from irec_jax.training.metrics_logger import read_losses
-from irec_jax.training.optimizer import OptimizerConfig, averaged
+from irec_jax.training.optimizer import OptimizerConfig, find_average
 from irec_jax.training.sharding import MeshConfig, make_mesh, state_shardings
 from irec_jax.training.validation import read_validation
 
@@ -82,7 +82,7 @@ def test_only_adapters_are_in_the_checkpoint_and_all_else_is_written_once(whole,
 
 def test_it_answers_with_the_very_weights_of_its_step(whole, params, tiny):
     run, state, batches = whole
-    average = jax.device_get(averaged(state.optimizer_state))
+    average = jax.device_get(find_average(state.optimizer_state))
     expected = jax.device_get(merged(params, average, LORA))
     found = jax.device_get(load_params(run, tiny))
     assert jax.tree.map(np.shape, found) == jax.tree.map(lambda leaf: leaf.shape, abstract(tiny))

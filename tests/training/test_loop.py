@@ -27,7 +27,7 @@ from irec_jax.training.loop import (
 )
 from irec_jax.training.loss import token_loss
 from irec_jax.training.metrics_logger import read_losses
-from irec_jax.training.optimizer import OptimizerConfig, averaged
+from irec_jax.training.optimizer import OptimizerConfig, find_average
 from irec_jax.training.preemption import Interrupted, StopSignal, Terminated, stop_error
 from irec_jax.training.step import compile_step
 from irec_jax.training.validation import read_validation
@@ -288,7 +288,7 @@ def test_a_run_that_keeps_an_average_answers_with_it_and_resumes(make_job, tmp_p
     settings = OptimizerConfig(peak=1e-2, average=0.5)
     whole = train(make_job(tmp_path / "whole", optimizer=settings))
     answers = load_params(tmp_path / "whole", tiny)
-    expected = jax.device_get(averaged(whole.optimizer_state))
+    expected = jax.device_get(find_average(whole.optimizer_state))
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(answers), expected)
     assert not np.array_equal(answers["head"], whole.params["head"])
     # Stopped at the checkpoint of step 4 and gone on from there.

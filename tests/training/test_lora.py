@@ -28,7 +28,7 @@ from irec_jax.training.sharding import (
     MeshConfig,
     batch_sharding,
     make_mesh,
-    state_shardings,
+    partition_specs,
 )
 from irec_jax.training.step import compile_step
 
@@ -150,12 +150,10 @@ def test_a_weight_that_is_called_as_a_part_of_an_adapter_starts_as_it_is(weights
 def test_an_adapter_is_cut_as_its_weight_is_and_its_rank_is_whole():
     every = LoraConfig(rank=8, targets="(query|key|value|output|gate|up|down|embedding|head)$")
     shapes = abstract_adapters(abstract(XL), every)
-    remembered = jax.eval_shape(make_optimizer(OptimizerConfig(kind="adamw"), 10).init, shapes)
-    mesh = make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
-    weights, adapters, state = (
-        jax.tree.map(lambda place: place.spec, state_shardings(mesh, tree))
-        for tree in (abstract(XL), shapes, remembered)
-    )
+    init = make_optimizer(OptimizerConfig(kind="adamw"), 10).init
+    sizes = {"replica": 1, "data": 2, "fsdp": 2, "tensor": 2}
+    weights, adapters = (partition_specs(sizes, tree) for tree in (abstract(XL), shapes))
+    state = partition_specs(sizes, jax.eval_shape(init, shapes), shapes)
     assert state[1].mu == adapters
     for side, block in (
         ("encoder", "attention"),
@@ -172,9 +170,9 @@ def test_an_adapter_is_cut_as_its_weight_is_and_its_rank_is_whole():
         inward, outward = weights[name]
         assert adapters[name] == {"down": P(inward, None), "up": P(None, outward)}
     # Where an axis is not cut, as with fsdp alone, it stays whole: adapters are small.
-    mesh = make_mesh(MeshConfig(data=2, fsdp=4))
-    query = state_shardings(mesh, shapes)["encoder"]["layers"]["attention"]["query"]
-    assert (query["down"].spec, query["up"].spec) == (P(None, "fsdp", None), P())
+    specs = partition_specs({"replica": 1, "data": 2, "fsdp": 4, "tensor": 1}, shapes)
+    query = specs["encoder"]["layers"]["attention"]["query"]
+    assert query == {"down": P(None, "fsdp", None), "up": P()}
 
 
 @pytest.mark.parametrize(

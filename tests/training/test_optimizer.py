@@ -10,8 +10,8 @@ import pytest
 from irec_jax.errors import InputError
 from irec_jax.training.optimizer import (
     OptimizerConfig,
-    averaged,
-    decayed,
+    find_average,
+    decay_mask,
     learning_rate,
     make_optimizer,
 )
@@ -84,7 +84,7 @@ def test_adamw_is_that_of_optax_with_decay_on_matrices_only():
     params = draw()
     settings = OptimizerConfig(kind="adamw", peak=0.1, weight_decay=0.3, clip=1.0, b1=0.8, b2=0.9)
     mask = {"encoder": {"bias": False}, "layers": {"up": True, "attention_norm": {"scale": False}}}
-    assert decayed(params) == mask
+    assert decay_mask(params) == mask
     ours = make_optimizer(settings, 10)
     adamw = optax.adamw(0.1, b1=0.8, b2=0.9, weight_decay=0.3, mask=mask)
     theirs = optax.chain(optax.clip_by_global_norm(1.0), adamw)
@@ -140,11 +140,11 @@ def test_the_running_average_is_of_the_weights_after_each_step():
         updates, state = optimizer.update(two_layers(rng, 4, 6), state, params)
         params = optax.apply_updates(params, updates)
         expected = jax.tree.map(lambda a, w: 0.9 * a + 0.1 * np.asarray(w), expected, params)
-    found = averaged(state)
+    found = find_average(state)
     jax.tree.map(
         lambda one, two: np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-6), found, expected
     )
-    assert averaged(make_optimizer(OptimizerConfig(), 10).init(params)) is None
+    assert find_average(make_optimizer(OptimizerConfig(), 10).init(params)) is None
 
 
 @pytest.mark.parametrize(

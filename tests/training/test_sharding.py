@@ -1,36 +1,51 @@
 """Where arrays of the train state live, and that it does not change what is computed."""
 
+import json
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from jax.sharding import PartitionSpec as P
 
 from irec_jax.errors import InputError
 from irec_jax.model.config import XL
+from irec_jax.model.lora import LoraConfig, abstract_adapters
 from irec_jax.model.params import abstract
 from irec_jax.training.init_weights import from_scratch
 from irec_jax.training.loop import dropout_key, first_state
-from irec_jax.training.optimizer import OptimizerConfig, make_optimizer
+from irec_jax.training.optimizer import (
+    OptimizerConfig,
+    is_stacked,
+    make_optimizer,
+    path_name,
+    per_layer,
+)
 from irec_jax.training.sharding import (
     MeshConfig,
     batch_sharding,
     check_batch,
     make_mesh,
-    state_shardings,
+    partition_specs,
 )
 from irec_jax.training.step import compile_step
 
-SIZES = {"data": 2, "fsdp": 2, "tensor": 2}
+SPECS = Path(__file__).with_name("state_specs.json")
 
 
-def specs(tree, sizes):
-    shardings = state_shardings(make_mesh(MeshConfig(**sizes)), tree)
-    return jax.tree.map(lambda place: place.spec, shardings)
+ALL_SIZES = [
+    {"replica": 1, "data": 2, "fsdp": 2, "tensor": 2},
+    {"replica": 1, "data": 1, "fsdp": 8, "tensor": 1},
+    {"replica": 1, "data": 1, "fsdp": 1, "tensor": 8},
+]
+SIZES = ALL_SIZES[0]
+ADAPTERS = LoraConfig(rank=8, targets="(query|value|down)$", whole="^head$")
 
 
 def test_the_weights_are_cut_by_what_they_are():
-    found = specs(abstract(XL), SIZES)
+    found = partition_specs(SIZES, abstract(XL))
     assert found["embedding"] == P("tensor", "fsdp")
     assert found["head"] == P("fsdp", "tensor")
     layers = found["decoder"]["layers"]
@@ -44,28 +59,81 @@ def test_the_weights_are_cut_by_what_they_are():
     assert layers["attention_norm"]["scale"] == found["decoder"]["bias"] == P()
 
 
-@pytest.mark.parametrize("kind", ["adamw", "adafactor"])
-def test_the_optimizer_is_cut_as_its_weights_are(kind):
-    shapes = abstract(XL)
-    state = jax.eval_shape(make_optimizer(OptimizerConfig(kind=kind), 10).init, shapes)
-    found, weights = specs(state, SIZES)[1], specs(shapes, SIZES)
-    if kind == "adamw":
-        assert found.mu == found.nu == weights
-    else:
-        row = found["encoder"]["layers"]["attention"]["query"][0]
-        assert (row.v_row, row.v_col, row.v) == (P(None, "fsdp"), P(None, "fsdp"), P())
-        whole = found["encoder"]["layers"]["attention_norm"]["scale"][0]
-        assert whole.v == P()
+def optimizer_specs(optimizer, params, sizes=SIZES):
+    return partition_specs(sizes, jax.eval_shape(optimizer.init, params), params)
+
+
+def trained(lora):
+    return abstract_adapters(abstract(XL), ADAPTERS) if lora else abstract(XL)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "lora"),
+    [
+        ("adafactor with average", OptimizerConfig(average=0.5), False),
+        ("adamw", OptimizerConfig(kind="adamw"), False),
+        ("muon", OptimizerConfig(kind="muon"), False),
+        ("adamw of adapters", OptimizerConfig(kind="adamw"), True),
+        ("adafactor of adapters", OptimizerConfig(), True),
+    ],
+)
+def test_the_optimizer_state_has_its_committed_specs(name, settings, lora):
+    """The file has a line for each array that some mesh of `ALL_SIZES` shards, except Muon's `mu`."""
+    expected = json.loads(SPECS.read_text())[name]
+    found: dict[str, list[str]] = {}
+    for sizes in ALL_SIZES:
+        tree = optimizer_specs(make_optimizer(settings, 10), trained(lora), sizes)
+        for path, spec in jax.tree_util.tree_leaves_with_path(tree):
+            axes = ",".join(axis or "-" for axis in spec)
+            found.setdefault(path_name(path), []).append(axes or "-")
+    sharded = {path: specs for path, specs in found.items() if set(specs) != {"-"}}
+    muon = {path for path in sharded if path.endswith("/0/mu")}
+    assert {path: " | ".join(sharded[path]) for path in sharded.keys() - muon} == expected
+    assert bool(muon) == (name == "muon")
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        optax.lion(1e-3),
+        optax.adan(1e-3),
+        optax.chain(optax.ema(0.9), per_layer(optax.scale_by_lion(), is_stacked)),
+        make_optimizer(OptimizerConfig(kind="muon"), 10),
+    ],
+    ids=["lion", "adan", "lion per layer", "muon"],
+)
+@pytest.mark.parametrize("lora", [False, True], ids=["weights", "adapters"])
+def test_an_array_of_any_optimizer_is_sharded_like_the_parameter_of_its_shape(optimizer, lora):
+    params = trained(lora)
+    state = jax.eval_shape(optimizer.init, params)
+    found = dict(jax.tree_util.tree_leaves_with_path(optimizer_specs(optimizer, params)))
+    weights = {
+        path_name(path): (leaf.shape, spec)
+        for (path, leaf), spec in zip(
+            jax.tree_util.tree_leaves_with_path(params),
+            jax.tree.leaves(partition_specs(SIZES, params)),
+            strict=True,
+        )
+    }
+    checked = 0
+    for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+        (parameter,) = [name for name in weights if f"/{name}/" in f"/{path_name(path)}/"] or [""]
+        shape, spec = weights.get(parameter, (None, P()))
+        if leaf.shape == shape:
+            checked += spec != P()
+            assert found[path] == spec, path_name(path)
+        elif leaf.ndim == 0:
+            assert found[path] == P()
+    assert checked >= len([spec for _, spec in weights.values() if spec != P()])
 
 
 def test_an_axis_that_does_not_divide_stays_whole_and_the_largest_that_does_is_cut():
-    sizes = {"data": 1, "fsdp": 8, "tensor": 1}
     tree = {
         "embedding": jax.ShapeDtypeStruct((64, 12), jnp.float32),
         "anything": jax.ShapeDtypeStruct((16, 24, 7), jnp.float32),
         "layers": {"odd": jax.ShapeDtypeStruct((8, 3), jnp.float32)},
     }
-    found = specs(tree, sizes)
+    found = partition_specs(ALL_SIZES[1], tree)
     assert found["embedding"] == P("fsdp", None)
     assert found["anything"] == P(None, "fsdp", None)
     assert found["layers"]["odd"] == P(), "the layer axis is never cut"
