@@ -72,7 +72,7 @@ def measure(materials: Materials, batches: Batches, steps: int, folder: Path) ->
     job = TrainingInputs(
         run=folder,
         model=experiment.model,
-        start=from_scratch(experiment.model, 0),
+        init_weights=from_scratch(experiment.model, 0),
         batches=batches,
         mesh=make_mesh(experiment.mesh),
         optimizer=experiment.optimizer,

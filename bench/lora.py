@@ -31,7 +31,7 @@ from irec_jax.training.checkpoint import load_params, saved_steps, with_sharding
 from irec_jax.training.frozen import load_frozen
 from irec_jax.training.loss import token_loss
 from irec_jax.training.orbax_io import load_trees
-from irec_jax.training.step import Recipe
+from irec_jax.training.step import StepDefinition
 
 BATCHES = 40
 
@@ -89,8 +89,8 @@ def largest_difference(run: Path, experiment: Experiment, batch: Batch) -> tuple
     folder = run / "checkpoints" / str(saved_steps(run / "checkpoints")[0])
     trained = load_trees(folder, {"params": adapters})["params"]
     # As the step has it: merged within the program that uses them.
-    recipe = Recipe(net, optax.identity(), optax.constant_schedule(0.0), lora=lora)
-    weigh = jax.jit(lambda *parts: logits_of(net, recipe.weights(*parts), batch))
+    definition = StepDefinition(net, optax.identity(), optax.constant_schedule(0.0), lora=lora)
+    weigh = jax.jit(lambda *parts: logits_of(net, definition.weights(*parts), batch))
     theirs = np.asarray(weigh(trained, load_frozen(run, kept)))
     with tempfile.TemporaryDirectory() as place:
         save_hf(Path(place) / "hf", model, load_params(run, model))

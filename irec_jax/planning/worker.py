@@ -23,7 +23,7 @@ from irec_jax.planning.hlo import Collective, read_traffic
 from irec_jax.planning.programs import PROGRAMS, Lowered
 from irec_jax.planning.topology import Topology, compiler_devices
 from irec_jax.settings import from_json
-from irec_jax.training.flops import measure_peak
+from irec_jax.training.hardware import measure_peak
 from irec_jax.training.sharding import make_mesh
 
 AT_ONCE = 2

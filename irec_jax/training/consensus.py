@@ -1,4 +1,4 @@
-"""What one process wants and all must do at the same step: to stop, or to save."""
+"""Agreement of all processes on the step at which they save or stop."""
 
 import signal
 import time
@@ -14,12 +14,12 @@ from irec_jax.training.distributed import is_first, process_count
 
 
 class StopRequest(NamedTuple):
-    """What is wanted.
+    """A request to save or to stop.
 
     Attributes:
-        interrupt: To save and leave, as after SIGINT.
-        terminate: To save and leave, as after SIGTERM.
-        save: To save.
+        interrupt: Save and stop, as after SIGINT.
+        terminate: Save and stop, as after SIGTERM.
+        save: Save.
     """
 
     interrupt: bool = False
@@ -28,36 +28,37 @@ class StopRequest(NamedTuple):
 
     @property
     def signal(self) -> signal.Signals | None:
-        """The signal to leave by; SIGTERM where both came, as a scheduler waits for that one."""
+        """The signal to stop by; SIGTERM of both, because a scheduler waits for its exit code."""
         if self.terminate:
             return signal.SIGTERM
         return signal.SIGINT if self.interrupt else None
 
 
 class CheckpointTimer:
-    """Asks for a checkpoint every so many minutes; of several processes only the first asks.
+    """Requests a checkpoint at a fixed interval of time, in process 0 only.
 
     Args:
-        minutes: Between two; 0 never asks.
+        minutes: The interval; 0 for never.
     """
 
     def __init__(self, minutes: float) -> None:
-        self._seconds, self._since = 60 * minutes, time.monotonic()
+        self._seconds, self._last = 60 * minutes, time.monotonic()
 
     def is_due(self) -> bool:
-        """Whether it is time; asks once, and then not before the next time."""
-        if not self._seconds or not is_first() or time.monotonic() - self._since < self._seconds:
+        """Return whether the interval has passed; if so, the next one starts."""
+        if not self._seconds or not is_first() or time.monotonic() - self._last < self._seconds:
             return False
-        self._since = time.monotonic()
+        self._last = time.monotonic()
         return True
 
 
 class StepConsensus:
-    """Tells all processes, at the same step, what any of them wants.
+    """Combines the requests of all processes, with the same result at the same step in each.
 
-    Processes are not at the same step at the same time, so a wish goes through the devices as
-    the steps do: behind each step a sum of a few bits is started, and read when the next step is
-    under way. Nobody waits for it, and all read the same. A process on its own has no need of it.
+    Processes run ahead of their devices by different times, so requests go through the devices
+    as the steps do: a sum of a few flags is dispatched after each step, and read after the next
+    one is dispatched. No process waits for it (docs/decisions/0151-step-consensus-for-stops.md).
+    A single process exchanges nothing.
 
     Args:
         mesh: The devices of the steps.
@@ -65,34 +66,34 @@ class StepConsensus:
 
     def __init__(self, mesh: Mesh) -> None:
         self._sharding = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
-        everywhere = NamedSharding(mesh, PartitionSpec())
-        self._any = jax.jit(_any, out_shardings=everywhere)
+        replicated = NamedSharding(mesh, PartitionSpec())
+        self._any = jax.jit(_any, out_shardings=replicated)
         self._shape = (mesh.devices.size, len(StopRequest._fields))
-        self._placed: dict[StopRequest, jax.Array] = {}
+        self._on_devices: dict[StopRequest, jax.Array] = {}
         self._pending: jax.Array | None = None
 
-    def exchange(self, mine: StopRequest) -> StopRequest:
-        """To be called after every step by every process.
+    def exchange(self, own: StopRequest) -> StopRequest:
+        """Combine the requests of all processes; each calls this after every step.
 
         Args:
-            mine: What this process wants, from this step on.
+            own: The request of this process.
 
         Returns:
-            What any process wanted at the step before; of a process on its own, what it wants now.
+            The combined requests of the step before; of a single process, its own of this step.
         """
         if process_count() == 1:
-            return mine
-        before, self._pending = self._pending, self._any(self._place(mine))
+            return own
+        before, self._pending = self._pending, self._any(self._put(own))
         return StopRequest() if before is None else StopRequest(*jax.device_get(before).tolist())
 
-    def _place(self, mine: StopRequest) -> jax.Array:
-        if mine not in self._placed:  # nearly always the same, so that nothing is copied
-            rows = np.broadcast_to(np.array(mine), self._shape)
-            self._placed[mine] = jax.make_array_from_callback(
+    def _put(self, own: StopRequest) -> jax.Array:
+        if own not in self._on_devices:  # nearly always the same, so nothing is copied
+            rows = np.broadcast_to(np.array(own), self._shape)
+            self._on_devices[own] = jax.make_array_from_callback(
                 self._shape, self._sharding, lambda part: rows[part]
             )
-        return self._placed[mine]
+        return self._on_devices[own]
 
 
-def _any(wishes: Bool[Array, "devices kinds"]) -> Bool[Array, " kinds"]:
-    return jnp.any(wishes, axis=0)
+def _any(requests: Bool[Array, "devices flags"]) -> Bool[Array, " flags"]:
+    return jnp.any(requests, axis=0)

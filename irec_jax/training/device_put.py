@@ -1,4 +1,4 @@
-"""Where the rows of a batch go: each process puts its own on its devices."""
+"""Transfer of batches to the devices: each process puts its own rows."""
 
 import functools
 from collections.abc import Mapping, Set
@@ -17,14 +17,16 @@ from irec_jax.training.distributed import process_count
 
 @functools.cache
 def reader_of(sharding: NamedSharding, batch_size: int) -> Reader:
-    """Which rows of a batch the devices of this process hold; some processes may hold the same.
+    """Return the rows of a batch that the devices of this process hold.
+
+    Processes may hold the same rows, as those along the tensor axis do.
 
     Args:
-        sharding: How rows are cut.
+        sharding: The sharding of the rows.
         batch_size: Rows on all devices together.
 
     Raises:
-        InputError: Processes hold the same rows in part.
+        InputError: Two processes share some of their rows, but not all.
     """
     held: dict[int, set[int]] = {}
     for device, (rows, *_) in sharding.devices_indices_map((batch_size,)).items():
@@ -33,66 +35,67 @@ def reader_of(sharding: NamedSharding, batch_size: int) -> Reader:
 
 
 def share_of(held: Mapping[int, Set[int]], process: int) -> Reader:
-    """Which rows of a batch a process reads.
+    """Return the rows of a batch that a process reads.
 
     Args:
-        held: The rows that the devices of each process hold, all processes together all rows.
-        process: Which one.
+        held: The rows that the devices of each process hold, by process.
+        process: The number of the process.
 
     Raises:
-        InputError: Two hold some of their rows both and others not.
+        InputError: Two processes share some of their rows, but not all.
     """
     groups = sorted({tuple(sorted(rows)) for rows in held.values()})
     count = len(set().union(*groups))
     if sum(map(len, groups)) != count or len({len(rows) for rows in groups}) > 1:
         raise InputError(
-            "some processes hold the same rows in part",
+            "two processes share some of their rows, but not all",
             where="mesh.tensor",
-            hint="Let it divide the devices of a process, or be a multiple of them.",
+            hint="Set it to a divisor or a multiple of the number of devices per process.",
         )
     own = tuple(sorted(held[process]))
     return Reader(groups.index(own), len(groups), own)
 
 
 def place_batch(sharding: NamedSharding, batch_size: int, batch: Batch) -> Batch:
-    """Puts a batch on the devices.
+    """Put a batch on the devices.
 
     Args:
-        sharding: How rows are cut.
+        sharding: The sharding of the rows.
         batch_size: Rows on all devices together.
-        batch: All the rows, the same in every process, of which each puts on its devices what
-            belongs there; or just those, as `reader_of` names them.
+        batch: Numpy arrays of all rows, the same in every process; or of the rows that
+            `reader_of` returns for this process.
 
     Returns:
-        The same rows in the same order, whatever the number of processes.
+        Global arrays of all rows, in the same order for any number of processes.
 
     Raises:
         InputError: The batch has another number of rows.
     """
     rows = batch.inputs.shape[0]
     if rows == batch_size:
-        places = tuple(range(batch_size))
+        numbers = tuple(range(batch_size))
     else:
-        places = reader_of(sharding, batch_size).rows
-    if rows != len(places):
-        what = (
-            f"a batch of {rows} rows in one of {process_count()} processes, for {batch_size} in all"
+        numbers = reader_of(sharding, batch_size).rows
+    if rows != len(numbers):
+        problem = (
+            f"must be the number of rows of a batch or {process_count()} times it, "
+            f"got {batch_size} for batches of {rows} rows"
         )
-        hint = "Give every process all rows, or each those of its devices."
-        raise InputError(what, where="train.batch_size", hint=hint)
-    return jax.tree.map(functools.partial(_place_rows, sharding, batch_size, places), batch)
+        hint = "Pass all rows to every process, or to each the rows of its devices."
+        raise InputError(problem, where="train.batch_size", hint=hint)
+    return jax.tree.map(functools.partial(_place_rows, sharding, batch_size, numbers), batch)
 
 
 def _place_rows(
     sharding: NamedSharding,
     batch_size: int,
-    places: tuple[int, ...],
+    numbers: tuple[int, ...],
     rows: Int[np.ndarray, "rows length"],
 ) -> jax.Array:
     def part(index: Any) -> np.ndarray:
         start, stop, _ = index[0].indices(batch_size)
-        # A device's rows follow each other, so they do among those of its process.
-        first = places.index(start)
+        # The rows of a device are consecutive, so they are among those of its process too.
+        first = numbers.index(start)
         return rows[first : first + stop - start, index[1]]
 
     return jax.make_array_from_callback((batch_size, rows.shape[1]), sharding, part)

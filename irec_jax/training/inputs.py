@@ -1,4 +1,4 @@
-"""What a run is trained from."""
+"""The inputs of a training run."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -19,55 +19,53 @@ from irec_jax.training.step import NO_LORA
 
 @runtime_checkable
 class Batches(Protocol):
-    """An endless iterator of batches on the host whose position can be saved, as grain's are."""
+    """An infinite iterator of batches on the host with a position to save, like grain's."""
 
     def __next__(self) -> Batch:
-        """The next batch, numpy arrays."""
+        """Return the next batch, of numpy arrays."""
         ...
 
     def get_state(self) -> Any:
-        """The position, as something JSON can hold."""
+        """Return the position as a JSON value."""
         ...
 
     def set_state(self, state: Any) -> None:
-        """Goes to a position."""
+        """Set the position."""
         ...
 
 
 InitWeights = Callable[[Any], Params]
-"""Makes the first weights, placed by a tree of shardings; see `irec_jax.training.init_weights`."""
+"""Makes the initial weights with the shardings of a tree; see `irec_jax.training.init_weights`."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TrainingInputs:
-    """Everything one run is trained from.
+    """Model, data and settings of a training run; the same in all its processes.
 
     Attributes:
-        run: The run folder; checkpoints and logs go there, and are resumed from there.
-        model: The shape of the model.
-        start: Makes the first weights; not called when the run is resumed.
-        batches: The data; its position is saved with the weights.
+        run: The run folder; the run is resumed from the checkpoints there.
+        model: The model's config.
+        init_weights: Makes the initial weights; not called when the run is resumed.
+        batches: The training data; its position is saved with the weights.
         mesh: The devices, from `irec_jax.training.sharding.make_mesh`.
-        optimizer: How gradients become updates.
-        train: How long, how large and how often.
-        lora: Which weights are trained through adapters; rank 0 trains all. The others are
-            written into the run once, before the first step.
-        seed: Decides dropout and adapters; with the data's own seed it decides every loss.
+        optimizer: Optimizer and schedule.
+        train: Length, batch size, and intervals of logs and checkpoints.
+        lora: The weights that are trained by adapters; rank 0 trains all weights. Frozen weights
+            are written into the run once, before the first step.
+        seed: The seed of dropout and adapters.
         fingerprint: Other settings that a checkpoint must share to be resumed from, such as the
-            item index; nested names to plain values.
-        validation: Batches whose loss is measured, as `TrainConfig.validate_every` says.
-        on_log: Called with the step and the metrics of each log line.
-        start_time: When the work on the run began, in seconds since 1970, which the ledger counts
-            from; None for now.
-        profile: Writes a trace of a few steps, for xprof.
-
-    Where a run has several processes, all are given the same; only `on_log` is called in
-    process 0 alone.
+            item index; nested JSON values by name.
+        validation: Batches of the validation loss, measured every `TrainConfig.validate_every`
+            steps.
+        on_log: Called in process 0 with the step and the metrics of each log line.
+        start_time: When the attempt started, in seconds since 1970; None for now. The time
+            until the first step counts as preparing.
+        profile: Whether to trace a few steps, for xprof.
     """
 
     run: Path
     model: T5Config
-    start: InitWeights
+    init_weights: InitWeights
     batches: Batches
     mesh: Mesh
     optimizer: OptimizerConfig

@@ -190,7 +190,7 @@ def running_average(decay: float) -> optax.GradientTransformation:
 
 
 def find_average(optimizer_state: Any) -> Any | None:
-    """Return the running average in an optimizer's state; None if there is none."""
+    """Return the running average in an optimizer's state; None without one."""
 
     def is_average(node: Any) -> bool:
         return isinstance(node, RunningAverageState)

@@ -1,4 +1,4 @@
-"""Named trees of arrays in a folder, as Orbax writes them, with sums that say if they are whole."""
+"""Named trees of arrays in an Orbax folder, with checksums."""
 
 import errno
 import logging
@@ -21,47 +21,52 @@ _SPOILED = (ValueError, LookupError, TypeError, AttributeError, EOFError)
 _OS_ERROR = re.compile(r"os_error_code='(\d+)'")  # as TensorStore writes it into its messages
 
 READ_AT_ONCE = 64 * 2**20
-"""Bytes of each tree that are read at the same time, at least."""
+"""Minimum bytes of each tree that are read at the same time."""
 
 
-def load_trees(path: Path, wanted: dict[str, Any]) -> dict[str, Any]:
-    """Reads trees of a folder; each process reads the parts of arrays that its devices hold.
+def load_trees(path: Path, targets: dict[str, Any]) -> dict[str, Any]:
+    """Read trees of a folder; each process reads the shards of its devices.
 
     Args:
         path: The folder.
-        wanted: By name, trees of `jax.ShapeDtypeStruct` with shardings; None for what is JSON.
+        targets: Trees of `jax.ShapeDtypeStruct` with shardings by name; None for JSON values.
     """
     quiet_orbax()
-    # Each process reads for itself and waits for nobody, so that one that cannot is not waited for.
+    # Each process reads on its own, so that none waits for one whose reading fails.
     settings = orbax_context()
-    # An array that is read is there twice for a moment; all of them at once would be the state
-    # twice. Less than the largest array Orbax refuses to read.
-    sizes = [math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(wanted)]
+    # While it is read an array is in memory twice; all at once would be the state twice. Orbax
+    # refuses a limit that is less than the largest array.
+    sizes = [math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(targets)]
     settings.memory.read_concurrent_bytes = max([READ_AT_ONCE, *(2 * size for size in sizes)])
     if process_count() > 1:
         settings.multiprocessing.active_processes = {process_index()}
         settings.multiprocessing.primary_host = process_index()
     with settings:
-        return ocp.load_checkpointables(str(path.resolve()), wanted)
+        return ocp.load_checkpointables(str(path.resolve()), targets)
 
 
 def load_about(path: Path) -> dict[str, Any]:
-    """Reads what a folder says of itself."""
+    """Read the description of a folder: checksums and, in checkpoints, step and fingerprint."""
     return load_trees(path, {"about": None})["about"]
 
 
 def load_checked(
-    path: Path, wanted: dict[str, Any], expected: Mapping[str, Sequence[int]]
+    path: Path, targets: dict[str, Any], expected: Mapping[str, Sequence[int]]
 ) -> dict[str, Any]:
-    """Reads trees of arrays and checks their sums.
+    """Read trees of arrays and check their checksums.
+
+    Args:
+        path: The folder.
+        targets: Trees of `jax.ShapeDtypeStruct` with shardings by name.
+        expected: The checksums by name.
 
     Raises:
-        ValueError: A sum is not as expected.
+        ValueError: A checksum is wrong.
     """
-    arrays = load_trees(path, wanted)
+    arrays = load_trees(path, targets)
     for name, sums in sums_of(arrays).items():
         if sums != list(expected[name]):
-            raise ValueError(f"the bits of {name} are not those that were saved")
+            raise ValueError(f"the checksum of {name} is wrong")
     return arrays
 
 
@@ -87,7 +92,7 @@ def why_unreadable(error: BaseException) -> str:
 
 
 def orbax_context() -> ocp.Context:
-    """An Orbax context that writes `about` and `data` as JSON that people can read."""
+    """Return an Orbax context that writes `about` and `data` as readable JSON."""
     registry = ocp.handlers.local_registry()
     for name in ("about", "data"):
         registry.add(ocp.handlers.JsonHandler, checkpointable_name=name)

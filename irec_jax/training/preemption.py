@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM while training: finish the step, save, then leave."""
+"""SIGINT and SIGTERM during training: finish the step, save, then exit."""
 
 import signal
 import threading
@@ -6,8 +6,10 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any, TypeVar
 
+from jax.sharding import Mesh
+
 from irec_jax.exit_codes import EXIT_TERMINATED
-from irec_jax.training.consensus import StopRequest
+from irec_jax.training.consensus import CheckpointTimer, StepConsensus, StopRequest
 from irec_jax.training.distributed import process_count
 
 T = TypeVar("T")
@@ -16,36 +18,39 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C was pressed and everything is saved; the command line exits with 130."""
+    """SIGINT was received and the state is saved; the command line exits with 130."""
 
 
 class Terminated(SystemExit):
-    """SIGTERM came and everything is saved; the process exits with 143, as a scheduler expects."""
+    """SIGTERM was received and the state is saved; the process exits with 143."""
 
     def __init__(self, message: str) -> None:
         self.message = message
         super().__init__(EXIT_TERMINATED)
 
 
-class _SignalTaken(BaseException):
-    """Leaves what `StopSignal.wait_for` calls."""
+class _SignalReceived(BaseException):
+    """Leaves the function that `SignalCatcher.wait_for` calls."""
 
 
-class StopSignal:
-    """Notes the first SIGINT or SIGTERM instead of stopping at once; a context manager.
+class SignalCatcher:
+    """Keeps the first SIGINT or SIGTERM instead of stopping at once; a context manager.
 
-    A second one stops at once, for the impatient. Outside the main thread Python cannot catch
-    signals; there nothing is noted.
+    A second signal stops at once. Outside the main thread Python cannot catch signals; there it
+    does nothing.
+
+    Attributes:
+        signal: The signal that was received; None if none was.
     """
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
-        self._before: dict[signal.Signals, Any] = {}
+        self._handlers: dict[signal.Signals, Any] = {}
         self._waiting = False
 
-    def __enter__(self) -> "StopSignal":
+    def __enter__(self) -> "SignalCatcher":
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._take) for number in SIGNALS}
+            self._handlers = {number: signal.signal(number, self._catch) for number in SIGNALS}
         return self
 
     def __exit__(
@@ -54,22 +59,18 @@ class StopSignal:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._give_back()
-
-    def wishes(self, *, save: bool = False) -> StopRequest:
-        """What this process wants: to leave, if a signal came, and to save, if it is told so."""
-        return StopRequest(self.signal is signal.SIGINT, self.signal is signal.SIGTERM, save)
+        self._restore_handlers()
 
     def wait_for(self, get: Callable[[], T]) -> T | None:
-        """Calls `get`, which may take long, and gives it up at a signal.
+        """Call `get`, which may take long, and leave it when a signal is received.
 
-        A process of several has to go on: the others wait for the step it belongs to.
+        In a run of several processes it is not left: the others wait for this process's step.
 
         Args:
-            get: What to call.
+            get: The function to call.
 
         Returns:
-            What it returns; None if a signal came before or meanwhile.
+            The result; None if a signal was received before or meanwhile.
         """
         if process_count() > 1:
             return get()
@@ -79,29 +80,69 @@ class StopSignal:
             self._waiting = True
             result = get()
             self._waiting = False
-        except _SignalTaken:
+        except _SignalReceived:
             return None
         finally:
             self._waiting = False
         return result
 
-    def _take(self, number: int, frame: FrameType | None) -> None:
+    def _catch(self, number: int, frame: FrameType | None) -> None:
         self.signal = signal.Signals(number)
-        self._give_back()
+        self._restore_handlers()
         if self._waiting:
-            raise _SignalTaken
+            raise _SignalReceived
 
-    def _give_back(self) -> None:
-        for number, handler in self._before.items():
+    def _restore_handlers(self) -> None:
+        for number, handler in self._handlers.items():
             signal.signal(number, handler)
-        self._before = {}
+        self._handlers = {}
+
+
+class StopSignal:
+    """Decides with all processes when to save and when to stop.
+
+    Args:
+        catcher: Catches the signals of this process.
+        mesh: The devices of the steps.
+        checkpoint_minutes: Minutes between two timed checkpoints; 0 for none.
+    """
+
+    def __init__(self, catcher: SignalCatcher, mesh: Mesh, checkpoint_minutes: float) -> None:
+        self._catcher = catcher
+        self._consensus, self._timer = StepConsensus(mesh), CheckpointTimer(checkpoint_minutes)
+
+    @property
+    def signal(self) -> signal.Signals | None:
+        """The signal that this process received; None if it received none."""
+        return self._catcher.signal
+
+    def wait_for(self, get: Callable[[], T]) -> T | None:
+        """Call `get` as `SignalCatcher.wait_for` does."""
+        return self._catcher.wait_for(get)
+
+    def poll(self) -> StopRequest:
+        """Return the request that all processes agree on; each calls this after every step."""
+        caught = self._catcher.signal
+        own = StopRequest(
+            interrupt=caught is signal.SIGINT,
+            terminate=caught is signal.SIGTERM,
+            save=self._timer.is_due(),
+        )
+        return self._consensus.exchange(own)
 
 
 def stop_error(
-    number: signal.Signals, step: int, steps: int, tell: Callable[[str], None]
+    number: signal.Signals, step: int, steps: int, report: Callable[[str], None]
 ) -> Interrupted | Terminated:
-    """Tells that the state of `step` was asked to be saved, and gives what to raise."""
-    how = "stopped and saved" if step else "stopped"
-    what = f"{how} at step {step} of {steps}; the same command goes on from there"
-    tell(what)
-    return Interrupted(what) if number is signal.SIGINT else Terminated(what)
+    """Report that the state after `step` is being saved, and return the exception to raise.
+
+    Args:
+        number: The signal that was received.
+        step: Steps done.
+        steps: Steps of the whole run.
+        report: Called with the message.
+    """
+    state = "stopped and saved" if step else "stopped"
+    message = f"{state} at step {step} of {steps}; the same command resumes from there"
+    report(message)
+    return Interrupted(message) if number is signal.SIGINT else Terminated(message)

@@ -1,9 +1,9 @@
-"""Processes of one run end together: none waits for ever for one that failed, died or hangs.
+"""Detection of failed, dead or hanging processes, so that all processes of a run exit together.
 
-A process that fails tells the others through the coordinator before it ends, and each has a
-thread that looks every second. What was killed outright is seen by the sums that it was part of
-and by JAX's heartbeats; what no longer moves, by the time since it last did. Why so:
-docs/decisions/0150-peer-failure-detection.md.
+A process that fails writes the reason to the coordinator's store before it exits, and each
+process has a thread that reads the store every second. A process that is killed is detected by
+the collectives that it was part of and by JAX's heartbeats, one that hangs by the time since its
+last heartbeat (docs/decisions/0150-peer-failure-detection.md).
 """
 
 import atexit
@@ -33,40 +33,40 @@ from irec_jax.training.preemption import Interrupted, Terminated
 
 TICK_S = 1.0
 PARTING_S = 3.0
-"""Process 0 holds the store; it stays that long, so that the others can read there why."""
+"""Seconds that process 0, which holds the store, waits so that the others can read the reason."""
 
-_ENDED, _AT, _ALIVE = "irec/ended", "irec/at", "irec/alive"
-_SIGNS_OF_LOSS = ("Gloo", "coordination", "Coordination", "heartbeat", "UNAVAILABLE", "Connection")
-_NO_STORE = "process 0, through which all agree, is gone"
-_leaving = threading.Lock()
+_FAILED, _ACTIVITY, _ALIVE = "irec/failed", "irec/activity", "irec/alive"
+_PEER_FAILURES = ("Gloo", "coordination", "Coordination", "heartbeat", "UNAVAILABLE", "Connection")
+_NO_STORE = "process 0, which holds the store of all processes, has exited"
+_exiting = threading.Lock()
 
 
 class Activity(NamedTuple):
-    """What a process is at.
+    """The activity of a process.
 
     Attributes:
         step: Steps done.
-        doing: What it began then.
+        phase: The phase that follows them, such as "reading data".
     """
 
     step: int
-    doing: str
+    phase: str
 
 
 class Watchdog:
     """A thread that ends this process when another has failed, or when this one hangs.
 
-    A context manager; for a process on its own it does nothing. One may be opened inside another.
+    A context manager; in a run of one process it does nothing. One may be opened inside another.
 
     Args:
-        hang_s: After so many seconds without a call of `heartbeat` the run hangs.
+        hang_s: Seconds without a heartbeat after which the run counts as hanging.
     """
 
     def __init__(self, hang_s: float = math.inf) -> None:
         self._hang_s = hang_s
-        self._move, self._since = Activity(0, "preparing"), time.monotonic()
+        self._activity, self._last = Activity(0, "preparing"), time.monotonic()
         self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._look, name="watch", daemon=True)
+        self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
 
     def __enter__(self) -> "Watchdog":
         if process_count() > 1:
@@ -83,41 +83,41 @@ class Watchdog:
         if self._thread.is_alive():
             self._thread.join()
 
-    def heartbeat(self, step: int, doing: str) -> None:
-        """Notes that this process is not stuck.
+    def heartbeat(self, step: int, phase: str) -> None:
+        """Record progress.
 
         Args:
             step: Steps done.
-            doing: What it does next, for the message if that never ends.
+            phase: The phase that starts now, for the message if it hangs.
         """
-        self._move, self._since = Activity(step, doing), time.monotonic()
+        self._activity, self._last = Activity(step, phase), time.monotonic()
 
-    def _look(self) -> None:
+    def _watch(self) -> None:
         while not self._closing.wait(TICK_S):
-            hanging = time.monotonic() - self._since > self._hang_s
+            is_hanging = time.monotonic() - self._last > self._hang_s
             try:
-                why = _told_by_others()
-                _show(_ALIVE, str(time.monotonic()))
+                reason = _failure_of_peer()
+                _store(_ALIVE, str(time.monotonic()))
                 if self._hang_s < math.inf:
-                    _show(_AT, json.dumps(self._move))
-                if hanging and not why:
-                    why = f"nothing moved in {self._hang_s:.0f} s; {_where_all_are()}"
+                    _store(_ACTIVITY, json.dumps(self._activity))
+                if is_hanging and not reason:
+                    reason = f"no progress for {self._hang_s:.0f} s; {_describe_processes()}"
             except RuntimeError as error:
-                why = f"{_NO_STORE} ({first_line(error)})"
-            # This process may have failed as well, and then says so itself.
-            if why and not self._closing.wait(0.0 if hanging else TICK_S / 2):
-                if hanging:
+                reason = f"{_NO_STORE} ({first_line(error)})"
+            # This process may have failed as well, and then reports its own error.
+            if reason and not self._closing.wait(0.0 if is_hanging else TICK_S / 2):
+                if is_hanging:
                     faulthandler.dump_traceback(sys.stderr)
-                    _announce(why)
-                exit_now(why)
+                    _announce(reason)
+                exit_now(reason)
 
 
 @contextlib.contextmanager
 def fail_together() -> Iterator[None]:
-    """Around all that a process of a run does: if it fails the others end, and the other way.
+    """End all processes of a run if one fails in the `with` block.
 
-    A run that was stopped by a signal and saved does not count as failed. A process that lost
-    another one exits with `EXIT_LOST`.
+    A run that was stopped by a signal and saved has not failed. After a peer failure the process
+    exits with `EXIT_LOST`.
     """
     try:
         with Watchdog():
@@ -125,7 +125,7 @@ def fail_together() -> Iterator[None]:
                 yield
             except Exception as error:
                 if process_count() > 1 and is_peer_failure(error):
-                    exit_now(_why_lost(error))
+                    exit_now(_describe_peer_failure(error))
                 raise
     except (Interrupted, Terminated):
         raise
@@ -137,23 +137,23 @@ def fail_together() -> Iterator[None]:
 
 
 def is_peer_failure(error: BaseException) -> bool:
-    """Whether an error says that another process does not answer."""
+    """Return whether an error was caused by another process that does not respond."""
     text = str(error)
     return isinstance(error, (RuntimeError, ValueError)) and any(
-        sign in text for sign in _SIGNS_OF_LOSS
+        part in text for part in _PEER_FAILURES
     )
 
 
-def exit_now(why: str) -> None:
-    """Ends the process at once: what waits for another process cannot be waited for."""
-    if _leaving.acquire(blocking=False):
-        print_status(f"irec: error: process {process_index()} of {process_count()} ends: {why}")
-        _end(EXIT_LOST)
+def exit_now(reason: str) -> None:
+    """Exit with `EXIT_LOST` at once, without waiting for threads that wait for other processes."""
+    if _exiting.acquire(blocking=False):
+        print_status(f"irec: error: process {process_index()} of {process_count()} exits: {reason}")
+        _exit(EXIT_LOST)
     else:
-        time.sleep(2 * PARTING_S)  # another thread of this process is at it
+        time.sleep(2 * PARTING_S)  # another thread of this process is exiting
 
 
-def _end(code: int) -> None:
+def _exit(code: int) -> None:
     if is_first():
         time.sleep(PARTING_S)
     for stream in (sys.stdout, sys.stderr):
@@ -163,8 +163,8 @@ def _end(code: int) -> None:
 
 
 def _exit_without_waiting(code: int) -> None:
-    """At exit JAX would wait for the others, which may be busy with sums that never end."""
-    atexit.register(_end, code)
+    """Exit before JAX waits for the other processes, whose collectives may never finish."""
+    atexit.register(_exit, code)
 
 
 def _exit_code(error: BaseException) -> int:
@@ -175,46 +175,47 @@ def _exit_code(error: BaseException) -> int:
     return EXIT_BAD_INPUT if isinstance(error, (InputError, OSError)) else 1
 
 
-def _announce(why: str) -> None:
+def _announce(reason: str) -> None:
     with contextlib.suppress(RuntimeError):
-        _show(_ENDED, why)
+        _store(_FAILED, reason)
 
 
-def _show(what: str, text: str) -> None:
-    coordination_store().key_value_set(f"{what}/{process_index()}", text, allow_overwrite=True)
+def _store(folder: str, text: str) -> None:
+    coordination_store().key_value_set(f"{folder}/{process_index()}", text, allow_overwrite=True)
 
 
-def _shown(what: str) -> dict[int, str]:
-    entries = coordination_store().key_value_dir_get(what)
+def _load(folder: str) -> dict[int, str]:
+    entries = coordination_store().key_value_dir_get(folder)
     return {int(key.rpartition("/")[2]): text for key, text in entries}
 
 
-def _told_by_others() -> str:
-    return next((why for number, why in _shown(_ENDED).items() if number != process_index()), "")
+def _failure_of_peer() -> str:
+    failures = _load(_FAILED)
+    return next((reason for number, reason in failures.items() if number != process_index()), "")
 
 
-def _why_lost(error: Exception) -> str:
-    """What is known of a process that does not answer: best what it said itself, else its trace."""
+def _describe_peer_failure(error: Exception) -> str:
+    """Return the reason that the failed process announced, else the state of all processes."""
     try:
-        return _told_by_others() or f"{_where_all_are()} ({first_line(error)})"
+        return _failure_of_peer() or f"{_describe_processes()} ({first_line(error)})"
     except RuntimeError:
         return f"{_NO_STORE} ({first_line(error)})"
 
 
-def _where_all_are() -> str:
-    """Each process and its last move; one whose thread does not tick is gone or stopped."""
-    before = _shown(_ALIVE)
+def _describe_processes() -> str:
+    """Return the state of each process; one whose watchdog does not tick has exited or stopped."""
+    before = _load(_ALIVE)
     time.sleep(3 * TICK_S)
-    now, moves = _shown(_ALIVE), _shown(_AT)
-    alive = [
+    now, activities = _load(_ALIVE), _load(_ACTIVITY)
+    is_alive = [
         number == process_index() or now.get(number) != before.get(number)
         for number in range(process_count())
     ]
-    words = []
-    for number in sorted(range(process_count()), key=lambda number: alive[number]):
-        state = "is there" if alive[number] else "gives no sign of life"
-        if number in moves:
-            move = Activity(*json.loads(moves[number]))
-            state += f", {move.doing} after step {move.step}"
-        words.append(f"process {number} {state}")
-    return "; ".join(words)
+    states = []
+    for number in sorted(range(process_count()), key=lambda number: is_alive[number]):
+        state = "responds" if is_alive[number] else "does not respond"
+        if number in activities:
+            activity = Activity(*json.loads(activities[number]))
+            state += f", {activity.phase} after step {activity.step}"
+        states.append(f"process {number} {state}")
+    return "; ".join(states)

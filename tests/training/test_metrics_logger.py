@@ -1,4 +1,4 @@
-"""What a run writes down, and the arithmetic behind its speed."""
+"""Metrics files of a run, and counted operations."""
 
 import json
 import math
@@ -12,8 +12,9 @@ import pytest
 
 from irec_jax.batches.batch import Batch
 from irec_jax.model.config import SMALL, TINY
-from irec_jax.training.flops import Work, batch_work, measure_peak, training_flops
+from irec_jax.training.flops import Work, batch_work, training_flops
 from irec_jax.training.goodput import Cause, GoodputClock
+from irec_jax.training.hardware import measure_peak
 from irec_jax.training.metrics_logger import Hardware, MetricsLogger, StepRange, read_losses
 from irec_jax.training.sharding import MeshConfig, make_mesh
 
@@ -28,7 +29,7 @@ def test_operations_are_those_of_the_published_formula(config):
     np.testing.assert_allclose(training_flops(config, *examples), 6 * expected, rtol=1e-12)
 
 
-def test_a_batch_is_counted_by_its_examples_and_padding_is_no_work():
+def test_the_work_of_a_batch_is_that_of_its_examples_without_padding():
     rng = np.random.default_rng(0)
     lengths = rng.integers(1, 6, (4, 3, 2))
     sides = []
@@ -46,74 +47,74 @@ def test_a_batch_is_counted_by_its_examples_and_padding_is_no_work():
     np.testing.assert_allclose(found.flops, alone, rtol=1e-12)
 
 
-def test_the_peak_is_that_of_a_real_processor():
+def test_the_measured_peak_is_plausible():
     assert 1e9 < measure_peak(make_mesh(MeshConfig(), jax.devices()[:1]), "float32") < 1e14
 
 
-def ledger(run, start=0, every=2, peak=1e6, on_log=None, price=0.0):
+def open_logger(run, start=0, every=2, peak=1e6, on_log=None, price=0.0):
     span, clock = StepRange(start, 10, every), GoodputClock(run, start, 2, time.time())
-    machine = Hardware(peak, tuple(jax.devices()), price)
+    hardware = Hardware(peak, tuple(jax.devices()), price)
     return MetricsLogger(
-        run, span, machine, clock, on_log=on_log, advance=lambda amount, note: None
+        run, span, hardware, clock, on_log=on_log, advance=lambda amount, note: None
     )
 
 
 def test_every_loss_is_kept_to_the_last_bit(tmp_path):
     losses = np.random.default_rng(0).random(10).astype(np.float32)
-    books = ledger(tmp_path)
+    logger = open_logger(tmp_path)
     for number, loss in enumerate(losses):
-        books.step(number + 1, {"loss": float(loss)}, Work(1, 2, 3.0))
-    books.close()
+        logger.step(number + 1, {"loss": float(loss)}, Work(1, 2, 3.0))
+    logger.close()
     read = read_losses(tmp_path)
     assert list(read) == list(range(1, 11))
     assert (np.array(list(read.values()), np.float32) == losses).all()
 
 
-def test_a_resumed_run_takes_out_what_its_checkpoint_does_not_know(tmp_path):
-    books = ledger(tmp_path)
+def test_a_resumed_run_removes_the_entries_of_later_steps(tmp_path):
+    logger = open_logger(tmp_path)
     for step in range(1, 8):
-        books.step(step, {"loss": float(step)}, Work(1, 2, 3.0))
-    books.close()
+        logger.step(step, {"loss": float(step)}, Work(1, 2, 3.0))
+    logger.close()
     with (tmp_path / "metrics" / "steps.jsonl").open("a") as file:
         file.write('{"step": 8, "lo')
-    books = ledger(tmp_path, start=5)
-    books.step(6, {"loss": 60.0}, Work(1, 2, 3.0))
-    books.close()
+    logger = open_logger(tmp_path, start=5)
+    logger.step(6, {"loss": 60.0}, Work(1, 2, 3.0))
+    logger.close()
     assert read_losses(tmp_path) == {1: 1.0, 2: 2.0, 3: 3.0, 4: 4.0, 5: 5.0, 6: 60.0}
     lines = (tmp_path / "metrics" / "intervals.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [2, 4, 6]
 
 
-def test_rates_are_of_real_work_over_time(tmp_path, monkeypatch):
+def test_rates_are_real_work_over_time(tmp_path, monkeypatch):
     clock = iter(range(0, 1000, 5))
     monkeypatch.setattr(
         "irec_jax.training.metrics_logger.time.perf_counter", lambda: float(next(clock))
     )
     seen = {}
-    books = ledger(tmp_path, peak=10.0, on_log=lambda step, entry: seen.update({step: entry}))
-    # The clock starts after step 1, which waited for the compiler, and anew after each entry.
+    logger = open_logger(tmp_path, peak=10.0, on_log=lambda step, entry: seen.update({step: entry}))
+    # The clock starts after step 1, which waited for the compiler, and again after each entry.
     for step in range(1, 5):
-        books.step(step, {"loss": 1.0}, Work(30, 40, 20.0))
-    books.close()
+        logger.step(step, {"loss": 1.0}, Work(30, 40, 20.0))
+    logger.close()
     rates = {"tokens_per_s": 6.0, "step_s": 5.0, "fill": 0.75, "mfu": 0.4}
-    told = {step: {name: seen[step][name] for name in ["loss", *rates]} for step in (2, 4)}
-    assert told[2] == {"loss": 1.0, **rates}
-    assert told[4] == {"loss": 1.0, **rates, "tokens_per_s": 12.0, "step_s": 2.5, "mfu": 0.8}
-    assert told.keys() == seen.keys()
+    logged = {step: {name: seen[step][name] for name in ["loss", *rates]} for step in (2, 4)}
+    assert logged[2] == {"loss": 1.0, **rates}
+    assert logged[4] == {"loss": 1.0, **rates, "tokens_per_s": 12.0, "step_s": 2.5, "mfu": 0.8}
+    assert logged.keys() == seen.keys()
 
 
-def test_memory_hours_and_money_are_told(tmp_path):
+def test_memory_device_hours_and_cost_are_logged(tmp_path):
     seen = {}
-    books = ledger(tmp_path, on_log=lambda step, entry: seen.update(entry), price=3_600.0)
+    logger = open_logger(tmp_path, on_log=lambda step, entry: seen.update(entry), price=3_600.0)
     size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1_024
-    books.count(Cause.PREPARING)
+    logger.count(Cause.PREPARING)
     for step in (1, 2):
         time.sleep(0.05)
-        books.count(Cause.STEPS)
-        books.step(step, {"loss": 1.0}, Work(1, 2, 3.0))
-    books.close()
+        logger.count(Cause.STEPS)
+        logger.step(step, {"loss": 1.0}, Work(1, 2, 3.0))
+    logger.close()
     assert size <= seen["host_gib"] * 2**30 < size + 2**30
-    assert "device_gib" not in seen, "simulated devices live in the host's memory"
+    assert "device_gib" not in seen, "simulated devices are in the host's memory"
     # Two devices at a dollar a second.
     assert 0.2 <= seen["dollars"] < 2.0
     np.testing.assert_allclose(seen["dollars"], 3_600 * seen["device_hours"])
@@ -122,14 +123,14 @@ def test_memory_hours_and_money_are_told(tmp_path):
     assert re.search(r"goodput \d+\.\d% of 0\.\d s \(steps 0\.\d s.*dollars", last)
 
 
-def test_tensorboard_reads_the_events(tmp_path):
+def test_the_events_are_those_of_tensorboard(tmp_path):
     from tensorboardX.proto.event_pb2 import Event
 
-    books = ledger(tmp_path)
+    logger = open_logger(tmp_path)
     for step in range(1, 5):
-        books.step(step, {"loss": float(step)}, Work(1, 2, 3.0))
-    books.validated(4, 0.25)
-    books.close()
+        logger.step(step, {"loss": float(step)}, Work(1, 2, 3.0))
+    logger.validated(4, 0.25)
+    logger.close()
     (path,) = (tmp_path / "metrics").glob("events.out.tfevents.*")
     found, raw, at = {}, path.read_bytes(), 0
     while at < len(raw):
@@ -145,20 +146,20 @@ def test_tensorboard_reads_the_events(tmp_path):
     assert {"train/mfu", "train/fill", "train/tokens_per_s"} <= set(found)
 
 
-def test_a_loss_that_is_no_number_is_written_and_told(tmp_path):
-    books = ledger(tmp_path)
-    books.step(1, {"loss": float("inf"), "skipped": 1.0}, Work(1, 2, 3.0))
-    books.close()
+def test_a_loss_that_is_not_finite_is_logged(tmp_path):
+    logger = open_logger(tmp_path)
+    logger.step(1, {"loss": float("inf"), "skipped": 1.0}, Work(1, 2, 3.0))
+    logger.close()
     assert math.isnan(read_losses(tmp_path)[1])
     assert "step 1 was skipped: its loss is inf" in (tmp_path / "log.txt").read_text()
 
 
-def test_the_log_is_for_people(tmp_path):
-    books = ledger(tmp_path)
-    books.note("started at step 0")
+def test_log_txt_has_a_line_per_interval(tmp_path):
+    logger = open_logger(tmp_path)
+    logger.note("started at step 0")
     for step in (1, 2):
-        books.step(step, {"loss": 0.5}, Work(1, 2, 3.0))
-    books.close()
+        logger.step(step, {"loss": 0.5}, Work(1, 2, 3.0))
+    logger.close()
     first, second, _ = (tmp_path / "log.txt").read_text().splitlines()
     assert first.endswith("started at step 0")
     assert "step 2/10 loss=0.5" in second
