@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import itertools
 import json
 import math
 import os
@@ -146,7 +147,7 @@ class Checkpoints:
                     return Restored(step, state, data)
                 troubles = ["its checksum is wrong"]
             read = None
-            on_first(functools.partial(self._give_up, step, next(filter(None, troubles))))
+            on_first(functools.partial(self._rename_damaged, step, next(filter(None, troubles))))
         if steps:
             raise _all_damaged(self.folder)
         return None
@@ -162,10 +163,10 @@ class Checkpoints:
             about["checksums"],
         )
 
-    def _give_up(self, step: int, trouble: str) -> None:
-        path, aside = self.folder / str(step), self.folder / f"{step}.damaged"
-        self._warn(f"checkpoint {path} is damaged ({trouble}); it is now {aside.name}")
-        _set_aside(path, aside)
+    def _rename_damaged(self, step: int, reason: str) -> None:
+        path, renamed = self.folder / str(step), _unused_name(self.folder / f"{step}.damaged")
+        self._warn(f"checkpoint {path} is damaged ({reason}); it is now {renamed.name}")
+        os.replace(path, renamed)
 
     def save(
         self, step: int, state: TrainState, data: Any, *, validation_loss: float | None = None
@@ -202,7 +203,7 @@ class Checkpoints:
         except Exception as error:
             if is_peer_failure(error):
                 raise
-            raise self._unwritten(error) from error
+            raise self._write_error(error) from error
 
     def warm_up(self, state: TrainState) -> None:
         """Compile the checksums, so that the first save compiles nothing."""
@@ -221,7 +222,7 @@ class Checkpoints:
             except Exception as error:
                 if is_peer_failure(error):
                     raise
-                raise self._unwritten(error) from error
+                raise self._write_error(error) from error
 
     @contextlib.contextmanager
     def closing(self) -> Iterator[None]:
@@ -255,7 +256,7 @@ class Checkpoints:
             )
         return self._writer
 
-    def _unwritten(self, error: Exception) -> InputError:
+    def _write_error(self, error: Exception) -> InputError:
         problem = f"the checkpoint could not be written ({first_line(error)})"
         hint = "Check that the disk has room, then start again from the previous checkpoint."
         return InputError(problem, where=str(self.folder), hint=hint)
@@ -365,12 +366,13 @@ def _flatten(settings: Mapping[str, Any]) -> dict[str, Any]:
     return flax.traverse_util.flatten_dict(json.loads(json.dumps(settings)), sep=".")
 
 
-def _set_aside(path: Path, aside: Path) -> None:
-    number = 1
-    while aside.exists():
-        number += 1
-        aside = path.with_name(f"{path.name}.damaged{number}")
-    os.replace(path, aside)
+def _unused_name(path: Path) -> Path:
+    """Return `path`, with the first unused number from 2 appended if it exists."""
+    numbers = itertools.count(2)
+    unused = path
+    while unused.exists():
+        unused = path.with_name(f"{path.name}{next(numbers)}")
+    return unused
 
 
 def _all_damaged(folder: Path) -> InputError:

@@ -12,7 +12,6 @@ from jaxtyping import Int
 from irec_jax.batches.batch import Batch
 from irec_jax.batches.elastic import Reader
 from irec_jax.errors import InputError
-from irec_jax.training.distributed import process_count
 
 
 @functools.cache
@@ -78,8 +77,8 @@ def place_batch(sharding: NamedSharding, batch_size: int, batch: Batch) -> Batch
         numbers = reader_of(sharding, batch_size).rows
     if rows != len(numbers):
         problem = (
-            f"must be the number of rows of a batch or {process_count()} times it, "
-            f"got {batch_size} for batches of {rows} rows"
+            f"expected a batch of {batch_size} rows or of the {len(numbers)} rows of this process, "
+            f"got {rows}"
         )
         hint = "Pass all rows to every process, or to each the rows of its devices."
         raise InputError(problem, where="train.batch_size", hint=hint)
