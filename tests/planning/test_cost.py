@@ -138,7 +138,9 @@ def test_the_state_takes_what_real_arrays_take(kind, config):
         return params, make_optimizer(optimizer, 10).init(params)
 
     shapes = jax.eval_shape(begin, jax.random.key(0))
-    state = jax.jit(begin, out_shardings=state_shardings(mesh, shapes, shapes[0]))(jax.random.key(0))
+    state = jax.jit(begin, out_shardings=state_shardings(mesh, shapes, shapes[0]))(
+        jax.random.key(0)
+    )
     real = [
         sum(array.addressable_shards[0].data.nbytes for array in jax.tree.leaves(part))
         for part in state
