@@ -50,6 +50,7 @@ def validation_batches(run: Path) -> dict[str, list[Batch]]:
             names=materials.writer.index.names,
             seed=experiment.seed,
             role=Role.VALIDATION,
+            teacher=materials.renderer.teacher,
         )
         batches = training_batches(
             renderer,

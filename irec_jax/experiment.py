@@ -22,6 +22,7 @@ from irec_jax.instructions.forms import ANSWER_MARK, Part, Slot
 from irec_jax.instructions.prompts import SEPARATOR
 from irec_jax.instructions.render import Renderer
 from irec_jax.instructions.tasks import INTENTION_CODES, task_named
+from irec_jax.instructions.teacher import Teacher
 from irec_jax.instructions.templates import (
     TemplatePack,
     copy_packs,
@@ -190,12 +191,19 @@ def prepare(experiment: Experiment, run: Path | None = None) -> Materials:
         run = None  # what a failed first start has left decides nothing
     if run is not None:
         instructions = with_copied_packs(instructions, run / PACKS_FOLDER)
+    teacher = make_teacher(split, instructions, experiment.seed)
     if run is not None and (run / TOKENS_FOLDER).is_dir():
         writer = TokenWriter.load(run / TOKENS_FOLDER)
     else:
-        texts = training_texts(split, instructions, experiment.seed)
+        texts = training_texts(split, instructions, teacher)
         writer = make_writer(split.catalog, texts, experiment.tokens, experiment.seed)
-    renderer = Renderer.build(split, instructions, names=writer.index.names, seed=experiment.seed)
+    renderer = Renderer.build(
+        split,
+        instructions,
+        names=writer.index.names,
+        seed=experiment.seed,
+        teacher=teacher,
+    )
     for pack in renderer.wording.packs:
         _refuse_unwritable(pack, writer)
     model = dataclasses.replace(experiment.model, vocabulary=writer.index.vocabulary)
@@ -245,7 +253,7 @@ def open_rows(materials: Materials, folder: Path) -> PackedRows:
     return rows
 
 
-def training_texts(split: Split, config: InstructionsConfig, seed: int) -> list[str]:
+def training_texts(split: Split, config: InstructionsConfig, teacher: Teacher) -> list[str]:
     """What a tokenizer may learn from: titles, queries before training events, and templates.
 
     Each template counts `TEMPLATE_WEIGHT` times, so that its words become pieces of their own:
@@ -265,7 +273,7 @@ def training_texts(split: Split, config: InstructionsConfig, seed: int) -> list[
         if template.task in config.tasks and not template.held_out
     ]
     templates += [text for pack in packs for text in _fixed_words(pack, config)]
-    taught = _taught_texts(split, config, seed, [pack.language for pack in packs])
+    taught = _taught_texts(split, config, teacher, [pack.language for pack in packs])
     return split.catalog["title"].to_list() + queries + taught + TEMPLATE_WEIGHT * templates
 
 
@@ -279,12 +287,11 @@ def _fixed_words(pack: TemplatePack, config: InstructionsConfig) -> list[str]:
 
 
 def _taught_texts(
-    split: Split, config: InstructionsConfig, seed: int, languages: Sequence[str]
+    split: Split, config: InstructionsConfig, teacher: Teacher, languages: Sequence[str]
 ) -> list[str]:
     """A sample of what the teacher writes before training events."""
     if config.teacher == "log":
         return []
-    teacher = make_teacher(split, config, seed)
     tasks = [task_named(name) for name in config.tasks]
     kinds = {i for task in tasks if task.reads_query for i in task.intentions}
     positions = split.targets(Role.TRAIN)

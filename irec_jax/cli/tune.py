@@ -213,6 +213,7 @@ def _validation(materials: Materials) -> list[Batch]:
         names=materials.writer.index.names,
         seed=experiment.seed,
         role=Role.VALIDATION,
+        teacher=materials.renderer.teacher,
     )
     return list(itertools.islice(iter(_batches(materials, renderer)), train.validate_batches))
 

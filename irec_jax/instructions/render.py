@@ -29,7 +29,6 @@ from irec_jax.instructions.templates import Template, TemplatePack
 from irec_jax.instructions.third_person import to_third_person
 from irec_jax.log.split import Role, Split
 from irec_jax.random_draws import derive_key, scramble
-from irec_jax.teachers.choose import make_teacher
 
 _NEGATIVE_STREAM, _PLACE_STREAM = 2, 3  # 0 and 1 are `Passes`'
 
@@ -82,6 +81,8 @@ class Renderer:
         names: Sequence[str],
         seed: int,
         role: Role = Role.TRAIN,
+        *,
+        teacher: Teacher,
     ) -> "Renderer":
         """Lists the examples of one pass.
 
@@ -91,6 +92,7 @@ class Renderer:
             names: `[items]` how each item number is written.
             seed: Of the order and of every draw.
             role: Which events are targets.
+            teacher: Writes preferences, queries and reasons; it was made for `split`.
 
         Raises:
             InputError: A listed task has no example in this split or no template, a name is
@@ -107,7 +109,6 @@ class Renderer:
                 where="instructions.answer_items",
                 hint="set it to 1, or tokens.index to atomic.",
             )
-        teacher = make_teacher(split, config, seed)
         moments = RequestContext.build(split, config.context)
         languages = [pack.language for pack in wording.packs]
         listed = list_examples(

@@ -18,7 +18,6 @@ from irec_jax.audit.audit import Audit, Auditor
 from irec_jax.audit.bias_tests import Measure
 from irec_jax.audit.split_index import SplitIndex
 from irec_jax.errors import InputError
-from irec_jax.instructions import render
 from irec_jax.instructions.config import ContextPart, InstructionsConfig
 from irec_jax.instructions.context import DAY, POPULAR_DAYS, RequestContext
 from irec_jax.instructions.forms import Instruction, Intention, Slot, TaskForm, TaskName
@@ -85,7 +84,7 @@ def world(make: Callable[..., Split]) -> Split:
 
 
 @pytest.fixture
-def rendered(world: Split, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Renderer]:
+def rendered(world: Split) -> Callable[..., Renderer]:
     """Builds a renderer of one task, with texts for all that it reads."""
 
     def build(
@@ -96,10 +95,9 @@ def rendered(world: Split, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ren
         teacher: Callable[[Split], Any] = WishTeacher,
         **config: Any,
     ) -> Renderer:
-        monkeypatch.setattr(render, "make_teacher", lambda split, config, seed: teacher(split))
         given_config = {"context": (ContextPart.SEASON, ContextPart.POPULAR), "max_history": 4}
         settings = InstructionsConfig(tasks, teacher="metadata", **(given_config | config))
-        return Renderer.build(split, settings, names, seed=11, role=role)
+        return Renderer.build(split, settings, names, seed=11, role=role, teacher=teacher(split))
 
     return build
 
@@ -710,7 +708,9 @@ def test_parts_add_up_in_any_order_and_in_other_processes(world, rendered):
 
 
 def test_an_auditor_can_be_pickled(split: Split, titles: list[str]):
-    renderer = Renderer.build(split, InstructionsConfig(), titles, seed=5)
+    renderer = Renderer.build(
+        split, InstructionsConfig(), titles, seed=5, teacher=LogTeacher.of(split)
+    )
     auditor = Auditor.build(renderer, split, count=len)
     records = [(n, renderer.record(n)) for n in range(len(renderer))]
     copied = pickle.loads(pickle.dumps(auditor))

@@ -21,6 +21,7 @@ from irec_jax.instructions.config import ContextPart, InstructionsConfig
 from irec_jax.instructions.forms import Instruction, TaskName
 from irec_jax.instructions.passes import Passes
 from irec_jax.instructions.render import Renderer
+from irec_jax.instructions.teacher import LogTeacher
 from irec_jax.log.split import Split
 
 WICKED = '<script>alert("1")</script> & lamp'
@@ -91,7 +92,9 @@ def world(make: Callable[..., Split]) -> Split:
 def auditor(world: Split) -> Auditor:
     names = world.catalog["title"].to_list()
     config = InstructionsConfig(TASKS, context=(ContextPart.POPULAR,), max_history=3)
-    return Auditor.build(Renderer.build(world, config, names, seed=9), world)
+    return Auditor.build(
+        Renderer.build(world, config, names, seed=9, teacher=LogTeacher.of(world)), world
+    )
 
 
 def page_of(auditor: Auditor, numbers: list[int]) -> tuple[str, Audit]:

@@ -23,6 +23,7 @@ from irec_jax.instruction_sets.store import made_from
 from irec_jax.instructions.config import InstructionsConfig
 from irec_jax.instructions.forms import Instruction
 from irec_jax.instructions.render import Renderer
+from irec_jax.instructions.teacher import LogTeacher
 from irec_jax.log.simulate import SimulateConfig, World
 from irec_jax.log.split import Split, SplitConfig, split_log
 from irec_jax.storage import shards
@@ -53,7 +54,7 @@ def writer(split: Split) -> TokenWriter:
 @pytest.fixture(scope="module")
 def renderer(split: Split, writer: TokenWriter) -> Renderer:
     config = InstructionsConfig(max_history=5)
-    return Renderer.build(split, config, writer.index.names, seed=2)
+    return Renderer.build(split, config, writer.index.names, seed=2, teacher=LogTeacher.of(split))
 
 
 @pytest.fixture(scope="module")

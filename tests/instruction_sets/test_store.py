@@ -30,6 +30,7 @@ from irec_jax.instruction_sets.store import InstructionSet, write_instruction_se
 from irec_jax.instructions.config import InstructionsConfig
 from irec_jax.instructions.forms import Instruction, TaskName
 from irec_jax.instructions.render import Renderer
+from irec_jax.instructions.teacher import LogTeacher
 from irec_jax.log.split import Split
 from irec_jax.storage import shards
 from irec_jax.storage.tf_example import encode, record_sha256
@@ -47,7 +48,7 @@ CONFIG = InstructionsConfig(max_history=2, tasks=TASKS, packs=("en", "zh"), cand
 @pytest.fixture
 def renderer(split: Split, titles: list[str]) -> Renderer:
     titles[1], titles[5] = "{odd} שלום 🛋", "line\nbreak"
-    return Renderer.build(split, CONFIG, titles, seed=11)
+    return Renderer.build(split, CONFIG, titles, seed=11, teacher=LogTeacher.of(split))
 
 
 @pytest.fixture(autouse=True)
@@ -157,10 +158,10 @@ def test_the_manifest_says_what_is_there_and_what_made_it(
 
     again = write_instruction_set(renderer, tmp_path / "again", 100)
     assert again == manifest, "the same to the byte"
-    other = Renderer.build(split, CONFIG, titles, seed=12)
+    other = Renderer.build(split, CONFIG, titles, seed=12, teacher=LogTeacher.of(split))
     assert write_instruction_set(other, tmp_path / "set", 100).sha256 != manifest.sha256
     titles[0] = "another"
-    changed = Renderer.build(split, CONFIG, titles, seed=11)
+    changed = Renderer.build(split, CONFIG, titles, seed=11, teacher=LogTeacher.of(split))
     assert changed.fingerprint() != renderer.fingerprint() == other.fingerprint()
 
 
@@ -298,7 +299,9 @@ def test_what_is_damaged_or_foreign_in_a_build_is_made_again(
     capsys: pytest.CaptureFixture[str],
 ):
     def interrupted(seed: int = 11) -> Path:
-        other = Renderer.build(split, CONFIG, renderer.wording.names, seed=seed)
+        other = Renderer.build(
+            split, CONFIG, renderer.wording.names, seed=seed, teacher=LogTeacher.of(split)
+        )
         with monkeypatch.context() as patch:
             interrupt_after(patch, 5, KeyboardInterrupt())
             with pytest.raises(KeyboardInterrupt):

@@ -5,14 +5,12 @@ import importlib.resources
 import re
 import tomllib
 from collections.abc import Callable
-from unittest import mock
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from irec_jax.instructions import render
 from irec_jax.instructions.config import ContextPart, InstructionsConfig
 from irec_jax.instructions.forms import (
     ANSWER_MARK,
@@ -26,6 +24,7 @@ from irec_jax.instructions.forms import (
 )
 from irec_jax.instructions.render import ANSWER_HISTORY, Renderer
 from irec_jax.instructions.tasks import TASKS, task_named
+from irec_jax.instructions.teacher import LogTeacher
 from irec_jax.log.split import Role, Split
 
 PACKS = {
@@ -91,8 +90,7 @@ def build(make: Callable[..., Split], tasks: tuple[TaskName, ...], **changes: ob
         context=(ContextPart.TIME, ContextPart.POPULAR),
         **changes,
     )
-    with mock.patch.object(render, "make_teacher", lambda split, *_: MarkingTeacher(split)):
-        return Renderer.build(split, config, TITLES, seed)
+    return Renderer.build(split, config, TITLES, seed, teacher=MarkingTeacher(split))
 
 
 def items_in(text: str) -> list[int]:
@@ -220,7 +218,7 @@ def test_popular_items_are_counted_before_the_day_and_in_training_only(make):
     config = InstructionsConfig(
         tasks=(TaskName.CONTEXT_RECOMMENDATION,), context=(ContextPart.POPULAR,)
     )
-    renderer = Renderer.build(split, config, TITLES, 0, Role.TEST)
+    renderer = Renderer.build(split, config, TITLES, 0, Role.TEST, teacher=LogTeacher.of(split))
     moments = renderer.moments
     # Training events: items 0, 1 on days 0, 1; 4, 1 on 0, 2; 1, 6 on 1, 2.
     assert moments.popular_at(0) == ()
@@ -238,8 +236,8 @@ def test_the_moment_in_words(make):
     config = InstructionsConfig(
         tasks=(TaskName.CONTEXT_RECOMMENDATION,), context=(ContextPart.TIME, ContextPart.SEASON)
     )
-    moments = Renderer.build(split, config, TITLES, 0).moments
-    pack = Renderer.build(split, config, TITLES, 0).wording.packs[0]
+    moments = Renderer.build(split, config, TITLES, 0, teacher=LogTeacher.of(split)).moments
+    pack = Renderer.build(split, config, TITLES, 0, teacher=LogTeacher.of(split)).wording.packs[0]
     said = [moments.phrase(position, pack, "") for position in range(4)]
     words = PACKS["en"]["context"]
 

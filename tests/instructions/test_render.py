@@ -32,6 +32,7 @@ from irec_jax.instructions.tasks import (
     SEQUENTIAL_RECOMMENDATION,
     task_named,
 )
+from irec_jax.instructions.teacher import LogTeacher
 from irec_jax.log.split import Role, Split
 
 PACK = tomllib.loads(
@@ -88,7 +89,7 @@ def test_every_record_of_every_pass(
     histories, titles, queries = world
     split = make(histories, titles, queries)
     config = InstructionsConfig(tuple(tasks), domain=domain, max_history=max_history)
-    renderer = Renderer.build(split, config, titles, seed)
+    renderer = Renderer.build(split, config, titles, seed, teacher=LogTeacher.of(split))
     expected = collections.Counter(
         (task_named(name).scenario_at(split, position).code, position)
         for name in tasks
@@ -146,7 +147,7 @@ def _check_record(
 
 @pytest.fixture
 def renderer(split: Split, titles: list[str]) -> Renderer:
-    return Renderer.build(split, InstructionsConfig(), titles, seed=5)
+    return Renderer.build(split, InstructionsConfig(), titles, seed=5, teacher=LogTeacher.of(split))
 
 
 def test_a_record_depends_on_the_seed_and_the_number_alone(
@@ -154,11 +155,15 @@ def test_a_record_depends_on_the_seed_and_the_number_alone(
 ):
     numbers = [30, 3, 1_000_003, 0, 3, 17]
     first = [renderer.record(number) for number in numbers]
-    again = Renderer.build(split, InstructionsConfig(), titles, seed=5)
+    again = Renderer.build(
+        split, InstructionsConfig(), titles, seed=5, teacher=LogTeacher.of(split)
+    )
     assert [again.record(number) for number in reversed(numbers)] == first[::-1]
     sent = pickle.loads(pickle.dumps(renderer))
     assert [sent.record(number) for number in numbers] == first
-    other = Renderer.build(split, InstructionsConfig(), titles, seed=6)
+    other = Renderer.build(
+        split, InstructionsConfig(), titles, seed=6, teacher=LogTeacher.of(split)
+    )
     assert [other.record(number) for number in numbers] != first
 
 
@@ -180,7 +185,7 @@ def test_passes_and_seeds_come_in_different_orders(make: Callable[..., Split]):
     titles = [f"t{n}" for n in range(40)]
     split = make([list(range(40))], titles)
     config = InstructionsConfig((TaskName.SEQUENTIAL_RECOMMENDATION,))
-    renderer = Renderer.build(split, config, titles, seed=0)
+    renderer = Renderer.build(split, config, titles, seed=0, teacher=LogTeacher.of(split))
     passes = [
         tuple(renderer.record(turn * len(renderer) + i).target_item for i in range(len(renderer)))
         for turn in range(3)
@@ -192,7 +197,9 @@ def test_passes_and_seeds_come_in_different_orders(make: Callable[..., Split]):
 
 def test_a_task_listed_twice_is_asked_twice_as_often(split: Split, titles: list[str]):
     tasks = (TaskName.PRODUCT_SEARCH, TaskName.SEQUENTIAL_RECOMMENDATION, TaskName.PRODUCT_SEARCH)
-    renderer = Renderer.build(split, InstructionsConfig(tasks), titles, seed=0)
+    renderer = Renderer.build(
+        split, InstructionsConfig(tasks), titles, seed=0, teacher=LogTeacher.of(split)
+    )
     assert len(renderer) == 3 + 6 + 3
 
 
@@ -200,7 +207,7 @@ def test_templates_are_drawn_evenly(make: Callable[..., Split]):
     titles = [f"t{n}" for n in range(50)]
     split = make([list(range(50))] * 40, titles)
     config = InstructionsConfig((TaskName.SEQUENTIAL_RECOMMENDATION,))
-    renderer = Renderer.build(split, config, titles, seed=3)
+    renderer = Renderer.build(split, config, titles, seed=3, teacher=LogTeacher.of(split))
     counts = collections.Counter(renderer.record(i).template for i in range(6_000))
     assert len(counts) == 6
     # Chi-square with 5 degrees of freedom: above 20.5 one time in a thousand.
@@ -209,7 +216,7 @@ def test_templates_are_drawn_evenly(make: Callable[..., Split]):
 
 def test_other_roles_have_their_own_targets(split: Split, titles: list[str]):
     config = InstructionsConfig((TaskName.SEQUENTIAL_RECOMMENDATION,))
-    renderer = Renderer.build(split, config, titles, 0, Role.TEST)
+    renderer = Renderer.build(split, config, titles, 0, Role.TEST, teacher=LogTeacher.of(split))
     records = [renderer.record(number) for number in range(len(renderer))]
     assert {record.split for record in records} == {"test"}
     assert sorted(record.target_item for record in records) == [5, 5, 9]
@@ -284,11 +291,19 @@ def test_a_template_or_language_that_is_not_there_is_refused(renderer: Renderer)
 def test_a_log_without_queries_or_names_is_refused(make: Callable[..., Split]):
     split = make([[0, 1, 2]], ["a", "b", "c"])
     with pytest.raises(InputError, match=r"product_search.*each needs a query"):
-        Renderer.build(split, InstructionsConfig((TaskName.PRODUCT_SEARCH,)), ["a", "b", "c"], 0)
+        Renderer.build(
+            split,
+            InstructionsConfig((TaskName.PRODUCT_SEARCH,)),
+            ["a", "b", "c"],
+            0,
+            teacher=LogTeacher.of(split),
+        )
     config = InstructionsConfig((TaskName.SEQUENTIAL_RECOMMENDATION,))
     with pytest.raises(InputError, match="no train event"):
-        Renderer.build(split, config, ["a", "b", "c"], 0)
+        Renderer.build(split, config, ["a", "b", "c"], 0, teacher=LogTeacher.of(split))
     with pytest.raises(InputError, match="item number 1 has no name"):
-        Renderer.build(split, config, ["a", "\u202e", "c"], 0, Role.TEST)
+        Renderer.build(
+            split, config, ["a", "\u202e", "c"], 0, Role.TEST, teacher=LogTeacher.of(split)
+        )
     with pytest.raises(InputError, match="2 items are named, but the log"):
-        Renderer.build(split, config, ["a", "b"], 0, Role.TEST)
+        Renderer.build(split, config, ["a", "b"], 0, Role.TEST, teacher=LogTeacher.of(split))

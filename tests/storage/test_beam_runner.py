@@ -17,6 +17,7 @@ from irec_jax.instruction_sets.store import InstructionSet, write_instruction_se
 from irec_jax.instructions.config import InstructionsConfig
 from irec_jax.instructions.forms import TaskName
 from irec_jax.instructions.render import Renderer
+from irec_jax.instructions.teacher import LogTeacher
 from irec_jax.log.split import Split
 from irec_jax.storage.beam_runner import beam_flags, beam_runner
 from irec_jax.storage.shards import Shard, ShardWriter
@@ -34,7 +35,7 @@ CONFIG = InstructionsConfig(
 
 @pytest.fixture
 def renderer(split: Split, titles: list[str]) -> Renderer:
-    return Renderer.build(split, CONFIG, titles, seed=11)
+    return Renderer.build(split, CONFIG, titles, seed=11, teacher=LogTeacher.of(split))
 
 
 @pytest.fixture(autouse=True)

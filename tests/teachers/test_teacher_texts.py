@@ -228,7 +228,13 @@ def test_instructions_are_rendered_from_notes(split: Split, titles, tmp_path: Pa
         teacher="notes",
         notes=str(tmp_path / "notes"),
     )
-    renderer = Renderer.build(split, config, names=titles, seed=0)
+    renderer = Renderer.build(
+        split,
+        config,
+        names=titles,
+        seed=0,
+        teacher=StoredTextsTeacher.load(tmp_path / "notes", split),
+    )
     assert len(renderer)
     for number in range(len(renderer)):
         record = renderer.record(number)
