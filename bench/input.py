@@ -21,7 +21,8 @@ import jax
 from irec_jax.batches.elastic import packed_batches
 from irec_jax.batches.packed import PackedRows, write_packed
 from irec_jax.batches.pipeline import training_batches
-from irec_jax.experiment import Materials, load_experiment, packing_of, prepare
+from irec_jax.experiment.loading import load_experiment
+from irec_jax.experiment.materials import Materials, packing_of, prepare
 from irec_jax.model.host_memory import keep_freed_memory
 from irec_jax.training.goodput import Cause, goodput_of, read_attempts
 from irec_jax.training.init_weights import from_scratch

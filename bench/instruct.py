@@ -121,7 +121,8 @@ def show(what: str, records: int, results: list[Measured]) -> None:
 def load(source: Path, folder: Path) -> tuple[Renderer, Auditor]:
     """Prepares the log as a user would, with the teacher that writes from metadata."""
     from irec_jax.batches.lengths import TokenCount
-    from irec_jax.experiment import Experiment, prepare
+    from irec_jax.experiment.config import Experiment
+    from irec_jax.experiment.materials import prepare
     from irec_jax.instructions.config import InstructionsConfig
     from irec_jax.log.dataset import DataConfig
     from irec_jax.log.readers.table import Columns, TableConfig, read_table

@@ -21,7 +21,9 @@ import optax
 
 from irec_jax.batches.batch import Batch
 from irec_jax.batches.pipeline import training_batches
-from irec_jax.experiment import Experiment, load_run, prepare
+from irec_jax.experiment.config import Experiment
+from irec_jax.experiment.materials import prepare
+from irec_jax.experiment.run_config import load_run
 from irec_jax.instructions.render import Renderer
 from irec_jax.log.split import Role
 from irec_jax.model.lora import abstract_adapters, frozen_part, trained_share

@@ -20,7 +20,7 @@ import numpy as np
 from irec_jax.baselines.bm25 import BM25Index, item_texts
 from irec_jax.evaluation.compare import Figure, bootstrap
 from irec_jax.evaluation.metrics import full_ranks, recall
-from irec_jax.experiment import load_experiment
+from irec_jax.experiment.loading import load_experiment
 from irec_jax.instructions.forms import Intention
 from irec_jax.instructions.tasks import INTENTION_CODES
 from irec_jax.log.dataset import DataConfig, load_log, load_split

@@ -8,7 +8,7 @@ Result:  Recall@10 .2301 [.218, .243], NDCG@10 .1222 [.115, .130] (full ranking,
          Markov .2257 / .1259, popularity .1461 / .0738
 """
 
-from irec_jax.experiment import Experiment
+from irec_jax import Experiment
 from irec_jax.instructions.config import InstructionsConfig
 from irec_jax.instructions.forms import TaskName
 from irec_jax.log.dataset import DataConfig

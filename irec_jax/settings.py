@@ -107,6 +107,15 @@ def to_json(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Returns the leaves of nested objects by dotted key, such as `train.steps`."""
+    leaves: dict[str, Any] = {}
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        leaves |= flatten(value, f"{name}.") if isinstance(value, dict) else {name: value}
+    return leaves
+
+
 def from_json(cls: type[T], data: Any, *, where: str = "") -> T:
     """Builds the dataclass `cls` from what `to_json` made of one.
 

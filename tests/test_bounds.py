@@ -14,10 +14,10 @@ import pytest
 
 from irec_jax.cli.main import main
 from irec_jax.errors import InputError
-from irec_jax.experiment import Experiment
+from irec_jax.experiment.config import Experiment
 
 SMALL = """
-from irec_jax.experiment import Experiment
+from irec_jax.experiment.config import Experiment
 from irec_jax.log.dataset import DataConfig
 from irec_jax.log.simulate import SimulateConfig
 from irec_jax.tokens.text import TokensConfig
@@ -27,7 +27,7 @@ experiment = Experiment(
     tokens=TokensConfig(vocabulary=512),
 )
 """
-EMPTY = "from irec_jax.experiment import Experiment\nexperiment = Experiment()\n"
+EMPTY = "from irec_jax import Experiment\nexperiment = Experiment()\n"
 
 
 def leaves(cls: type, prefix: str = "") -> Iterator[tuple[str, set[type]]]:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from irec_jax.experiment import Experiment, load_experiment
+from irec_jax.experiment.config import Experiment
+from irec_jax.experiment.loading import load_experiment
 from irec_jax.model.params import abstract, count
 from irec_jax.settings import from_json, to_json
 from irec_jax.training.optimizer import make_optimizer

@@ -6,14 +6,10 @@ from pathlib import Path
 import pytest
 
 from irec_jax.errors import InputError
-from irec_jax.experiment import (
-    Experiment,
-    fingerprint,
-    load_experiment,
-    load_run,
-    prepare,
-    save_run,
-)
+from irec_jax.experiment.config import Experiment
+from irec_jax.experiment.loading import load_experiment
+from irec_jax.experiment.materials import prepare
+from irec_jax.experiment.run_config import fingerprint, load_run, save_run
 from irec_jax.instructions.tasks import TaskName
 from irec_jax.log.split import SplitProtocol
 from irec_jax.model.lora import LoraConfig
@@ -21,7 +17,7 @@ from irec_jax.settings import to_json
 from irec_jax.tokens.items import TokenWriter
 
 SMALL = """
-from irec_jax.experiment import Experiment
+from irec_jax.experiment.config import Experiment
 from irec_jax.log.dataset import DataConfig
 from irec_jax.log.simulate import SimulateConfig
 from irec_jax.tokens.text import TokensConfig
@@ -85,7 +81,7 @@ def test_an_impossible_value_names_its_key(config, words, key):
     ("text", "message"),
     [
         ("experiment = 3", "defines no `experiment`"),
-        ("from irec_jax.experiment import Experiment\nexperiment = Experiment(dat=1)", "dat"),
+        ("from irec_jax import Experiment\nexperiment = Experiment(dat=1)", "dat"),
         ("experiment = (", "SyntaxError"),
         ("import no_such_module", "no_such_module"),
     ],

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from irec_jax.cli.tune import tune
-from irec_jax.experiment import Experiment, prepare
+from irec_jax.experiment.config import Experiment
+from irec_jax.experiment.materials import prepare
 from irec_jax.instructions.config import InstructionsConfig
 from irec_jax.log.dataset import DataConfig
 from irec_jax.log.simulate import SimulateConfig

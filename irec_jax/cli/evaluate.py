@@ -15,7 +15,8 @@ from irec_jax.evaluation.figures import BEST, TUNED, Report
 from irec_jax.evaluation.protocol import EvaluationConfig
 from irec_jax.evaluation.report import TaskRankers, evaluate, report_folder, save_report
 from irec_jax.evaluation.report_tables import differences_table, report_tables
-from irec_jax.experiment import load_run, prepare, sources_of
+from irec_jax.experiment.materials import prepare, sources_of
+from irec_jax.experiment.run_config import load_run
 from irec_jax.instructions.forms import Ranker, TaskName
 from irec_jax.instructions.tasks import Task, task_named
 from irec_jax.instructions.teacher import add_teacher_texts

@@ -12,7 +12,9 @@ from irec_jax.batches.pipeline import Example, encode_record
 from irec_jax.bounds import COUNT_OR_NONE, check_between
 from irec_jax.cli.export_check import compare, require_transformers
 from irec_jax.exit_codes import EXIT_CHECK_FAILED
-from irec_jax.experiment import Experiment, load_run, prepare
+from irec_jax.experiment.config import Experiment
+from irec_jax.experiment.materials import prepare
+from irec_jax.experiment.run_config import load_run
 from irec_jax.files import check_output_folder
 from irec_jax.model.hf_names import CONFIG
 from irec_jax.model.pretrained import INDEX, WEIGHTS, save_hf

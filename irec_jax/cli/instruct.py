@@ -16,7 +16,8 @@ from irec_jax.batches.packed import PackedManifest, write_packed
 from irec_jax.bounds import Range, check_between
 from irec_jax.cli.instruction_tables import audit_table, coverage_table, stored_table
 from irec_jax.errors import InputError
-from irec_jax.experiment import Materials, load_experiment, open_rows, packing_of, prepare
+from irec_jax.experiment.loading import load_experiment
+from irec_jax.experiment.materials import Materials, open_rows, packing_of, prepare
 from irec_jax.files import check_output_place
 from irec_jax.instruction_sets.contents import audit_records
 from irec_jax.instruction_sets.store import (

@@ -13,7 +13,8 @@ import tyro
 
 from irec_jax.bounds import Range, check_between
 from irec_jax.errors import InputError
-from irec_jax.experiment import Experiment, load_experiment
+from irec_jax.experiment.config import Experiment
+from irec_jax.experiment.loading import load_experiment
 from irec_jax.files import write_text
 from irec_jax.launching import gke, local, processes, slurm, tpu_vm
 from irec_jax.launching.launch_folder import FOLDER, LaunchFolder, LaunchState, last_lines

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from irec_jax.bounds import COUNT_OR_NONE, PRICE, Range, check_numbers
 from irec_jax.errors import InputError
-from irec_jax.experiment import load_experiment
+from irec_jax.experiment.loading import load_experiment
 from irec_jax.files import write_text
 from irec_jax.planning.compiled import FAST, FULL, Memory, to_plain
 from irec_jax.planning.cost import FILL

@@ -11,7 +11,8 @@ from irec_jax.cli.tune import run_locked, tune
 from irec_jax.errors import InputError
 from irec_jax.evaluation.figures import BEST, TUNED, Report
 from irec_jax.evaluation.protocol import EvaluationConfig
-from irec_jax.experiment import Experiment, prepare
+from irec_jax.experiment.config import Experiment
+from irec_jax.experiment.materials import prepare
 from irec_jax.instructions.config import InstructionsConfig
 from irec_jax.instructions.forms import TaskName
 from irec_jax.instructions.tasks import (

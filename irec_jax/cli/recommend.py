@@ -9,7 +9,7 @@ from rich.table import Table
 
 from irec_jax.bounds import COUNT, Range, check_numbers
 from irec_jax.errors import InputError
-from irec_jax.experiment import load_run
+from irec_jax.experiment.run_config import load_run
 from irec_jax.log.dataset import load_split
 from irec_jax.recommendation.catalog import Catalog
 from irec_jax.recommendation.explain import Explanation

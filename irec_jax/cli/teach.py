@@ -10,7 +10,7 @@ from rich.table import Table
 
 from irec_jax.bounds import TEMPERATURE, Range, check_numbers
 from irec_jax.errors import InputError
-from irec_jax.experiment import load_experiment
+from irec_jax.experiment.loading import load_experiment
 from irec_jax.files import real_path
 from irec_jax.instructions.prompts import PromptWriter
 from irec_jax.instructions.templates import load_packs

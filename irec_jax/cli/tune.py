@@ -18,16 +18,10 @@ from irec_jax.batches.elastic import packed_batches
 from irec_jax.batches.packed import PackedRows
 from irec_jax.batches.pipeline import Cuts, training_batches
 from irec_jax.errors import InputError
-from irec_jax.experiment import (
-    Experiment,
-    Materials,
-    fingerprint,
-    load_experiment,
-    open_rows,
-    prepare,
-    save_run,
-    sources_of,
-)
+from irec_jax.experiment.config import Experiment
+from irec_jax.experiment.loading import load_experiment
+from irec_jax.experiment.materials import Materials, open_rows, prepare, sources_of
+from irec_jax.experiment.run_config import fingerprint, save_run
 from irec_jax.instructions.render import Renderer
 from irec_jax.log.split import Role
 from irec_jax.model.lora import LoraConfig, abstract_adapters, trained_share

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from irec_jax.errors import InputError
-from irec_jax.experiment import Experiment
+from irec_jax.experiment.config import Experiment
 from irec_jax.planning.hlo import sent_share
 from irec_jax.planning.topology import Topology, libtpu_arguments
 from irec_jax.settings import to_json

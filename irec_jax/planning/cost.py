@@ -3,7 +3,7 @@
 import math
 from typing import NamedTuple
 
-from irec_jax.experiment import Experiment
+from irec_jax.experiment.config import Experiment
 from irec_jax.planning.compiled import Compiled, CompileResult
 from irec_jax.planning.estimate import hardware_flops, row_flops, weight_bytes
 from irec_jax.planning.topology import Topology

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from irec_jax.experiment import Experiment
+from irec_jax.experiment.config import Experiment
 from irec_jax.model.config import T5Config
 from irec_jax.model.lora import LoraConfig, abstract_adapters, frozen_part, reached_part
 from irec_jax.model.params import abstract

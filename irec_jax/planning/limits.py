@@ -7,7 +7,7 @@ from jax.sharding import Mesh
 
 from irec_jax.batches.pipeline import BATCHES_AHEAD
 from irec_jax.bounds import check_memory, machine_memory
-from irec_jax.experiment import Experiment
+from irec_jax.experiment.config import Experiment
 from irec_jax.planning.estimate import Held, held
 from irec_jax.planning.run_plan import DOUBT, MOST_PARTS, PlanInputs
 from irec_jax.training.sharding import AXES

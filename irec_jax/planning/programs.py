@@ -14,7 +14,7 @@ from irec_jax.decoding.beam import beam_search
 from irec_jax.decoding.legal import LegalSequences
 from irec_jax.decoding.score import score_items
 from irec_jax.decoding.steps import PromptTokens
-from irec_jax.experiment import Experiment
+from irec_jax.experiment.config import Experiment
 from irec_jax.model.params import Params, abstract, structure
 from irec_jax.tokens.text import IndexKind
 from irec_jax.training.checkpoint import with_shardings

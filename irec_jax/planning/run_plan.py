@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from irec_jax.errors import InputError
-from irec_jax.experiment import Experiment
+from irec_jax.experiment.config import Experiment
 from irec_jax.log.dataset import SIMULATED
 from irec_jax.log.events import MANIFEST_FILE
 from irec_jax.planning.compiled import (

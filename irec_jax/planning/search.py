@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from irec_jax.errors import InputError
-from irec_jax.experiment import Experiment
+from irec_jax.experiment.config import Experiment
 from irec_jax.planning.compiled import FAST, Compiled, CompileJob, CompilerCrash, compile_closely
 from irec_jax.planning.cost import FILL, RunCost, train_cost
 from irec_jax.planning.estimate import held, row_flops, seconds

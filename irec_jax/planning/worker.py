@@ -17,7 +17,7 @@ import jax
 from jax.sharding import Mesh
 
 from irec_jax.errors import InputError
-from irec_jax.experiment import Experiment
+from irec_jax.experiment.config import Experiment
 from irec_jax.planning.compiled import Compiled, LinkTraffic, Memory, to_plain
 from irec_jax.planning.hlo import Collective, read_traffic
 from irec_jax.planning.programs import PROGRAMS, Lowered

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 CONFIG = """
-from irec_jax.experiment import Experiment
+from irec_jax.experiment.config import Experiment
 from irec_jax.instructions.config import InstructionsConfig
 from irec_jax.log.dataset import DataConfig
 from irec_jax.log.simulate import SimulateConfig

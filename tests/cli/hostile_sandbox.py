@@ -24,7 +24,7 @@ from ..instructions.chat_server import KEY, serve
 
 CONFIG = """
 from irec_jax.evaluation.protocol import EvaluationConfig
-from irec_jax.experiment import Experiment
+from irec_jax.experiment.config import Experiment
 from irec_jax.instructions.config import InstructionsConfig
 from irec_jax.instructions.forms import TaskName
 from irec_jax.log.dataset import DataConfig

@@ -220,7 +220,7 @@ def test_no_user_left_after_the_core_is_refused(tmp_path):
     assert answer.returncode == 0, answer.stderr
     experiment = tmp_path / "lonely.py"
     experiment.write_text(
-        "from irec_jax.experiment import Experiment\n"
+        "from irec_jax.experiment.config import Experiment\n"
         "from irec_jax.log.dataset import DataConfig\n"
         f"experiment = Experiment(data=DataConfig(log={str(tmp_path / 'log')!r}, core=6))\n"
     )

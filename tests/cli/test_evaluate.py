@@ -13,12 +13,14 @@ from irec_jax.cli.evaluate import evaluate_run
 from irec_jax.cli.main import main
 from irec_jax.evaluation.figures import BEST, TUNED
 from irec_jax.evaluation.protocol import EvaluationConfig
-from irec_jax.experiment import load_experiment, prepare, save_run
+from irec_jax.experiment.loading import load_experiment
+from irec_jax.experiment.materials import prepare
+from irec_jax.experiment.run_config import save_run
 from irec_jax.model.params import initialize
 from irec_jax.training.checkpoint import Checkpoints, TrainState, model_fingerprint
 
 EXPERIMENT = """
-from irec_jax.experiment import Experiment
+from irec_jax.experiment.config import Experiment
 from irec_jax.evaluation.protocol import EvaluationConfig
 from irec_jax.instructions.config import InstructionsConfig
 from irec_jax.log.dataset import DataConfig

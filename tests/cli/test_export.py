@@ -15,7 +15,9 @@ import pytest
 
 from irec_jax.cli.export_check import LogitComparison
 from irec_jax.cli.main import main
-from irec_jax.experiment import Experiment, prepare, save_run
+from irec_jax.experiment.config import Experiment
+from irec_jax.experiment.materials import prepare
+from irec_jax.experiment.run_config import save_run
 from irec_jax.log.dataset import DataConfig
 from irec_jax.log.simulate import SimulateConfig
 from irec_jax.model.config import T5Config

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from irec_jax.cli import quickstart
 from irec_jax.cli.main import COMMANDS
-from irec_jax.experiment import Experiment
+from irec_jax.experiment.config import Experiment
 from irec_jax.log.simulate import SimulateConfig
 from irec_jax.planning import run_plan as plan
 

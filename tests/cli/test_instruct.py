@@ -11,7 +11,8 @@ import pytest
 
 from irec_jax.batches.packed import PackedRows
 from irec_jax.cli.main import main
-from irec_jax.experiment import load_experiment, prepare
+from irec_jax.experiment.loading import load_experiment
+from irec_jax.experiment.materials import prepare
 from irec_jax.instruction_sets.store import InstructionSet
 from irec_jax.instructions.forms import Instruction
 from irec_jax.instructions.render import Renderer
@@ -21,7 +22,7 @@ from irec_jax.log.events import BehaviorLog, LogManifest
 
 ROOT = Path(__file__).parents[2]
 EXPERIMENT = """
-from irec_jax.experiment import Experiment
+from irec_jax.experiment.config import Experiment
 from irec_jax.instructions.config import InstructionsConfig
 from irec_jax.log.dataset import DataConfig
 from irec_jax.tokens.text import TokensConfig

@@ -12,7 +12,7 @@ from irec_jax.model.params import abstract, count
 from irec_jax.settings import from_json
 
 CONFIG = """
-from irec_jax.experiment import Experiment
+from irec_jax.experiment.config import Experiment
 from irec_jax.model.config import T5Config
 from irec_jax.training.config import TrainConfig
 from irec_jax.training.sharding import MeshConfig

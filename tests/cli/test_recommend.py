@@ -13,7 +13,9 @@ import polars as pl
 import pytest
 
 from irec_jax.cli.main import main
-from irec_jax.experiment import Experiment, Materials, prepare, save_run
+from irec_jax.experiment.config import Experiment
+from irec_jax.experiment.materials import Materials, prepare
+from irec_jax.experiment.run_config import save_run
 from irec_jax.log.dataset import DataConfig
 from irec_jax.log.simulate import SimulateConfig
 from irec_jax.model.config import T5Config

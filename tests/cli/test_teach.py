@@ -40,7 +40,7 @@ from ..instructions.chat_server import KEY, ChatServer, serve
 
 ROOT = Path(__file__).parents[2]
 EXPERIMENT = """
-from irec_jax.experiment import Experiment
+from irec_jax.experiment.config import Experiment
 from irec_jax.instructions.config import InstructionsConfig
 from irec_jax.instructions.forms import TaskName
 from irec_jax.log.dataset import DataConfig

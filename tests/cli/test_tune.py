@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import pytest
 
-from irec_jax.experiment import load_run
+from irec_jax.experiment.run_config import load_run
 from irec_jax.model.params import abstract, count
 from irec_jax.model.pretrained import load_hf
 from irec_jax.training.checkpoint import load_params

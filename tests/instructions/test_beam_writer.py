@@ -15,7 +15,7 @@ from irec_jax.instruction_sets.store import InstructionSet
 
 MODULE = "irec_jax.storage.beam_runner"
 EXPERIMENT = """
-from irec_jax.experiment import Experiment
+from irec_jax.experiment.config import Experiment
 from irec_jax.log.dataset import DataConfig
 from irec_jax.log.simulate import SimulateConfig
 from irec_jax.tokens.text import TokensConfig

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from irec_jax.experiment import Experiment
+from irec_jax.experiment.config import Experiment
 from irec_jax.model.config import T5Config
 from irec_jax.model.lora import LoraConfig
 from irec_jax.model.params import initialize

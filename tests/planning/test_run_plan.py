@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from irec_jax.errors import InputError
-from irec_jax.experiment import Experiment
+from irec_jax.experiment.config import Experiment
 from irec_jax.log.dataset import DataConfig
 from irec_jax.model.config import BASE, XL, T5Config
 from irec_jax.planning import compiled as compiling

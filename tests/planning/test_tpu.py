@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from irec_jax.cli.main import main
-from irec_jax.experiment import Experiment
+from irec_jax.experiment.config import Experiment
 from irec_jax.model.config import BASE, T5Config
 from irec_jax.planning.compiled import FAST, CompileJob, compile_job
 from irec_jax.planning.run_plan import make_plan, make_subject
@@ -84,7 +84,7 @@ def test_base_on_four_chips_has_not_grown(mesh):
 def test_what_does_not_fit_is_refused_with_what_would(tmp_path, capsys):
     path = tmp_path / "wide.py"
     path.write_text(
-        "from irec_jax.experiment import Experiment\n"
+        "from irec_jax.experiment.config import Experiment\n"
         "from irec_jax.model.config import T5Config\n"
         "from irec_jax.tokens.text import TokensConfig\n"
         "from irec_jax.training.config import TrainConfig\n"

@@ -103,7 +103,7 @@ def test_the_command_line_hands_the_work_to_beam(
 ):
     experiment = tmp_path / "small.py"
     experiment.write_text(
-        "from irec_jax.experiment import Experiment\n"
+        "from irec_jax.experiment.config import Experiment\n"
         "from irec_jax.log.dataset import DataConfig\n"
         "from irec_jax.log.simulate import SimulateConfig\n"
         "from irec_jax.tokens.text import TokensConfig\n"
