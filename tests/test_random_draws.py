@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irec_jax.random_draws import derive_key, permutation, scramble
+from irec_jax.random_draws import RandomStream, derive_key, permutation, scramble
 
 GAMMA = 0x9E3779B97F4A7C15
 WORDS = st.integers(0, 2**64 - 1)
@@ -34,3 +34,8 @@ def test_streams_differ():
     keys = {derive_key(*words) for words in [(0, 0), (0, 1), (1, 0), (0, 0, 0), (0, 0, 1), (7,)]}
     assert len(keys) == 6
     assert derive_key(0, 0) == derive_key(0, 0)
+
+
+def test_two_streams_share_a_number_only_where_stored_bytes_depend_on_it():
+    shared = {name for name, stream in RandomStream.__members__.items() if name != stream.name}
+    assert shared == {"ABLATION_QUERY", "ABLATION_TEMPLATE"}

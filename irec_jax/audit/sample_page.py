@@ -15,13 +15,11 @@ from irec_jax.instructions.examples import TaskVariant
 from irec_jax.instructions.forms import Instruction, Part, Slot
 from irec_jax.instructions.tasks import Task
 from irec_jax.log.events import TimeUnit
-from irec_jax.random_draws import derive_key, scramble
+from irec_jax.random_draws import RandomStream, derive_key, scramble
 from irec_jax.text_cleaning import clean
 
 SAMPLE_RECORDS = 100
 """How many instructions a page shows."""
-
-_SAMPLE_STREAM = 29
 
 
 def write_sample(
@@ -57,7 +55,7 @@ def sample_numbers(total: int, count: int, seed: int) -> list[int]:
     if count >= total:
         return list(range(total))
     drawn: set[int] = set()
-    key, step = derive_key(seed, _SAMPLE_STREAM), 0
+    key, step = derive_key(seed, RandomStream.SAMPLE_PAGE), 0
     while len(drawn) < count:
         drawn.add(scramble(key + step) % total)
         step += 1

@@ -14,13 +14,12 @@ from irec_jax.instructions.forms import (
 from irec_jax.instructions.tasks import Task
 from irec_jax.instructions.templates import TemplatePack
 from irec_jax.log.split import Role, Split
-from irec_jax.random_draws import derive_key
+from irec_jax.random_draws import RandomStream, derive_key
 
 NO_INSTRUCTION = "no instruction"
 SHUFFLED = "shuffled instruction"
 UNSEEN = "unseen templates"
 
-_SHUFFLE_STREAM, _TEMPLATE_STREAM = 31, 32
 
 Change = Callable[[Request], Request]
 
@@ -93,7 +92,7 @@ class _ShuffledQueries:
 
     def __call__(self, request: Request) -> Request:
         queries = self.queries[request.scenario]
-        draw = derive_key(self.seed, _SHUFFLE_STREAM, request.user + 1, request.time + 1)
+        draw = derive_key(self.seed, RandomStream.ABLATION_QUERY, request.user + 1, request.time + 1)
         for step in range(len(queries)):
             user, query = queries[(draw + step) % len(queries)]
             if user != request.user and query != request.instruction:
@@ -104,7 +103,7 @@ class _ShuffledQueries:
 def _with_unseen_template(request: Request, pack: TemplatePack, task: Task, seed: int) -> Request:
     templates = pack.of(task.name, request.scenario.intention, held_out=True)
     fillable = [t for t in templates if set(t.slots) <= set(task.shows)] or templates
-    draw = derive_key(seed, _TEMPLATE_STREAM, request.user + 1, request.time + 1)
+    draw = derive_key(seed, RandomStream.ABLATION_TEMPLATE, request.user + 1, request.time + 1)
     return dataclasses.replace(request, template=fillable[draw % len(fillable)].name)
 
 

@@ -8,9 +8,8 @@ import numpy as np
 from jaxtyping import Int
 
 from irec_jax.instructions.examples import Examples, TaskVariant, narrow
-from irec_jax.random_draws import derive_key, permutation, scramble
+from irec_jax.random_draws import RandomStream, derive_key, permutation, scramble
 
-_ORDER_STREAM, _DRAW_STREAM = 0, 1
 _KEPT_ORDERS = 2
 _NONE_YET = (-1, None)
 
@@ -81,13 +80,15 @@ class Passes:
 
     @functools.cached_property
     def _draw_key(self) -> int:
-        return derive_key(self.seed, _DRAW_STREAM)
+        return derive_key(self.seed, RandomStream.RECORD)
 
     def _order(self, turn: int) -> Int[np.ndarray, " examples"]:
         """Returns the order of the examples in a pass; two passes are kept for the next call."""
         order = self._orders.get(turn)
         if order is None:
-            order = narrow(permutation(derive_key(self.seed, _ORDER_STREAM, turn), len(self)))
+            order = narrow(
+                permutation(derive_key(self.seed, RandomStream.EXAMPLE_ORDER, turn), len(self))
+            )
             while len(self._orders) >= _KEPT_ORDERS:
                 self._orders.pop(next(iter(self._orders)), None)
             self._orders[turn] = order

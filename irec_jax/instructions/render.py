@@ -28,9 +28,7 @@ from irec_jax.instructions.teacher import Teacher
 from irec_jax.instructions.templates import Template, TemplatePack
 from irec_jax.instructions.third_person import to_third_person
 from irec_jax.log.split import Role, Split
-from irec_jax.random_draws import derive_key, scramble
-
-_NEGATIVE_STREAM, _PLACE_STREAM = 2, 3  # 0 and 1 are `Passes`'
+from irec_jax.random_draws import DrawField, RandomStream, derive_key, draw_field, scramble
 
 ANSWER_HISTORY = 5
 """How many of the last items an answer that tells a history lists."""
@@ -234,14 +232,15 @@ class Renderer:
 
     @functools.cached_property
     def _keys(self) -> tuple[int, int]:
-        return derive_key(self.seed, _NEGATIVE_STREAM), derive_key(self.seed, _PLACE_STREAM)
+        streams = RandomStream.NEGATIVES, RandomStream.CANDIDATE_ORDER
+        return derive_key(self.seed, streams[0]), derive_key(self.seed, streams[1])
 
     @functools.cached_property
     def _labels(self) -> tuple["_Labels", ...]:
         return tuple(_Labels.of(asked, self.role) for asked in self.asked)
 
     def _first_pack(self, draw: int) -> int:
-        return (draw >> 32) % len(self.wording.packs)
+        return draw_field(draw, DrawField.LANGUAGE) % len(self.wording.packs)
 
     def _texts(
         self, asked: TaskVariant, position: int, draw: int, pack: TemplatePack
@@ -326,7 +325,7 @@ class Renderer:
 
 def preference_variant(draw: int, variants: int) -> int:
     """Returns which of a user's preference texts a record tells."""
-    return (draw >> 16) % variants
+    return draw_field(draw, DrawField.PREFERENCE_VARIANT) % variants
 
 
 class _Labels(NamedTuple):

@@ -10,10 +10,8 @@ from jaxtyping import Bool
 from irec_jax.instructions.forms import Intention
 from irec_jax.instructions.tasks import INTENTION_CODES
 from irec_jax.log.split import Role, Split
-from irec_jax.random_draws import derive_key
+from irec_jax.random_draws import DrawField, RandomStream, derive_key, draw_field
 from irec_jax.text_cleaning import clean
-
-_CHOICE_STREAM = 17
 
 
 @runtime_checkable
@@ -129,14 +127,14 @@ def add_teacher_texts(
     queries, intentions = list(split.queries), split.intentions.copy()
     preferences = [""] * len(queries)
     for position in split.targets(role).tolist():
-        draw = derive_key(seed, _CHOICE_STREAM, position)
+        draw = derive_key(seed, RandomStream.EVALUATION_INTENTION, position)
         kinds = [kind for kind in INTENTION_CODES if has[kind][position]]
         if kinds and not queries[position]:
             kind = kinds[draw % len(kinds)]
             queries[position] = teacher.query(position, kind, language)
             intentions[position] = INTENTION_CODES[kind]
         if liked[position]:
-            variant = (draw >> 16) % teacher.variants
+            variant = draw_field(draw, DrawField.PREFERENCE_VARIANT) % teacher.variants
             preferences[position] = teacher.preference(position, variant, language)
     return dataclasses.replace(
         split,

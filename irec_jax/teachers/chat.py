@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from irec_jax.errors import InputError
 from irec_jax.exit_codes import EXIT_TERMINATED
 from irec_jax.progress import print_status, track
-from irec_jax.random_draws import derive_key
+from irec_jax.random_draws import RandomStream, derive_key
 from irec_jax.teachers.chat_endpoint import (
     REFUSED,
     ChatConfig,
@@ -21,7 +21,6 @@ from irec_jax.teachers.results import TextResult, judge, outcome
 from irec_jax.teachers.teacher_prompts import TextRequest, load_prompts
 from irec_jax.teachers.text_checks import Rejection, read_answer
 
-_SEED_STREAM, _JITTER_STREAM = 44, 45
 _SEEDS = 1 << 31  # endpoints read a seed as a signed number of 32 bits
 _DRAWS = 1 << 64
 
@@ -175,7 +174,9 @@ class _Asking:
         self, messages: tuple[tuple[str, str], ...], nonce: int, endpoint: Endpoint
     ) -> tuple[str, ChatResponse]:
         """Gives a request's key and the answer of the ledger, or buys it."""
-        body = self._config.body(messages, derive_key(self._seed, _SEED_STREAM, nonce) % _SEEDS)
+        body = self._config.body(
+            messages, derive_key(self._seed, RandomStream.CHAT_SEED, nonce) % _SEEDS
+        )
         key = request_key(body, nonce)
         # Two users with the same history ask the same: the second waits for the answer.
         lock = self._locks.setdefault(key, asyncio.Lock())
@@ -225,7 +226,10 @@ class _Asking:
                 where=self._config.shown_url,
                 hint="give the same command later, or raise --chat.longest-wait-s.",
             )
-        draw = derive_key(self._seed, _JITTER_STREAM, int(key[:12], 16), attempt) / _DRAWS
+        draw = (
+            derive_key(self._seed, RandomStream.CHAT_RETRY_DELAY, int(key[:12], 16), attempt)
+            / _DRAWS
+        )
         longest = self._config.longest_wait_s
         backoff = min(self._config.first_wait_s * 2.0**attempt, longest) * (0.5 + draw / 2)
         loop = asyncio.get_running_loop()

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Int
 from irec_jax.instructions.forms import Intention
 from irec_jax.instructions.teacher import LogTeacher
 from irec_jax.log.split import Split
-from irec_jax.random_draws import derive_key, scramble
+from irec_jax.random_draws import DrawField, RandomStream, derive_key, draw_field, scramble
 from irec_jax.teachers.item_attributes import LEVELS, ItemAttributes
 from irec_jax.teachers.phrases import LANGUAGES, load_phrases
 from irec_jax.teachers.synonyms import NONE, load_synonyms, synonyms_stated
@@ -24,7 +24,6 @@ WINDOW = 20
 """Events before the target that a preference is judged by."""
 
 _ASPECTS = ("preference_kinds", "preference_value", "preference_turn")
-_PREFERENCE, _SPECIFIC, _VAGUE, _REASON = 31, 32, 33, 34  # streams of draws
 
 _ENOUGH = 4  # events that show a habit
 _FOCUSED, _VARIED = 0.6, 0.34  # shares of the favorite kind
@@ -136,7 +135,7 @@ class MetadataTeacher:
             return ""
         variant %= VARIANTS
         specials = self.facts.special[window].tolist()
-        draw = self._draw(_PREFERENCE, position, variant)
+        draw = self._draw(RandomStream.METADATA_PREFERENCE, position, variant)
         kinds = _counts(specials)
         if not kinds:
             brands = _counts(self.facts.brand[window].tolist())
@@ -167,18 +166,18 @@ class MetadataTeacher:
         if speech is None:
             return ""
         facts, item, window = self.facts, self.items.item(position), self._window(position)
-        draw = self._draw(_REASON, position)
+        draw = self._draw(RandomStream.METADATA_REASON, position)
         values: dict[str, str] = {}
         for slot, fact in (("same", facts.special), ("near", facts.broad), ("brand", facts.brand)):
             value = fact.item(item)
             if value >= 0 and not (slot == "near" and values) and value in fact[window].tolist():
                 values[slot] = facts.texts[value]
-        need = speech.cue("said", self.said.item(position), draw >> 24)
+        need = speech.cue("said", self.said.item(position), draw_field(draw, DrawField.NEED))
         if need:
             values["need"] = need
         level = facts.level.item(item)
         if values and level >= 0 and level == _level(facts.level[window].tolist()):
-            price = speech.word("price", LEVELS[level], draw >> 32)
+            price = speech.word("price", LEVELS[level], draw_field(draw, DrawField.REASON_PRICE))
             if price:
                 values["price"] = price
         return speech.say("reason", values, draw) if values else ""
@@ -203,7 +202,12 @@ class MetadataTeacher:
     @functools.cached_property
     def _streams(self) -> Mapping[int, int]:
         """The beginnings of the keys of `_draw`."""
-        streams = (_PREFERENCE, _SPECIFIC, _VAGUE, _REASON)
+        streams = (
+            RandomStream.METADATA_PREFERENCE,
+            RandomStream.METADATA_SPECIFIC_QUERY,
+            RandomStream.METADATA_VAGUE_QUERY,
+            RandomStream.METADATA_REASON,
+        )
         return {stream: derive_key(self.seed, stream) for stream in streams}
 
     def _window(self, position: int) -> Int[np.ndarray, " window"]:
@@ -235,7 +239,9 @@ class MetadataTeacher:
                 values["brand"] = texts[brand]
         level = _level(self.facts.level[window].tolist())
         if level >= 0:
-            price = speech.word("price", LEVELS[level], draw >> 24)
+            price = speech.word(
+                "price", LEVELS[level], draw_field(draw, DrawField.PREFERENCE_PRICE)
+            )
             if price:
                 values["price"] = price
         return values
@@ -271,20 +277,25 @@ class MetadataTeacher:
     def _specific(self, position: int, speech: TextGenerator) -> str:
         """A kind, what it has, and who makes it; echoes of the title where nothing else is left."""
         facts, item = self.facts, self.items.item(position)
-        draw = self._draw(_SPECIFIC, position)
+        draw = self._draw(RandomStream.METADATA_SPECIFIC_QUERY, position)
         special, kind = facts.special.item(item), facts.kind.item(item)
-        trait = speech.cue("trait", facts.trait.item(item), draw >> 16)
+        trait = speech.cue("trait", facts.trait.item(item), draw_field(draw, DrawField.TRAIT))
         brand, bare = facts.brand.item(item), facts.bare.item(item)
-        if facts.named.item(item) and (bare or (draw >> 32) % _ECHOED_BRANDS):
+        if facts.named.item(item) and (
+            bare or draw_field(draw, DrawField.ECHOED_BRAND) % _ECHOED_BRANDS
+        ):
             brand = NONE if bare or special >= 0 or trait else brand
-        if special >= 0 and not bare and not ((draw >> 8) % _ECHOED_KINDS and (kind >= 0 or trait)):
+        echoes_kind = not draw_field(draw, DrawField.ECHOED_KIND) % _ECHOED_KINDS
+        if special >= 0 and not bare and (echoes_kind or not (kind >= 0 or trait)):
             kind = special
         values: dict[str, str] = {}
         if kind >= 0:
             values["kind"] = facts.texts[kind]
         if trait:
             values["trait"] = trait
-            more = speech.cue("trait", facts.more.item(item), draw >> 24)
+            more = speech.cue(
+                "trait", facts.more.item(item), draw_field(draw, DrawField.SECOND_TRAIT)
+            )
             if more:
                 values["more"] = more
         area = facts.area.item(item)
@@ -294,25 +305,29 @@ class MetadataTeacher:
             values["brand"] = facts.texts[brand]
         level = facts.level.item(item)
         if values and level >= 0:
-            price = speech.word("price", LEVELS[level], draw >> 40)
+            price = speech.word("price", LEVELS[level], draw_field(draw, DrawField.QUERY_PRICE))
             if price:
                 values["price"] = price
         return speech.say("query_specific", values, draw) if values else ""
 
     def _vague(self, position: int, speech: TextGenerator) -> str:
         facts, item = self.facts, self.items.item(position)
-        draw = self._draw(_VAGUE, position)
+        draw = self._draw(RandomStream.METADATA_VAGUE_QUERY, position)
         values: dict[str, str] = {}
         field = facts.field.item(item)
-        need = speech.cue("said", self.said.item(position), draw >> 24)
-        need = need or speech.cue("need", facts.need.item(item), draw >> 24)
+        need = speech.cue("said", self.said.item(position), draw_field(draw, DrawField.NEED))
+        need = need or speech.cue("need", facts.need.item(item), draw_field(draw, DrawField.NEED))
         if field < 0 and not need and not facts.bare.item(item):
             field = facts.broad.item(item)
         if field >= 0:
             values["area"] = facts.texts[field]
         if need:
             values["need"] = need
-        if values and position > self.starts.item(position) and (draw >> 32) & 1:
+        if (
+            values
+            and position > self.starts.item(position)
+            and draw_field(draw, DrawField.OTHER_AREA) & 1
+        ):
             last = self.items.item(position - 1)
             bit, other = facts.bit.item(last), facts.broad.item(last)
             if bit >= 0 and other != field and not facts.crossed.item(item) >> bit & 1:
@@ -344,8 +359,10 @@ def _spread(kinds: dict[int, int], most: int, speech: TextGenerator, draw: int) 
     if known < _ENOUGH:
         return ""
     if most >= _FOCUSED * known:
-        return speech.word("spread", "focused", draw >> 40)
-    return speech.word("spread", "varied", draw >> 40) if most <= _VARIED * known else ""
+        return speech.word("spread", "focused", draw_field(draw, DrawField.SPREAD))
+    if most <= _VARIED * known:
+        return speech.word("spread", "varied", draw_field(draw, DrawField.SPREAD))
+    return ""
 
 
 def _spoken(

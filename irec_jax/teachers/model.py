@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from irec_jax.bounds import Range, check_between
 from irec_jax.progress import track
-from irec_jax.random_draws import derive_key
+from irec_jax.random_draws import RandomStream, derive_key
 from irec_jax.teachers.results import TextResult, judge, outcome
 from irec_jax.teachers.teacher_prompts import TextRequest
 from irec_jax.teachers.text_checks import Rejection
@@ -14,7 +14,6 @@ from irec_jax.text_cleaning import clean
 GenerateFn = Callable[[Sequence[str], int], list[str]]
 """Answers prompts, in order; the number is the seed of its draws."""
 
-_STREAM = 43
 _TOGETHER = 1_024  # questions that are asked at once, so that few of them wait in memory
 
 
@@ -59,7 +58,7 @@ def _ask_group(
             break
         # The same prompt is asked once: it would get the same answer.
         prompts = list(dict.fromkeys(group[number].messages[-1][1] for number in open_numbers))
-        written = write(prompts, derive_key(seed, _STREAM, attempt))
+        written = write(prompts, derive_key(seed, RandomStream.MODEL_TEACHER_SAMPLE, attempt))
         answers = dict(zip(prompts, map(clean, written), strict=True))
         still_open = []
         for number in open_numbers:

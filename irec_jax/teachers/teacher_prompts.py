@@ -20,7 +20,7 @@ from irec_jax.instructions.prompts import PromptWriter
 from irec_jax.instructions.tasks import INTENTION_CODES
 from irec_jax.instructions.templates import TemplatePack
 from irec_jax.log.split import Role, Split
-from irec_jax.random_draws import derive_key, permutation
+from irec_jax.random_draws import RandomStream, derive_key, permutation
 from irec_jax.teachers.teacher_texts import QUERY_KINDS, TextKind
 from irec_jax.teachers.text_checks import LENGTHS, Rejection
 from irec_jax.text_cleaning import clean
@@ -34,7 +34,6 @@ HISTORY = 20
 """Events that a preference or a reason is written from, the latest ones."""
 
 _PACKAGE = "irec_jax.teachers"
-_USERS_STREAM, _ANGLE_STREAM = 41, 42
 _LONGEST_TITLE, _LONGEST_REVIEW, _LONGEST_EXTRACT = 200, 1_000, 240  # characters in a prompt
 _MOST_LABELS = 5
 _OPENING, _CLOSING = r"(\[\uff08\u3010", r")\]\uff09\u3011"
@@ -121,7 +120,9 @@ TeacherPromptWriter = Callable[[WantedText], tuple[tuple[str, str], ...]]
 
 def choose_users(split: Split, users: int | None, seed: int) -> list[int]:
     """Draws rows of users; more of them begin with the same ones."""
-    return permutation(derive_key(seed, _USERS_STREAM), split.num_users)[:users].tolist()
+    return permutation(derive_key(seed, RandomStream.TEACHER_USERS), split.num_users)[
+        :users
+    ].tolist()
 
 
 def preference_points(split: Split, row: int) -> list[tuple[int, int]]:
@@ -172,7 +173,9 @@ def wanted_texts(split: Split, scope: Scope) -> Iterator[WantedText]:
                 for intention, kind in QUERY_KINDS.items():
                     if not _is_typed(split, start + place, intention):
                         # Not the user's number: texts do not hang on it.
-                        angle = derive_key(scope.seed, _ANGLE_STREAM, start + place) >> 32
+                        angle = (
+                            derive_key(scope.seed, RandomStream.TEACHER_ANGLE, start + place) >> 32
+                        )
                         yield WantedText(row, place, kind, 0, language, angle)
                 if scope.reasons and place:
                     yield WantedText(row, place, TextKind.REASON, 0, language)
