@@ -14,7 +14,7 @@ import dataclasses
 
 from irec_jax.cli.quickstart import EXPERIMENT
 from irec_jax.evaluation.protocol import EvaluationConfig
-from irec_jax.instructions.tasks import NAMED_TASKS
+from irec_jax.instructions.built_in_tasks import NAMED_TASKS
 
 experiment = dataclasses.replace(
     EXPERIMENT,

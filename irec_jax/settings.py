@@ -321,6 +321,10 @@ def _read_union(arguments: tuple[Any, ...], value: Any, where: str) -> Any:
     rest = [argument for argument in arguments if argument is not type(None)]
     if ImportedSettings in rest:
         return _read_imported(rest, value, where)
+    for argument in rest[1:]:
+        # An object can only be a dataclass, and anything else only one of the other types.
+        if dataclasses.is_dataclass(argument) and isinstance(value, Mapping | argument):
+            return _read(argument, value, where)
     return _read(rest[0], value, where)
 
 

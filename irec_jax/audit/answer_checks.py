@@ -19,7 +19,7 @@ def check_answer(
         renderer: Knows the teacher.
     """
     task, answer = subject.plan.task, subject.record.targets
-    parts = [_part(part, subject, evidence, names, renderer) for part in task.answers]
+    parts = [_part(part, subject, evidence, names, renderer) for part in task.answer_parts]
     expected = ANSWER_MARK.join(parts)
     if not answer.strip() or "" in parts:
         return [(Finding.EMPTY, f"the answer is '{answer}', and should be '{expected}'")]
@@ -27,7 +27,7 @@ def check_answer(
         told = f"the answer is '{answer}', and should be '{expected}'"
         is_later = _tells_later(subject, evidence, names, expected)
         return [(Finding.FUTURE if is_later else Finding.ANSWER, told)]
-    if task.answers[-1] is Part.ITEM:
+    if task.answer_parts[-1] is Part.ITEM:
         name = names.written[subject.target]
         if graded_part(answer) != parts[-1] or name in names.shared:
             return [(Finding.ANSWER, f"'{answer}' cannot be read back to '{name}'")]

@@ -8,10 +8,11 @@ from typing import get_args
 import numpy as np
 
 from irec_jax.errors import InputError
+from irec_jax.instructions.built_in_tasks import TASKS
 from irec_jax.instructions.config import BUILT_IN_PACKS, Domain
 from irec_jax.instructions.examples import TaskVariant
 from irec_jax.instructions.render import Renderer
-from irec_jax.instructions.tasks import TASKS
+from irec_jax.instructions.tasks import Task
 from irec_jax.instructions.templates import TemplatePack, load_pack
 from irec_jax.progress import track
 
@@ -65,14 +66,19 @@ def count_coverage(renderer: Renderer) -> list[CoverageRow]:
         renderer: Its packs are counted besides the built-in ones, and one pass of its records.
     """
     made = _instructions(renderer)
-    names = dict.fromkeys((*renderer.wording.config.packs, *BUILT_IN_PACKS))
-    packs = {name: _by_domain(name) for name in names}
+    names = dict.fromkeys((*renderer.prompt_writer.config.packs, *BUILT_IN_PACKS))
+    own_tasks = renderer.prompt_writer.config.own_tasks
+    packs = {name: _by_domain(name, own_tasks) for name in names}
     rows = []
-    for asked in [TaskVariant(task, intention) for task in TASKS for intention in task.intentions]:
+    for asked in [
+        TaskVariant(task, intention)
+        for task in (*TASKS, *own_tasks)
+        for intention in task.intentions
+    ]:
         for name, domains in packs.items():
             wordings = {domain: _wordings(pack, asked) for domain, pack in domains.items()}
             language = next(iter(domains.values())).language
-            is_used = name in renderer.wording.config.packs
+            is_used = name in renderer.prompt_writer.config.packs
             rows.append(
                 CoverageRow(
                     task=asked.task.name.value,
@@ -103,27 +109,27 @@ def count_templates(rows: Sequence[CoverageRow], domain: str) -> TemplateCounts:
 def _instructions(renderer: Renderer) -> collections.Counter[tuple[TaskVariant, str]]:
     """Counts one pass by task and language; the languages are those that are drawn."""
     made: collections.Counter[tuple[TaskVariant, str]] = collections.Counter()
-    packs = renderer.wording.packs
+    packs = renderer.prompt_writer.packs
     if len(packs) == 1:
         counts = np.bincount(
-            renderer.passes.examples.numbers, minlength=len(renderer.asked)
+            renderer.record_order.examples.numbers, minlength=len(renderer.variants)
         ).tolist()
-        for asked, count in zip(renderer.asked, counts, strict=True):
+        for asked, count in zip(renderer.variants, counts, strict=True):
             made[asked, packs[0].language] = count
         return made
     with track("describe", len(renderer), unit="records") as advance:
         for number in range(len(renderer)):
-            made[renderer.source(number).asked, renderer.drawn(number)[0]] += 1
+            made[renderer.origin(number).variant, renderer.drawn_template(number)[0]] += 1
             if number % _PROGRESS_EVERY == _PROGRESS_EVERY - 1:
                 advance(_PROGRESS_EVERY, "")
     return made
 
 
-def _by_domain(name: str) -> dict[str, TemplatePack]:
+def _by_domain(name: str, own_tasks: tuple[Task, ...]) -> dict[str, TemplatePack]:
     packs = {}
     for domain in DOMAINS:
         try:
-            packs[domain] = load_pack(name, domain)
+            packs[domain] = load_pack(name, domain, own_tasks)
         except InputError:  # a pack of one's own need not know every domain
             if name in BUILT_IN_PACKS:
                 raise
@@ -134,7 +140,7 @@ def _wordings(pack: TemplatePack, asked: TaskVariant) -> TemplateCounts:
     of_task = [
         template
         for template in pack.templates
-        if template.task is asked.task.name and asked.intention in template.intentions
+        if template.task == asked.task.name and asked.intention in template.intentions
     ]
     return TemplateCounts(
         frozenset(template.name for template in of_task if not template.held_out),

@@ -51,10 +51,10 @@ class TaskProfile:
     @classmethod
     def build(cls, asked: TaskVariant, renderer: Renderer) -> "TaskProfile":
         """Reads the templates of a task."""
-        task, config = asked.task, renderer.wording.config
+        task, config = asked.task, renderer.prompt_writer.config
         wordings: dict[tuple[str, str], TemplatePieces] = {}
         groups: dict[tuple[str, bool], tuple[str, dict[str, str]]] = {}
-        for pack in renderer.wording.packs:
+        for pack in renderer.prompt_writer.packs:
             templates = [
                 template
                 for template in pack.of(task.name, asked.intention)
@@ -76,7 +76,7 @@ class TaskProfile:
             size=_SIZES.get(task.form, config.candidates),
             listed=1 if one_item else config.answer_items,
             kind=asked.intention.value,
-            names_item=task.answers != (Part.PREFERENCE,),
+            names_item=task.answer_parts != (Part.PREFERENCE,),
             reads_preference=task.reads_preference,
             shows_query=task.needs_query and task.hides_target,
             shows_preference=task.needs_preference and task.hides_target,

@@ -27,6 +27,7 @@ from irec_jax.instructions.context import RequestContext
 from irec_jax.instructions.forms import Instruction, Part, Slot, TaskForm
 from irec_jax.instructions.passes import RecordOrigin
 from irec_jax.instructions.render import Renderer, preference_variant
+from irec_jax.instructions.slots import SlotInputs, fill_slot
 from irec_jax.instructions.templates import TemplatePack
 from irec_jax.instructions.third_person import to_third_person
 from irec_jax.log.split import Split
@@ -50,7 +51,7 @@ class RecordChecker:
         telling: Reads queries and preferences.
         moments: The times and places of the split.
         has_context: `[events]` bool, where there is a context.
-        plans: One for each of `renderer.asked`.
+        plans: One for each of `renderer.variants`.
         count: Counts the tokens of a text; words where there is none.
         role: Which events are targets, a value of `Role`.
         role_name: The same, as records write it.
@@ -73,7 +74,7 @@ class RecordChecker:
     ) -> "RecordChecker":
         """Lays a split out for questions; see `irec_jax.audit.audit.Auditor.build`."""
         evidence = SplitIndex.build(split)
-        wording = renderer.wording
+        wording = renderer.prompt_writer
         names = ItemNames(wording.names, titles_of(evidence), wording.separator)
         moments = RequestContext.build(split, wording.config.context)
         return cls(
@@ -82,8 +83,8 @@ class RecordChecker:
             names=names,
             telling=TextLeaks.build(evidence, names, renderer.role),
             moments=moments,
-            has_context=moments.told(),
-            plans=tuple(TaskProfile.build(asked, renderer) for asked in renderer.asked),
+            has_context=moments.has_phrase(),
+            plans=tuple(TaskProfile.build(asked, renderer) for asked in renderer.variants),
             count=count,
             role=int(renderer.role),
             role_name=renderer.role.name.lower(),
@@ -97,11 +98,11 @@ class RecordChecker:
             record: Its content.
             counts: Grows by what is counted of it.
         """
-        source = self.renderer.source(number)
+        source = self.renderer.origin(number)
         position = source.position
         if not 0 <= position < len(self.evidence.users):
             return [(Finding.ROLE, f"there is no event {position}")]
-        for pack in self.renderer.wording.packs:
+        for pack in self.renderer.prompt_writer.packs:
             if pack.language == record.language:
                 break
         else:
@@ -132,8 +133,8 @@ class RecordChecker:
             source: Its task and its event.
             pack: The words of its language.
         """
-        evidence, config = self.evidence, self.renderer.wording.config
-        plan, position = self.plans[source.kind], source.position
+        evidence, config = self.evidence, self.renderer.prompt_writer.config
+        plan, position = self.plans[source.variant_number], source.position
         start = max(evidence.starts.item(position), position - config.max_history)
         items = len(self.names.written)
         query = preference = ""
@@ -168,37 +169,32 @@ class RecordChecker:
             Slot.CANDIDATES: subject.candidates,
             Slot.CONTEXT: subject.popular,
         }
-        slots = [slot for slot in Slot if slot in task.shows or slot in task.may_show]
+        slots = [slot for slot in Slot if slot in task.slots]
         texts = {Part.QUERY: subject.query, Part.PREFERENCE: subject.preference}
         return ShownValues(
             values={slot.value: self.value(slot.value, subject) for slot in slots},
             items={slot.value: items.get(slot, ()) for slot in slots},
             target=subject.target if task.hides_target else None,
             later=evidence.later(subject.position),
-            texts=[texts[part] for part in task.answers if part in _WRITTEN],
-            answers=subject.history if Part.HISTORY in task.answers else (),
+            texts=[texts[part] for part in task.answer_parts if part in _WRITTEN],
+            answers=subject.history if Part.HISTORY in task.answer_parts else (),
             user=evidence.users.item(subject.position),
         )
 
     def value(self, slot: str, subject: Expectations) -> str:
-        """Writes what belongs into a slot, "" where nothing does."""
-        names = self.names.written
-        if slot == "history":
-            return self.names.join(subject.history)
-        if slot == "query":
-            return subject.query
-        if slot == "preference":
-            return subject.preference
-        if slot == "target":
-            return names[subject.target]
-        if slot == "context":
-            return self.moments.phrase(
-                subject.position, subject.pack, self.names.join(subject.popular)
-            )
-        if slot == "candidates":
-            return self.names.join(subject.candidates)
-        place = int(slot == "second")
-        return names[subject.candidates[place]] if place < len(subject.candidates) else ""
+        """Returns the text that belongs into a slot, "" where there is none."""
+        inputs = SlotInputs(
+            history=subject.history,
+            candidates=subject.candidates,
+            query=subject.query,
+            preference=subject.preference,
+            target=subject.target,
+        )
+        if slot == Slot.CONTEXT.value:
+            popular = self.names.join(subject.popular)
+            context = self.moments.phrase(subject.position, subject.pack, popular)
+            inputs = inputs._replace(context=context)
+        return fill_slot(Slot(slot), inputs, self.names.join)
 
     def _query(self, plan: TaskProfile, position: int, pack: TemplatePack) -> str:
         text = self.renderer.teacher.query(position, plan.asked.intention, pack.language)
@@ -278,7 +274,7 @@ class RecordChecker:
     def _drawn(self, subject: Expectations, counts: Counts) -> list[Problem]:
         """Compares the language and the template with those that were drawn."""
         record = subject.record
-        language, template = self.renderer.drawn(subject.number)
+        language, template = self.renderer.drawn_template(subject.number)
         counts[_LANGUAGES, "", f"{language}*1"] += 1
         if (record.language, record.template) == (language, template):
             return []
@@ -286,7 +282,7 @@ class RecordChecker:
         if record.language == language:
             return []
         counts[_COUNTED, "", LANGUAGE_FALLBACKS] += 1
-        pack = next(p for p in self.renderer.wording.packs if p.language == language)
+        pack = next(p for p in self.renderer.prompt_writer.packs if p.language == language)
         plan, position, teacher = subject.plan, subject.position, self.renderer.teacher
         can = [
             not plan.code or self._query(plan, position, pack),
@@ -349,7 +345,7 @@ class RecordChecker:
         for group, cells in told.get(_PLACES, {}).items():
             size = int(group.rpartition("(")[2].rstrip(")"))
             _fill_up(cells, [_place(place, size) for place in range(size)])
-        languages = [f"{pack.language}*1" for pack in self.renderer.wording.packs]
+        languages = [f"{pack.language}*1" for pack in self.renderer.prompt_writer.packs]
         _fill_up(told.get(_LANGUAGES, {}).get(""), languages)
         return {
             measure: {group: dict(sorted(cells.items())) for group, cells in sorted(tally.items())}

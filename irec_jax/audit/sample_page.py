@@ -77,7 +77,7 @@ def render_sample(
         records: Number and content of those that are shown.
         source_length: How many tokens of a prompt a model reads, where that is known.
     """
-    config = auditor.inspector.renderer.wording.config
+    config = auditor.inspector.renderer.prompt_writer.config
     problems = audit.problems(config)
     verdict = "<p class='good'>No leak and no bias was found.</p>"
     if problems:
@@ -98,7 +98,7 @@ def render_sample(
 def _card(auditor: Auditor, number: int, record: Instruction) -> str:
     inspector = auditor.inspector
     problems = inspector.inspect(number, record, collections.Counter())
-    asked, position, *_ = inspector.renderer.source(number)
+    asked, position, *_ = inspector.renderer.origin(number)
     made_as = (record.scenario, record.strategy, record.template, record.language, record.split)
     parts = [
         f"<h3>{number:,} · {_safe(record.task.replace('_', ' '))}</h3>",
@@ -118,8 +118,8 @@ def _source(auditor: Auditor, record: Instruction, asked: TaskVariant, position:
     """Shows the events behind a record, those that are hidden marked."""
     task, evidence = asked.task, auditor.inspector.evidence
     first = evidence.starts.item(position)
-    start = max(first, position - auditor.inspector.renderer.wording.config.max_history)
-    shows_history = Slot.HISTORY in task.shows or Slot.HISTORY in task.may_show
+    start = max(first, position - auditor.inspector.renderer.prompt_writer.config.max_history)
+    shows_history = Slot.HISTORY in task.slots
     before = [_event(auditor, place, hidden=not shows_history) for place in range(start, position)]
     earlier = f"<p><small>{start - first:,} earlier events</small></p>" if start > first else ""
     rows = [("target", _event(auditor, position, hidden=task.hides_target))]
@@ -143,7 +143,9 @@ def _source(auditor: Auditor, record: Instruction, asked: TaskVariant, position:
 
 def _hidden_parts(task: Task) -> list[tuple[Part, str]]:
     asked = (Part.QUERY, Part.PREFERENCE, Part.HISTORY, Part.REASON)
-    return [(part, "asked for, hidden from the prompt") for part in task.answers if part in asked]
+    return [
+        (part, "asked for, hidden from the prompt") for part in task.answer_parts if part in asked
+    ]
 
 
 def _event(auditor: Auditor, position: int, *, hidden: bool) -> str:

@@ -17,8 +17,9 @@ from irec_jax.evaluation.report import TaskRankers, evaluate, report_folder, sav
 from irec_jax.evaluation.report_tables import differences_table, report_tables
 from irec_jax.experiment.materials import prepare, sources_of
 from irec_jax.experiment.run_config import load_run
+from irec_jax.instructions.built_in_tasks import task_named
 from irec_jax.instructions.forms import Ranker, TaskName
-from irec_jax.instructions.tasks import Task, task_named
+from irec_jax.instructions.tasks import Task
 from irec_jax.instructions.teacher import add_teacher_texts
 from irec_jax.log.events import MANIFEST_FILE, BehaviorLog
 from irec_jax.log.simulate import SimulateConfig, World
@@ -92,7 +93,7 @@ def evaluate_run(run: Path, config: EvaluationConfig | None = None) -> Report:
     if not settings.tasks:
         settings = dataclasses.replace(settings, tasks=_ranked_tasks(experiment.instructions.tasks))
     split, role = materials.split, Role[settings.role.upper()]
-    packs = materials.renderer.wording.packs
+    packs = materials.renderer.prompt_writer.packs
     if experiment.instructions.teacher != "log":
         teacher = materials.renderer.teacher
         split = add_teacher_texts(split, teacher, packs[0].language, experiment.seed, role)
@@ -112,8 +113,10 @@ def _ranked_tasks(names: Sequence[TaskName]) -> tuple[TaskName, ...]:
     Raises:
         InputError: There are no such tasks.
     """
-    tasks = [task_named(name) for name in dict.fromkeys(names)]
-    ranked = tuple(task.name for task in tasks if task.is_ranked and not task.needs_context)
+    tasks = {name: task_named(name) for name in names}
+    ranked = tuple(
+        name for name, task in tasks.items() if task.is_ranked and not task.needs_context
+    )
     if not ranked:
         raise InputError(
             "the run was tuned on no task that ranks the whole catalog",

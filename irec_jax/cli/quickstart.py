@@ -13,15 +13,15 @@ from irec_jax.evaluation.figures import BEST, TUNED, Report
 from irec_jax.evaluation.protocol import EvaluationConfig
 from irec_jax.experiment.config import Experiment
 from irec_jax.experiment.materials import prepare
-from irec_jax.instructions.config import InstructionsConfig
-from irec_jax.instructions.forms import TaskName
-from irec_jax.instructions.tasks import (
+from irec_jax.instructions.built_in_tasks import (
     NAMED_TASKS,
     PERSONALIZED_SEARCH,
     PRODUCT_SEARCH,
     SEQUENTIAL_RECOMMENDATION,
-    Task,
 )
+from irec_jax.instructions.config import InstructionsConfig
+from irec_jax.instructions.forms import TaskName
+from irec_jax.instructions.tasks import Task
 from irec_jax.log.dataset import DataConfig
 from irec_jax.log.simulate import SimulateConfig
 from irec_jax.log.split import Role, Split

@@ -88,7 +88,7 @@ class Teach:
         refuse_foreign_folder(self.out)
         experiment = load_experiment(self.experiment, overrides)
         instructions = experiment.instructions
-        packs = load_packs(instructions.packs, instructions.domain)
+        packs = load_packs(instructions.packs, instructions.domain, instructions.own_tasks)
         scope = Scope(
             languages=tuple(pack.language for pack in packs),
             users=self.users,

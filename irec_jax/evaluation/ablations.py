@@ -102,7 +102,7 @@ class _ShuffledQueries:
 
 def _with_unseen_template(request: Request, pack: TemplatePack, task: Task, seed: int) -> Request:
     templates = pack.of(task.name, request.scenario.intention, held_out=True)
-    fillable = [t for t in templates if set(t.slots) <= set(task.shows)] or templates
+    fillable = [t for t in templates if set(t.slots) <= set(task.required_slots)] or templates
     draw = derive_key(seed, RandomStream.ABLATION_TEMPLATE, request.user + 1, request.time + 1)
     return dataclasses.replace(request, template=fillable[draw % len(fillable)].name)
 

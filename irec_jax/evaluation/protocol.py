@@ -12,8 +12,8 @@ from jaxtyping import Bool, Int
 from irec_jax.bounds import Range, check_settings
 from irec_jax.errors import InputError
 from irec_jax.evaluation.figures import RESERVED_NAMES
-from irec_jax.instructions.forms import Ranker
-from irec_jax.instructions.tasks import Task, TaskName
+from irec_jax.instructions.forms import Ranker, TaskName
+from irec_jax.instructions.tasks import Task
 from irec_jax.log.split import Role, Split
 from irec_jax.settings import ImportedSettings
 

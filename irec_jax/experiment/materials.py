@@ -8,8 +8,9 @@ from irec_jax.errors import InputError
 from irec_jax.experiment.config import Experiment
 from irec_jax.experiment.tokenizer_texts import training_texts
 from irec_jax.instruction_sets.store import made_from
+from irec_jax.instructions.pack_files import with_copied_packs
 from irec_jax.instructions.render import Renderer
-from irec_jax.instructions.templates import TemplatePack, with_copied_packs
+from irec_jax.instructions.templates import TemplatePack
 from irec_jax.log.dataset import load_log
 from irec_jax.log.events import BehaviorLog
 from irec_jax.log.split import Split, split_log
@@ -77,7 +78,7 @@ def prepare(experiment: Experiment, run: Path | None = None) -> Materials:
         seed=experiment.seed,
         teacher=teacher,
     )
-    for pack in renderer.wording.packs:
+    for pack in renderer.prompt_writer.packs:
         _refuse_unwritable(pack, writer)
     model = dataclasses.replace(experiment.model, vocabulary=writer.index.vocabulary)
     resolved = dataclasses.replace(experiment, model=model)

@@ -8,7 +8,7 @@ from irec_jax.errors import InputError
 from irec_jax.experiment.config import Experiment
 from irec_jax.experiment.materials import Materials, sources_of
 from irec_jax.files import replaced_file, write_text
-from irec_jax.instructions.templates import copy_packs
+from irec_jax.instructions.pack_files import copy_packs
 from irec_jax.log.dataset import SIMULATED
 from irec_jax.model.lora import LoraConfig
 from irec_jax.run_checksums import refuse_other_sources, write_checksums

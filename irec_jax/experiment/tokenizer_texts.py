@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from irec_jax.instructions.config import InstructionsConfig
 from irec_jax.instructions.forms import ANSWER_MARK, Part, Slot
 from irec_jax.instructions.prompts import SEPARATOR
-from irec_jax.instructions.tasks import INTENTION_CODES, task_named
+from irec_jax.instructions.tasks import INTENTION_CODES
 from irec_jax.instructions.teacher import Teacher
 from irec_jax.instructions.templates import TemplatePack, load_packs
 from irec_jax.log.split import Role, Split
@@ -26,12 +26,13 @@ def training_texts(split: Split, config: InstructionsConfig, teacher: Teacher) -
         for query, role in zip(split.queries, split.roles, strict=True)
         if query and role == Role.TRAIN
     ]
-    packs = load_packs(config.packs, config.domain)
+    packs = load_packs(config.packs, config.domain, config.own_tasks)
+    names = {task.name for task in config.listed_tasks}
     templates = [
         template.fill(dict.fromkeys(Slot, SEPARATOR))
         for pack in packs
         for template in pack.templates
-        if template.task in config.tasks and not template.held_out
+        if template.task in names and not template.held_out
     ]
     templates += [text for pack in packs for text in _fixed_words(pack, config)]
     taught = _taught_texts(split, config, teacher, [pack.language for pack in packs])
@@ -40,9 +41,9 @@ def training_texts(split: Split, config: InstructionsConfig, teacher: Teacher) -
 
 def _fixed_words(pack: TemplatePack, config: InstructionsConfig) -> list[str]:
     """What answers and contexts hold besides names and what a teacher writes."""
-    tasks = [task_named(name) for name in config.tasks]
-    words = [pack.yes, pack.no] if any(Part.VERDICT in task.answers for task in tasks) else []
-    if any(len(task.answers) > 1 for task in tasks):
+    tasks = config.listed_tasks
+    words = [pack.yes, pack.no] if any(Part.VERDICT in task.answer_parts for task in tasks) else []
+    if any(len(task.answer_parts) > 1 for task in tasks):
         words.append(ANSWER_MARK)
     return words + (list(pack.context.values()) if config.context else [])
 
@@ -53,7 +54,7 @@ def _taught_texts(
     """A sample of what the teacher writes before training events."""
     if config.teacher == "log":
         return []
-    tasks = [task_named(name) for name in config.tasks]
+    tasks = config.listed_tasks
     kinds = {i for task in tasks if task.reads_query for i in task.intentions}
     positions = split.targets(Role.TRAIN)
     texts: list[str] = []

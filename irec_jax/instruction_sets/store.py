@@ -162,7 +162,7 @@ def write_instruction_set(
         reports = build.make(contents, shards, run, "instruct")
         audit = audit_of(reports)
         if auditor is not None:
-            audit.refuse(renderer.wording.config, where=str(folder))
+            audit.refuse(renderer.prompt_writer.config, where=str(folder))
             text = json.dumps(audit.to_json(), indent=2)
             write_text(build.files / AUDIT_FILE, f"{text}\n")
             write_sample(build.files / SAMPLE_FILE, auditor, audit, renderer.record, records)
@@ -183,7 +183,7 @@ def made_from(renderer: Renderer) -> dict[str, Any]:
         "renderer": renderer.fingerprint(),
         # The limit decides what is published, not what is written; what packs say, wherever they
         # are, is in the renderer's sum.
-        "config": to_json(renderer.wording.config) | {"max_overlap": None, "packs": None},
+        "config": to_json(renderer.prompt_writer.config) | {"max_overlap": None, "packs": None},
         "seed": renderer.seed,
         "split": renderer.role.name.lower(),
     }
@@ -208,7 +208,7 @@ def _manifest(renderer: Renderer, records: int, reports: Sequence[ShardReport]) 
         pass_records=len(renderer),
         split=renderer.role.name.lower(),
         seed=renderer.seed,
-        config=to_json(renderer.wording.config),
+        config=to_json(renderer.prompt_writer.config),
         source_sha256=renderer.fingerprint(),
         sha256=content_sha256(reports),
         cut_histories=renderer.cut_histories,

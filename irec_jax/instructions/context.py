@@ -1,4 +1,4 @@
-"""The moment of an event as a phrase: part of the day, season, place, and what is popular."""
+"""The request context as a phrase: part of the day, season, place and popular items."""
 
 import dataclasses
 
@@ -15,29 +15,29 @@ from irec_jax.text_cleaning import clean
 DAY = 86_400
 POPULAR_DAYS = 7
 POPULAR_ITEMS = 3
-"""How many items a context names as popular now."""
+"""Popular items in a phrase."""
 
 _DAY_PARTS = ("night", "morning", "afternoon", "evening")
 _SEASONS = ("winter", "spring", "summer", "autumn")
-_JOINT = " , "
+_SEPARATOR = " , "
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class RequestContext:
-    """What can be said of the moment of each event, in the log's own time.
+    """Time, place, season and popular items at each event.
 
-    Times are read as UTC and seasons as those of the north, as the log tells no better. What is
-    popular is counted over the training events of the `POPULAR_DAYS` whole days before the day of
-    the event, so neither the event itself nor a later one is ever read.
+    Times are taken as UTC and seasons as northern, as a log has no time zones. Popularity counts
+    the training events of the `POPULAR_DAYS` whole days before the day of the event, so neither
+    the event itself nor a later one is read.
 
     Attributes:
-        parts: What is said, in this order.
+        parts: The parts of a phrase in order.
         hours: `[events]` int8, 0 to 3: night, morning, afternoon, evening.
         weekends: `[events]` bool.
         seasons: `[events]` int8, 0 to 3, from winter.
         days: `[events]` int64, days since 1970.
         places: `[events]` cleaned names, "" where unknown.
-        popular: Day -> the item numbers that were met most, most first.
+        popular: Day -> item numbers by descending count.
     """
 
     parts: tuple[ContextPart, ...]
@@ -50,32 +50,31 @@ class RequestContext:
 
     @classmethod
     def build(cls, split: Split, parts: tuple[ContextPart, ...]) -> "RequestContext":
-        """Reads the moments of a split.
+        """Reads the times and places of a split.
 
         Args:
             split: The log.
-            parts: What is said.
+            parts: The parts of a phrase in order.
 
         Raises:
-            InputError: The log cannot tell a part: it has positions instead of times, or no
-                places.
+            InputError: The log lacks a part: it has positions instead of times, or no places.
         """
         timed = [part for part in parts if part is not ContextPart.PLACE]
         if timed and split.time_unit is TimeUnit.POSITION:
             raise InputError(
-                f"'{timed[0].value}' asks for real times, and this log has only positions",
+                f"'{timed[0].value}' needs real times, and this log has only positions",
                 where="instructions.context",
-                hint="leave it out, or prepare the log from a table with a time column.",
+                hint="Leave it out, or prepare the log from a table with a time column.",
             )
         if ContextPart.PLACE in parts and not any(split.places):
             raise InputError(
-                "'place' asks for places, and this log has none",
+                "'place' needs places, and this log has none",
                 where="instructions.context",
-                hint="leave it out, or prepare the log from a table with a place column.",
+                hint="Leave it out, or prepare the log from a table with a place column.",
             )
         days = split.times // DAY
-        moments = split.times.astype("datetime64[s]")
-        months = moments.astype("datetime64[M]").astype(np.int64) % 12
+        seconds = split.times.astype("datetime64[s]")
+        months = seconds.astype("datetime64[M]").astype(np.int64) % 12
         return cls(
             parts=parts,
             hours=(split.times % DAY // (DAY // 4)).astype(np.int8),
@@ -86,56 +85,56 @@ class RequestContext:
             popular=_popular(split, days) if ContextPart.POPULAR in parts else {},
         )
 
-    def told(self) -> Bool[np.ndarray, " events"]:
-        """Says where there is something to say."""
-        told = np.zeros(len(self.days), bool)
+    def has_phrase(self) -> Bool[np.ndarray, " events"]:
+        """Returns the events at which `phrase` is not empty."""
+        exists = np.zeros(len(self.days), bool)
         for part in self.parts:
             if part is ContextPart.PLACE:
-                told |= np.array([bool(place) for place in self.places], bool)
+                exists |= np.array([bool(place) for place in self.places], bool)
             elif part is ContextPart.POPULAR:
-                told |= np.isin(self.days, list(self.popular))
+                exists |= np.isin(self.days, list(self.popular))
             else:
-                told[:] = True
-        return told
+                exists[:] = True
+        return exists
 
     def popular_at(self, position: int) -> tuple[int, ...]:
-        """Returns the item numbers that a phrase about an event names."""
+        """Returns the item numbers that are popular at an event, most popular first."""
         return self.popular.get(self.days.item(position), ())
 
     def phrase(self, position: int, pack: TemplatePack, popular: str) -> str:
-        """Says when and where an event happened, "" where nothing is known.
+        """Describes the context of an event, "" where nothing is known.
 
         Args:
             position: The event.
-            pack: The words.
-            popular: `popular_at(position)` as it is written.
+            pack: Its `context` has the words.
+            popular: The names of `popular_at(position)`.
         """
-        words, said = pack.context, []
+        words, phrases = pack.context, []
         for part in self.parts:
             if part is ContextPart.TIME:
-                said.append(words[_DAY_PARTS[self.hours.item(position)]])
-                said.append(words["weekend" if self.weekends.item(position) else "weekday"])
+                phrases.append(words[_DAY_PARTS[self.hours.item(position)]])
+                phrases.append(words["weekend" if self.weekends.item(position) else "weekday"])
             elif part is ContextPart.SEASON:
-                said.append(words[_SEASONS[self.seasons.item(position)]])
+                phrases.append(words[_SEASONS[self.seasons.item(position)]])
             elif part is ContextPart.PLACE and self.places[position]:
-                said.append(f"{words['place']} {self.places[position]}")
+                phrases.append(f"{words['place']} {self.places[position]}")
             elif part is ContextPart.POPULAR and popular:
-                said.append(f"{words['popular']} {popular}")
-        return _JOINT.join(said)
+                phrases.append(f"{words['popular']} {popular}")
+        return _SEPARATOR.join(phrases)
 
 
 def _popular(split: Split, days: Int[np.ndarray, " events"]) -> dict[int, tuple[int, ...]]:
-    """Counts the training events of a sliding window, day by day."""
+    """Returns the most frequent items of a sliding window of training events for each day."""
     training = split.roles == Role.TRAIN
     order = np.argsort(days[training], kind="stable")
     training_days, training_items = days[training][order], split.items[training][order]
-    wanted = np.unique(days)
-    starts = np.searchsorted(training_days, wanted - POPULAR_DAYS)
-    ends = np.searchsorted(training_days, wanted)
+    all_days = np.unique(days)
+    starts = np.searchsorted(training_days, all_days - POPULAR_DAYS)
+    ends = np.searchsorted(training_days, all_days)
     popular: dict[int, tuple[int, ...]] = {}
     counts = np.zeros(split.num_items, np.int64)
     low = high = 0
-    for day, start, end in zip(wanted.tolist(), starts.tolist(), ends.tolist(), strict=True):
+    for day, start, end in zip(all_days.tolist(), starts.tolist(), ends.tolist(), strict=True):
         np.add.at(counts, training_items[high:end], 1)
         np.subtract.at(counts, training_items[low:start], 1)
         low, high = start, end

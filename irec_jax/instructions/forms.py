@@ -124,6 +124,20 @@ class TaskName(enum.Enum):
 
 
 @dataclasses.dataclass(frozen=True)
+class CustomTaskName:
+    """The name of a task that is defined outside the package.
+
+    Attributes:
+        value: The name in configs, template packs and reports.
+    """
+
+    value: str
+
+
+AnyTaskName = TaskName | CustomTaskName
+
+
+@dataclasses.dataclass(frozen=True)
 class Scenario:
     """A combination <P, I, T>."""
 

@@ -14,9 +14,9 @@ from irec_jax.decoding.exhaustive import catalog_scores, catalog_sequences, chun
 from irec_jax.decoding.legal import legal_sequences
 from irec_jax.decoding.steps import PromptTokens
 from irec_jax.errors import InputError
+from irec_jax.instructions.built_in_tasks import task_for
 from irec_jax.instructions.forms import Ranking, Request, TaskForm
 from irec_jax.instructions.prompts import PromptWriter
-from irec_jax.instructions.tasks import task_for
 from irec_jax.model.params import Params, structure
 from irec_jax.recommendation.catalog import Catalog, Reference, Where
 from irec_jax.recommendation.explain import Explanation, explain_items
@@ -161,7 +161,7 @@ class Recommender:
         query = clean(instruction)
         preference = clean(extras.preference)
         task = task_for(
-            has_history=bool(numbers), has_words=bool(query), has_preference=bool(preference)
+            has_history=bool(numbers), has_query=bool(query), has_preference=bool(preference)
         )
         return Request(
             scenario=task.scenario,

@@ -7,7 +7,7 @@ from irec_jax.batches.prompt_batches import PromptBuckets
 from irec_jax.decoding.beam import DecodeConfig
 from irec_jax.errors import InputError
 from irec_jax.instructions.config import InstructionsConfig
-from irec_jax.instructions.templates import with_copied_packs
+from irec_jax.instructions.pack_files import with_copied_packs
 from irec_jax.model.config import T5Config
 from irec_jax.recommendation.catalog import Catalog
 from irec_jax.run_checksums import check_files

@@ -355,7 +355,7 @@ class RunPromptWriter:
         return next((name for name in choices if name in self.wording.config.tasks), None)
 
     def _written(self, items: Int[np.ndarray, " history"]) -> str:
-        return self.wording.written(items[-self.wording.config.max_history :].tolist())
+        return self.wording.join_names(items[-self.wording.config.max_history :].tolist())
 
 
 def _serving(pack: TemplatePack, task: TaskName, intention: Intention) -> Any:

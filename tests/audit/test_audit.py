@@ -18,12 +18,12 @@ from irec_jax.audit.audit import Audit, Auditor
 from irec_jax.audit.bias_tests import Measure
 from irec_jax.audit.split_index import SplitIndex
 from irec_jax.errors import InputError
+from irec_jax.instructions.built_in_tasks import TASKS, task_named
 from irec_jax.instructions.config import ContextPart, InstructionsConfig
 from irec_jax.instructions.context import DAY, POPULAR_DAYS, RequestContext
 from irec_jax.instructions.forms import Instruction, Intention, Slot, TaskForm, TaskName
-from irec_jax.instructions.passes import Passes
+from irec_jax.instructions.passes import RecordOrder
 from irec_jax.instructions.render import Renderer
-from irec_jax.instructions.tasks import TASKS, task_named
 from irec_jax.instructions.teacher import LogTeacher
 from irec_jax.log.split import Role, Split
 from irec_jax.word_overlap import words_of
@@ -116,7 +116,7 @@ def found_after(renderer: Renderer, split: Split, number: int, change: Change) -
     audit = Auditor.build(renderer, split).audit(records)
     assert {n for first in audit.examples.values() for n, _ in first} == {number}
     with pytest.raises(InputError, match=f"record {number}: "):
-        audit.refuse(renderer.wording.config)
+        audit.refuse(renderer.prompt_writer.config)
     return audit
 
 
@@ -126,7 +126,7 @@ def put(old: str, new: str) -> Change:
 
 def first_number(renderer: Renderer, fits: Callable[[int, Instruction], bool]) -> int:
     numbers = range(len(renderer))
-    return next(n for n in numbers if fits(renderer.source(n).position, renderer.record(n)))
+    return next(n for n in numbers if fits(renderer.origin(n).position, renderer.record(n)))
 
 
 def usual(*positions: int, split: Split) -> bool:
@@ -145,8 +145,8 @@ def test_honest_records_of_every_task_pass(world: Split, rendered, task, names: 
     # The one answer that cannot be read back is of the title that holds the answer's own mark.
     assert all(is_odd and is_odd in told for _, told in audit.examples.get("answer", ()))
     honest = dataclasses.replace(audit, found={}, examples={})
-    assert honest.problems(renderer.wording.config) == []
-    honest.refuse(renderer.wording.config)
+    assert honest.problems(renderer.prompt_writer.config) == []
+    honest.refuse(renderer.prompt_writer.config)
 
 
 @pytest.mark.parametrize("role", [Role.VALIDATION, Role.TEST])
@@ -173,7 +173,7 @@ CASES = [str, str.upper, str.lower]
 def test_the_target_in_the_place_of_an_item_of_the_history(world, rendered, names, case):
     renderer = rendered(SEQUENTIAL, names=names, context=())
     number = first_number(renderer, lambda p, _: usual(p, p - 1, split=world))
-    position = renderer.source(number).position
+    position = renderer.origin(number).position
     old, new = names[world.items[position - 1]], case(names[world.items[position]])
     assert found_after(renderer, world, number, put(old, new)).found == {"target": 1}
 
@@ -183,7 +183,7 @@ def test_the_target_in_the_place_of_an_item_of_the_history(world, rendered, name
 def test_the_target_behind_the_prompt(world, rendered, names, case):
     renderer = rendered(TaskName.PRODUCT_SEARCH, names=names)
     number = first_number(renderer, lambda p, _: usual(p, split=world))
-    told = case(names[world.items[renderer.source(number).position]])
+    told = case(names[world.items[renderer.origin(number).position]])
     audit = found_after(
         renderer,
         world,
@@ -196,7 +196,7 @@ def test_the_target_behind_the_prompt(world, rendered, names, case):
 def test_the_title_of_the_target_where_prompts_hold_tokens(world, rendered):
     renderer = rendered(SEQUENTIAL, names=ATOMIC)
     number = first_number(renderer, lambda p, _: usual(p, split=world))
-    title = TITLES[world.items[renderer.source(number).position]]
+    title = TITLES[world.items[renderer.origin(number).position]]
     audit = found_after(renderer, world, number, lambda r: r._replace(inputs=f"{title} {r.inputs}"))
     assert audit.found == {"target": 1}
 
@@ -205,7 +205,7 @@ def test_the_title_of_the_target_where_prompts_hold_tokens(world, rendered):
 def test_a_later_item_in_the_history(world, rendered, names):
     renderer = rendered(SEQUENTIAL, names=names, context=())
     number = first_number(renderer, lambda p, _: usual(p - 1, p + 1, split=world))
-    position = renderer.source(number).position
+    position = renderer.origin(number).position
     old, new = names[world.items[position - 1]], names[world.items[position + 1]]
     assert found_after(renderer, world, number, put(old, new)).found == {"future": 1}
 
@@ -214,7 +214,7 @@ def test_a_later_item_in_the_history(world, rendered, names):
 def test_an_item_that_nothing_explains(world, rendered, names):
     renderer = rendered(SEQUENTIAL, names=names, context=())
     number = first_number(renderer, lambda p, _: usual(p - 1, split=world))
-    position = renderer.source(number).position
+    position = renderer.origin(number).position
     old, new = names[world.items[position - 1]], names[COLD]
     assert found_after(renderer, world, number, put(old, new)).found == {"stranger": 1}
 
@@ -225,7 +225,7 @@ def test_an_old_item_that_the_history_is_too_long_for(world, rendered):
     number = first_number(
         renderer, lambda p, _: p - starts[p] >= 3 and usual(p - 3, p - 2, split=world)
     )
-    position = renderer.source(number).position
+    position = renderer.origin(number).position
     old, new = (TITLES[world.items[p]] for p in (position - 2, position - 3))
     assert found_after(renderer, world, number, put(old, new)).found == {"stranger": 1}
 
@@ -233,7 +233,7 @@ def test_an_old_item_that_the_history_is_too_long_for(world, rendered):
 def test_a_history_in_another_order(world, rendered):
     renderer = rendered(SEQUENTIAL, names=ATOMIC, context=())
     number = first_number(renderer, lambda p, _: p - 2 not in world.offsets[:-1] - 1)
-    position = renderer.source(number).position
+    position = renderer.origin(number).position
     first, second = (ATOMIC[world.items[p]] for p in (position - 2, position - 1))
     change = put(f"{first} {second}", f"{second} {first}")
     assert found_after(renderer, world, number, change).found == {"prompt": 1}
@@ -298,13 +298,13 @@ def test_a_changed_record(world, rendered, task, kind, change):
 def test_a_slot_that_is_not_filled(world, rendered):
     renderer = rendered(SEQUENTIAL, names=ATOMIC, context=())
     number = first_number(renderer, lambda p, r: r.inputs.count("<item_") == 1)
-    history = ATOMIC[world.items[renderer.source(number).position - 1]]
+    history = ATOMIC[world.items[renderer.origin(number).position - 1]]
     assert found_after(renderer, world, number, put(history, "{history}")).found == {"slot": 1}
 
 
 def test_a_template_that_is_kept_from_training(world, rendered):
     renderer = rendered(SEQUENTIAL, names=ATOMIC, context=())
-    pack = renderer.wording.packs[0]
+    pack = renderer.prompt_writer.packs[0]
     held_out = pack.of(SEQUENTIAL, Intention.NONE, held_out=True)[0]
     audit = found_after(renderer, world, 5, lambda r: r._replace(template=held_out.name))
     assert audit.found == {"template": 1}
@@ -319,7 +319,7 @@ def test_candidates_from_nowhere(world, rendered, form, wrong, names):
     number = first_number(
         renderer, lambda p, r: usual(p, p - 1, split=world) and r.candidates[-1] != r.target_item
     )
-    before = world.items.item(renderer.source(number).position - 1)
+    before = world.items.item(renderer.origin(number).position - 1)
     item = {"had": before, "cold": COLD, "unknown": 999, "others": 33}[wrong]
 
     def change(record: Instruction) -> Instruction:
@@ -348,13 +348,13 @@ def test_candidates_of_a_wrong_number(world, rendered, change):
 
 def about(renderer: Renderer, positions: np.ndarray) -> Renderer:
     """Has the records of a pass be about other events."""
-    examples = dataclasses.replace(renderer.passes.examples, positions=positions)
-    return dataclasses.replace(renderer, passes=Passes(examples, renderer.seed))
+    examples = dataclasses.replace(renderer.record_order.examples, positions=positions)
+    return dataclasses.replace(renderer, record_order=RecordOrder(examples, renderer.seed))
 
 
 def test_an_event_of_the_test_part_as_target(world, rendered):
     renderer = rendered(SEQUENTIAL, names=ATOMIC, context=())
-    positions = renderer.passes.examples.positions.copy()
+    positions = renderer.record_order.examples.positions.copy()
     positions[3] = world.offsets[1] - 1
     audit = audited(about(renderer, positions), world)
     assert audit.found == {"role": 1}
@@ -391,13 +391,15 @@ def test_the_item_of_a_test_event_as_popular(world, rendered):
     careless = dataclasses.replace(world, roles=np.zeros_like(world.roles))
     renderer = rendered(TaskName.CONTEXT_RECOMMENDATION, names=ATOMIC)
     assert audited(renderer, world).found == {}
-    moments = RequestContext.build(careless, renderer.wording.config.context)
-    audit = audited(dataclasses.replace(renderer, moments=moments), world)
+    moments = RequestContext.build(careless, renderer.prompt_writer.config.context)
+    audit = audited(dataclasses.replace(renderer, request_context=moments), world)
     assert audit.found["popular"] > 10
     assert set(audit.found) <= {"popular", "target", "future", "text", "prompt"}
-    moments = renderer.moments
+    moments = renderer.request_context
     shifted = {day: moments.popular.get(day + 3, items) for day, items in moments.popular.items()}
-    moved = dataclasses.replace(renderer, moments=dataclasses.replace(moments, popular=shifted))
+    moved = dataclasses.replace(
+        renderer, request_context=dataclasses.replace(moments, popular=shifted)
+    )
     assert audited(moved, world).found["popular"] > 10
 
 
@@ -543,7 +545,7 @@ def test_short_names_are_told_apart_from_chance(make, rendered, tells: bool, wha
     )
     audit = audited(renderer, split)
     assert audit.found == {}
-    problems = audit.problems(renderer.wording.config)
+    problems = audit.problems(renderer.prompt_writer.config)
     assert [what in problem for problem in problems] == [True] * tells
 
 
@@ -551,7 +553,7 @@ def biased(renderer: Renderer, split: Split, change: Change) -> list[str]:
     records = [(n, change(renderer.record(n))) for n in range(4 * len(renderer))]
     audit = Auditor.build(renderer, split).audit(records)
     assert audit.found == {}
-    return audit.problems(renderer.wording.config)
+    return audit.problems(renderer.prompt_writer.config)
 
 
 @pytest.mark.parametrize("name", ["sequential_reranking", "sequential_pairwise"])
@@ -591,19 +593,19 @@ def test_always_yes(world, rendered):
 @pytest.mark.parametrize("context", [(), (ContextPart.POPULAR,)])
 def test_one_template_only(world, rendered, context: tuple):
     renderer = rendered(SEQUENTIAL, names=ATOMIC, context=context)
-    pack = renderer.wording.packs[0]
+    pack = renderer.prompt_writer.packs[0]
     template = pack.of(SEQUENTIAL, Intention.NONE)[0]
     start = {n: renderer.history(n) for n in range(len(world.items))}
 
     records = []
     for number in range(4 * len(renderer)):
-        history = " ".join(ATOMIC[item] for item in start[renderer.source(number).position])
+        history = " ".join(ATOMIC[item] for item in start[renderer.origin(number).position])
         record = renderer.record(number)
         inputs = f"{template.literals[0]}{history}{template.literals[1]}"
         records.append((number, record._replace(inputs=inputs, template=template.name)))
     audit = Auditor.build(renderer, world).audit(records)
     assert audit.found == {}
-    problems = audit.problems(renderer.wording.config)
+    problems = audit.problems(renderer.prompt_writer.config)
     assert problems
     assert all("the templates of sequential_recommendation" in problem for problem in problems)
     assert audit.counted("fallbacks") > len(records) / 2
@@ -620,11 +622,11 @@ def test_one_language_only(world, rendered, monkeypatch):
 
 def test_a_language_that_was_not_drawn(world, rendered):
     renderer = rendered(TaskName.PRODUCT_SEARCH, names=ATOMIC, context=(), packs=("en", "zh"))
-    one = dataclasses.replace(renderer, wording=dataclasses.replace(renderer.wording))
-    chinese = next(n for n in range(len(renderer)) if renderer.drawn(n)[0] == "zh")
-    position = renderer.source(chinese).position
-    pack = renderer.wording.packs[0]
-    intention = renderer.source(chinese).asked.intention
+    one = dataclasses.replace(renderer, prompt_writer=dataclasses.replace(renderer.prompt_writer))
+    chinese = next(n for n in range(len(renderer)) if renderer.drawn_template(n)[0] == "zh")
+    position = renderer.origin(chinese).position
+    pack = renderer.prompt_writer.packs[0]
+    intention = renderer.origin(chinese).variant.intention
     template = pack.of(TaskName.PRODUCT_SEARCH, intention)[0]
     query = renderer.teacher.query(position, intention, "en")
     english = one.record(chinese)._replace(
@@ -651,7 +653,7 @@ def test_fallbacks_are_counted(world, rendered):
     audit = audited(renderer, world, passes=2)
     numbers = range(2 * len(renderer))
     records = [renderer.record(n) for n in numbers]
-    drawn = [renderer.drawn(n) for n in numbers]
+    drawn = [renderer.drawn_template(n) for n in numbers]
     differs = [(r.language, r.template) != d for r, d in zip(records, drawn, strict=True)]
     assert audit.problems(InstructionsConfig()) == []
     assert audit.counted("fallbacks") == sum(differs)
@@ -662,12 +664,12 @@ def test_a_template_whose_slot_would_stay_empty_gives_way_and_is_counted(world, 
     places = tuple("Oslo" if position % 3 else "" for position in range(len(world.items)))
     split = dataclasses.replace(world, places=places)
     renderer = rendered(SEQUENTIAL, names=ATOMIC, split=split, context=(ContextPart.PLACE,))
-    templates = renderer.wording.packs[0].of(SEQUENTIAL, Intention.NONE)
+    templates = renderer.prompt_writer.packs[0].of(SEQUENTIAL, Intention.NONE)
     telling = {template.name for template in templates if Slot.CONTEXT in template.slots}
     given_way = 0
     for number in range(3 * len(renderer)):
-        record, (_, drawn) = renderer.record(number), renderer.drawn(number)
-        gives_way = drawn in telling and not places[renderer.source(number).position]
+        record, (_, drawn) = renderer.record(number), renderer.drawn_template(number)
+        gives_way = drawn in telling and not places[renderer.origin(number).position]
         given_way += gives_way
         assert record.template not in telling if gives_way else record.template == drawn
         assert ("Oslo" in record.inputs) == (record.template in telling)
@@ -758,7 +760,7 @@ def test_an_audit_shows_the_lowest_records_and_not_all_problems(world, rendered)
     assert audit.found == {"empty": len(wrong), "label": len(wrong)}
     assert [n for n, _ in audit.examples["empty"]] == [0, 1, 2, 3, 4]
     with pytest.raises(InputError, match=r"record 0: .*record 4: ") as told:
-        audit.refuse(renderer.wording.config, where="sets/x")
+        audit.refuse(renderer.prompt_writer.config, where="sets/x")
     assert told.value.where == "sets/x"
     assert "record 5" not in str(told.value)
 
@@ -776,7 +778,7 @@ def test_overlap_is_counted_by_intention(world, rendered):
     audit = audited(renderer, world)
     shares = collections.defaultdict(list)
     for number in range(len(renderer)):
-        asked, position, *_ = renderer.source(number)
+        asked, position, *_ = renderer.origin(number)
         query, title = f"some wish {told(world, position)}", title_at(world, position)
         mine, theirs = (set(words_of(text).content) for text in (query, title))
         share = len(mine & theirs) / len(mine)

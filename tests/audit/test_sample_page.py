@@ -19,7 +19,7 @@ from irec_jax.audit.sample_page import (
 )
 from irec_jax.instructions.config import ContextPart, InstructionsConfig
 from irec_jax.instructions.forms import Instruction, TaskName
-from irec_jax.instructions.passes import Passes
+from irec_jax.instructions.passes import RecordOrder
 from irec_jax.instructions.render import Renderer
 from irec_jax.instructions.teacher import LogTeacher
 from irec_jax.log.split import Split
@@ -126,7 +126,7 @@ def test_a_page_shows_every_record_and_its_events(auditor: Auditor, world: Split
     titles = world.catalog["title"].to_list()
     for number, article in zip(numbers, articles, strict=True):
         page, record = Page(article), renderer.record(number)
-        position = renderer.source(number).position
+        position = renderer.origin(number).position
         start = max(renderer.starts[position], position - 3)
         for told in (
             *(record.inputs, record.targets, record.scenario, record.strategy),
@@ -153,9 +153,9 @@ def test_what_a_prompt_hides_is_marked(auditor: Auditor, world: Split):
         number = next(
             n
             for n in range(len(renderer))
-            if renderer.source(n).asked.task.name is name and renderer.source(n).position % 8 > 2
+            if renderer.origin(n).variant.task.name is name and renderer.origin(n).position % 8 > 2
         )
-        position = renderer.source(number).position
+        position = renderer.origin(number).position
         page = Page(re.findall(r"<article>.*?</article>", page_of(auditor, [number])[0])[0])
         told = {
             "target": world.catalog["title"][world.items.item(position)],
@@ -172,7 +172,7 @@ def test_titles_and_queries_cannot_become_part_of_the_page(auditor: Auditor):
     number = next(
         n
         for n in range(len(renderer))
-        if renderer.source(n).position == 3 and "bright" in renderer.record(n).inputs
+        if renderer.origin(n).position == 3 and "bright" in renderer.record(n).inputs
     )
     text, _ = page_of(auditor, [number])
     assert WICKED in Page(text).text
@@ -197,9 +197,9 @@ def test_the_verdict_and_the_counts_stand_on_top(auditor: Auditor):
 
 def test_a_record_of_no_event_is_shown_as_it_is(auditor: Auditor):
     renderer = auditor.inspector.renderer
-    examples = renderer.passes.examples
+    examples = renderer.record_order.examples
     beyond = dataclasses.replace(examples, positions=np.full_like(examples.positions, 10**6))
-    passes = Passes(beyond, renderer.seed)
+    passes = RecordOrder(beyond, renderer.seed)
     inspector = dataclasses.replace(
         auditor.inspector, renderer=dataclasses.replace(renderer, passes=passes)
     )

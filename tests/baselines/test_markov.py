@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from irec_jax.baselines.markov import Markov
 from irec_jax.baselines.popularity import Popularity
 from irec_jax.errors import InputError
+from irec_jax.instructions.built_in_tasks import SEQUENTIAL_RECOMMENDATION
 from irec_jax.instructions.forms import Request
-from irec_jax.instructions.tasks import SEQUENTIAL_RECOMMENDATION
 from irec_jax.log.split import Role, Split, SplitProtocol
 
 

@@ -9,8 +9,8 @@ from irec_jax.baselines.markov import Markov
 from irec_jax.baselines.popularity import Popularity
 from irec_jax.evaluation.protocol import EvaluationConfig
 from irec_jax.evaluation.report import evaluate
+from irec_jax.instructions.built_in_tasks import SEQUENTIAL_RECOMMENDATION
 from irec_jax.instructions.forms import Ranking
-from irec_jax.instructions.tasks import SEQUENTIAL_RECOMMENDATION
 from irec_jax.log.readers.movietweetings import read_movietweetings
 from irec_jax.log.split import Role, SplitConfig, SplitProtocol, split_log
 

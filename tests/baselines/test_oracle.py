@@ -8,7 +8,7 @@ from irec_jax.baselines.oracle import oracle
 from irec_jax.baselines.popularity import Popularity
 from irec_jax.evaluation.protocol import EvaluationConfig, select_requests
 from irec_jax.evaluation.report import evaluate
-from irec_jax.instructions.tasks import (
+from irec_jax.instructions.built_in_tasks import (
     PERSONALIZED_SEARCH,
     PRODUCT_SEARCH,
     SEQUENTIAL_RECOMMENDATION,

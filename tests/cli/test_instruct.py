@@ -14,9 +14,9 @@ from irec_jax.cli.main import main
 from irec_jax.experiment.loading import load_experiment
 from irec_jax.experiment.materials import prepare
 from irec_jax.instruction_sets.store import InstructionSet
+from irec_jax.instructions.built_in_tasks import TASKS
 from irec_jax.instructions.forms import Instruction
 from irec_jax.instructions.render import Renderer
-from irec_jax.instructions.tasks import TASKS
 from irec_jax.instructions.templates import load_packs
 from irec_jax.log.events import BehaviorLog, LogManifest
 
@@ -122,7 +122,7 @@ def test_audit_writes_nothing_and_says_what_it_finds(
         it = record(self, number, shuffle)
         if number != 33:
             return it
-        name = self.wording.names[it.target_item]
+        name = self.prompt_writer.names[it.target_item]
         return it._replace(inputs=f"{it.inputs} {name}")
 
     monkeypatch.setattr(Renderer, "record", leaky)

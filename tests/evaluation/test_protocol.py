@@ -12,7 +12,7 @@ from irec_jax.baselines.markov import Markov
 from irec_jax.baselines.popularity import Popularity
 from irec_jax.errors import InputError
 from irec_jax.evaluation.protocol import EvaluationConfig, select_requests, split_counts, split_hash
-from irec_jax.instructions.tasks import PRODUCT_SEARCH, SEQUENTIAL_RECOMMENDATION
+from irec_jax.instructions.built_in_tasks import PRODUCT_SEARCH, SEQUENTIAL_RECOMMENDATION
 from irec_jax.log.split import Role
 from irec_jax.settings import ImportedSettings, from_json, load_settings, to_json
 

@@ -16,8 +16,8 @@ from irec_jax.evaluation.metrics import METRICS, chance, per_request
 from irec_jax.evaluation.protocol import EvaluationConfig
 from irec_jax.evaluation.report import evaluate, save_report
 from irec_jax.evaluation.report_tables import differences_table, report_tables
+from irec_jax.instructions.built_in_tasks import PRODUCT_SEARCH, SEQUENTIAL_RECOMMENDATION
 from irec_jax.instructions.forms import Ranking
-from irec_jax.instructions.tasks import PRODUCT_SEARCH, SEQUENTIAL_RECOMMENDATION
 from irec_jax.log.split import Role
 
 QUICK = EvaluationConfig(resamples=100)

@@ -186,7 +186,7 @@ def test_any_number_of_workers_writes_the_same_files(
     whole = auditor.audit((n, renderer.record(n)) for n in range(1_000))
     assert Audit.from_json(json.loads(stored)) == whole
     assert audit_records(renderer, auditor, 1_000, workers=2) == whole
-    assert renderer.wording.names[0] in (tmp_path / "one" / "sample.html").read_text()
+    assert renderer.prompt_writer.names[0] in (tmp_path / "one" / "sample.html").read_text()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -197,7 +197,7 @@ class Leaky(Renderer):
         record = super().record(number, shuffle)
         if number != 77:
             return record
-        title = self.wording.names[record.target_item]
+        title = self.prompt_writer.names[record.target_item]
         return record._replace(inputs=f"{record.inputs} {title}")
 
 
@@ -300,7 +300,7 @@ def test_what_is_damaged_or_foreign_in_a_build_is_made_again(
 ):
     def interrupted(seed: int = 11) -> Path:
         other = Renderer.build(
-            split, CONFIG, renderer.wording.names, seed=seed, teacher=LogTeacher.of(split)
+            split, CONFIG, renderer.prompt_writer.names, seed=seed, teacher=LogTeacher.of(split)
         )
         with monkeypatch.context() as patch:
             interrupt_after(patch, 5, KeyboardInterrupt())

@@ -13,6 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from irec_jax.errors import InputError
+from irec_jax.instructions.built_in_tasks import (
+    NAMED_TASKS,
+    PERSONALIZED_SEARCH,
+    PRODUCT_SEARCH,
+    SEQUENTIAL_RECOMMENDATION,
+    task_named,
+)
 from irec_jax.instructions.config import InstructionsConfig
 from irec_jax.instructions.forms import (
     Instruction,
@@ -25,13 +32,6 @@ from irec_jax.instructions.forms import (
 from irec_jax.instructions.forms import TaskForm as Form
 from irec_jax.instructions.prompts import PromptWriter
 from irec_jax.instructions.render import Renderer
-from irec_jax.instructions.tasks import (
-    NAMED_TASKS,
-    PERSONALIZED_SEARCH,
-    PRODUCT_SEARCH,
-    SEQUENTIAL_RECOMMENDATION,
-    task_named,
-)
 from irec_jax.instructions.teacher import LogTeacher
 from irec_jax.log.split import Role, Split
 
@@ -228,7 +228,7 @@ def test_the_prompt_of_a_request_is_the_first_template_unless_told(
     request = PERSONALIZED_SEARCH.request(split, 8)
     history = ["Brand5 lamp model5", "Brand6 lamp model6"]
     query = "cheap {light} for bed"
-    prompt = renderer.wording.prompt
+    prompt = renderer.prompt_writer.prompt
     assert prompt(request) == slow_inputs("personal-now", history, query, "shop")
     assert prompt(request) == (
         "This shopper bought Brand5 lamp model5 ; Brand6 lamp model6 and now asks : "
@@ -274,7 +274,7 @@ def test_a_request_that_cannot_be_written_is_refused(
 ):
     scenario = Scenario(Preference(preference), Intention(intention), Form(form))
     with pytest.raises(InputError, match=re.escape(what)):
-        renderer.wording.prompt(Request(scenario, history, words))
+        renderer.prompt_writer.prompt(Request(scenario, history, words))
 
 
 def test_a_template_or_language_that_is_not_there_is_refused(renderer: Renderer):
@@ -285,7 +285,7 @@ def test_a_template_or_language_that_is_not_there_is_refused(renderer: Renderer)
         ({"language": "zh"}, "no pack is in the language 'zh'"),
     ):
         with pytest.raises(InputError, match=what):
-            renderer.wording.prompt(dataclasses.replace(request, **change))
+            renderer.prompt_writer.prompt(dataclasses.replace(request, **change))
 
 
 def test_a_log_without_queries_or_names_is_refused(make: Callable[..., Split]):
