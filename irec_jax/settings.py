@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+import tyro
+
 from irec_jax.errors import InputError, nearest, shown
 
 T = TypeVar("T")
@@ -82,6 +84,22 @@ class ImportedSettings:
         """The object that `from_json` reads back."""
         file = {"file": self.file} if self.file else {}
         return {"import": self.path, **file, "settings": self.settings}
+
+
+def name_or_settings(*names: str) -> Any:
+    """Returns the annotation of a field that is a name on the command line or settings in a file.
+
+    Args:
+        names: The names that are allowed; none for any text.
+    """
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar=f"{{{','.join(names)}}}" if names else "STR",
+        instance_from_str=lambda words: words[0],
+        is_instance=lambda value: True,
+        str_from_instance=lambda value: [value if isinstance(value, str) else type(value).__name__],
+        choices=names or None,
+    )
 
 
 def to_json(value: Any) -> Any:

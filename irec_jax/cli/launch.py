@@ -20,7 +20,6 @@ from irec_jax.launching import gke, local, processes, slurm, tpu_vm
 from irec_jax.launching.launch_folder import FOLDER, LaunchFolder, LaunchState, last_lines
 from irec_jax.launching.launch_plan import READS, JobManifest, LaunchPlan, Target, check_fit, flag
 from irec_jax.launching.slices import read_slice
-from irec_jax.log.dataset import SIMULATED
 from irec_jax.run_checksums import check_run_folder
 from irec_jax.terminal import Console
 from irec_jax.training.metrics_logger import LOG
@@ -246,8 +245,8 @@ class LaunchStop:
 def _inputs(experiment: Experiment) -> tuple[str, ...]:
     """The folders that a run reads, besides its own."""
     train = experiment.train
-    paths = (experiment.data.log, train.pretrained, train.packed)
-    return tuple(path for path in paths if path and path != SIMULATED)
+    paths = (experiment.data.folder, train.pretrained, train.packed)
+    return tuple(path for path in paths if path)
 
 
 def _show(state: LaunchState, run: Path, lines: int = SHOWN_LINES) -> None:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import enum
-from typing import Literal
+from typing import Annotated, Literal
 
 import tyro
 
@@ -11,6 +11,8 @@ from irec_jax.errors import InputError, nearest
 from irec_jax.instructions.built_in_tasks import NAMED_TASKS, task_named
 from irec_jax.instructions.forms import Preference, TaskName
 from irec_jax.instructions.tasks import Task
+from irec_jax.instructions.teacher import TeacherSettings
+from irec_jax.settings import ImportedSettings, name_or_settings
 
 Domain = Literal["shop", "content", "social", "finance"]
 TeacherKind = Literal["log", "metadata", "notes"]
@@ -45,7 +47,8 @@ class InstructionsConfig:
         context: The parts of the request context; templates without the slot omit it.
         teacher: The source of preferences and queries: `log` has only the queries that users
             typed, `metadata` also writes them from titles, categories, brands, prices and
-            reviews, and `notes` reads the texts that `irec teach` wrote.
+            reviews, and `notes` reads the texts that `irec teach` wrote. In a config file, also
+            settings of your own with `build(split, seed)`.
         notes: The folder that `irec teach` wrote; read by the teacher `notes` only.
         max_overlap: The audit refuses a set if the mean share of query words that occur in the
             title of the answer is larger, 0 to 1.
@@ -59,7 +62,10 @@ class InstructionsConfig:
     answer_items: int = 1
     candidates: int = 10
     context: tuple[ContextPart, ...] = ()
-    teacher: TeacherKind = "log"
+    teacher: Annotated[
+        TeacherKind | TeacherSettings | ImportedSettings,
+        name_or_settings("log", "metadata", "notes"),
+    ] = "log"
     notes: str = ""
     max_overlap: float = 0.5
     own_tasks: tyro.conf.Suppress[tuple[Task, ...]] = ()

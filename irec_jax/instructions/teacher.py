@@ -59,6 +59,15 @@ class Teacher(Protocol):
         ...
 
 
+@runtime_checkable
+class TeacherSettings(Protocol):
+    """A frozen dataclass of the user that builds a teacher."""
+
+    def build(self, split: Split, seed: int) -> Teacher:
+        """Builds the teacher of a split; `seed` is of its draws."""
+        ...
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class LogTeacher:
     """Adds nothing: the queries are those that users typed, in the language they typed in.

@@ -122,8 +122,10 @@ def _catalog_size(experiment: Experiment) -> int:
     data = experiment.data
     if data.log == SIMULATED:
         return data.simulate.items
+    if not data.folder:
+        return 0
     try:
-        manifest = json.loads((Path(data.log) / MANIFEST_FILE).read_text(encoding="utf-8"))
+        manifest = json.loads((Path(data.folder) / MANIFEST_FILE).read_text(encoding="utf-8"))
         return int(manifest["counts"]["items"])
     except (OSError, ValueError, KeyError, TypeError):
         return 0

@@ -5,6 +5,7 @@ from pathlib import Path
 from irec_jax.instructions.config import InstructionsConfig
 from irec_jax.instructions.teacher import LogTeacher, Teacher
 from irec_jax.log.split import Split
+from irec_jax.settings import load_settings
 
 
 def make_teacher(split: Split, config: InstructionsConfig, seed: int) -> Teacher:
@@ -26,4 +27,6 @@ def make_teacher(split: Split, config: InstructionsConfig, seed: int) -> Teacher
         from irec_jax.teachers.teacher_texts import StoredTextsTeacher
 
         return StoredTextsTeacher.load(Path(config.notes), split)
-    return LogTeacher.of(split)
+    if config.teacher == "log":
+        return LogTeacher.of(split)
+    return load_settings(config.teacher).build(split, seed)
