@@ -92,7 +92,9 @@ class _ShuffledQueries:
 
     def __call__(self, request: Request) -> Request:
         queries = self.queries[request.scenario]
-        draw = derive_key(self.seed, RandomStream.ABLATION_QUERY, request.user + 1, request.time + 1)
+        draw = derive_key(
+            self.seed, RandomStream.ABLATION_QUERY, request.user + 1, request.time + 1
+        )
         for step in range(len(queries)):
             user, query = queries[(draw + step) % len(queries)]
             if user != request.user and query != request.instruction:
