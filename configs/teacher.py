@@ -1,7 +1,7 @@
 """A model that recommends, and that writes preferences and queries for other users' instructions.
 
 Command: irec tune configs/teacher.py && irec teach configs/teacher.py --by model \
-             --run runs/teacher --out notes/teacher
+             --run runs/teacher --out texts/teacher
 Device:  2 CPU cores (AMD EPYC)
 Time:    4 minutes to tune, 45 seconds to write 37,451 texts
 Result:  sequential recommendation Recall@10 .221, NDCG@10 .117; product search .483 and .306.

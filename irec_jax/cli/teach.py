@@ -46,10 +46,10 @@ class Teach:
 
     A chat model behind any endpoint that speaks OpenAI's protocol, or a tuned run. Each text is
     checked: right language and length, no title, no number of the log. Training on them:
-    `--instructions.teacher notes --instructions.notes OUT`. Any setting of the experiment can be
-    changed: `--section.key value`.
+    `--instructions.teacher texts --instructions.teacher_texts OUT`. Any setting of the experiment
+    can be changed: `--section.key value`.
 
-    Example: irec teach configs/quickstart.py --by chat --out notes/shop --users 500
+    Example: irec teach configs/quickstart.py --by chat --out texts/shop --users 500
     --chat.base-url http://localhost:8000/v1 --chat.model Qwen/Qwen3-8B
     """
 
@@ -123,8 +123,8 @@ class Teach:
         if told:
             console.print(told, markup=False)
         console.print(
-            f"Wrote {self.out}. Next: irec tune {self.experiment} --instructions.teacher notes "
-            f"--instructions.notes {self.out}",
+            f"Wrote {self.out}. Next: irec tune {self.experiment} --instructions.teacher texts "
+            f"--instructions.teacher_texts {self.out}",
             markup=False,
         )
 

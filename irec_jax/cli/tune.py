@@ -219,7 +219,7 @@ def _refuse_differing(experiment: Experiment, sources: dict[str, Any]) -> None:
     for number, given in enumerate(settings):
         if logs[number] != logs[0]:
             hint = "Give all processes the same files."
-            what = f"process {number} reads another log or other notes than process 0"
+            what = f"process {number} reads another log or other teacher texts than process 0"
             raise InputError(what, where="data.log", hint=hint)
         if given != settings[0]:
             hint = "Start all processes with the same experiment file and the same overrides."

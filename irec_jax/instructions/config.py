@@ -15,7 +15,7 @@ from irec_jax.instructions.teacher import TeacherSettings
 from irec_jax.settings import ImportedSettings, name_or_settings
 
 Domain = Literal["shop", "content", "social", "finance"]
-TeacherKind = Literal["log", "metadata", "notes"]
+TeacherKind = Literal["log", "metadata", "texts"]
 
 BUILT_IN_PACKS = ("en", "zh")
 PACK_SUFFIX = ".toml"
@@ -47,9 +47,9 @@ class InstructionsConfig:
         context: The parts of the request context; templates without the slot omit it.
         teacher: The source of preferences and queries: `log` has only the queries that users
             typed, `metadata` also writes them from titles, categories, brands, prices and
-            reviews, and `notes` reads the texts that `irec teach` wrote. In a config file, also
+            reviews, and `texts` reads the texts that `irec teach` wrote. In a config file, also
             settings of your own with `build(split, seed)`.
-        notes: The folder that `irec teach` wrote; read by the teacher `notes` only.
+        teacher_texts: The folder that `irec teach` wrote; read by the teacher `texts` only.
         max_overlap: The audit refuses a set if the mean share of query words that occur in the
             title of the answer is larger, 0 to 1.
         own_tasks: Your own tasks, trained on beside `tasks`; set in a config file only.
@@ -64,9 +64,9 @@ class InstructionsConfig:
     context: tuple[ContextPart, ...] = ()
     teacher: Annotated[
         TeacherKind | TeacherSettings | ImportedSettings,
-        name_or_settings("log", "metadata", "notes"),
+        name_or_settings("log", "metadata", "texts"),
     ] = "log"
-    notes: str = ""
+    teacher_texts: str = ""
     max_overlap: float = 0.5
     own_tasks: tyro.conf.Suppress[tuple[Task, ...]] = ()
 
@@ -108,12 +108,12 @@ class InstructionsConfig:
 
     def _check_sources(self) -> None:
         """Refuses tasks without a source of their texts, and settings that no task reads."""
-        if (self.teacher == "notes") != bool(self.notes):
+        if (self.teacher == "texts") != bool(self.teacher_texts):
             raise InputError(
-                f"the teacher is '{self.teacher}', and the notes are '{self.notes}'",
-                where="instructions.notes",
-                hint="Set instructions.teacher to notes and instructions.notes to the folder "
-                "that `irec teach` wrote, or neither.",
+                f"the teacher is '{self.teacher}', and the folder is '{self.teacher_texts}'",
+                where="instructions.teacher_texts",
+                hint="Set instructions.teacher to texts and instructions.teacher_texts to the "
+                "folder that `irec teach` wrote, or neither.",
             )
         if len(set(self.context)) < len(self.context):
             raise InputError(
@@ -138,7 +138,7 @@ class InstructionsConfig:
             raise InputError(
                 f"{name} needs a teacher that writes preferences and reasons, and a log has none",
                 where="instructions.teacher",
-                hint="Set it to metadata or notes, or leave the task out.",
+                hint="Set it to metadata or texts, or leave the task out.",
             )
         if task.needs_context and not self.context:
             raise InputError(

@@ -23,10 +23,10 @@ def make_teacher(split: Split, config: InstructionsConfig, seed: int) -> Teacher
         from irec_jax.teachers.metadata import MetadataTeacher
 
         return MetadataTeacher.build(split, config.domain, seed)
-    if config.teacher == "notes":
+    if config.teacher == "texts":
         from irec_jax.teachers.teacher_texts import StoredTextsTeacher
 
-        return StoredTextsTeacher.load(Path(config.notes), split)
+        return StoredTextsTeacher.load(Path(config.teacher_texts), split)
     if config.teacher == "log":
         return LogTeacher.of(split)
     return load_settings(config.teacher).build(split, seed)

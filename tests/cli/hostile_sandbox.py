@@ -112,7 +112,7 @@ class Sandbox:
         self.made("export", self["run"], "--out", self["hf"])
         with serve() as server:
             chat = ("--chat.base-url", server.url, "--chat.model", "tester", "--users", 4)
-            self.made("teach", config, "--by", "chat", "--out", self["notes"], *chat)
+            self.made("teach", config, "--by", "chat", "--out", self["texts"], *chat)
         state = '{"phase": "running", "host": "elsewhere", "supervisor": 1, "processes": [1]}'
         (self["run"] / "launch").mkdir()
         (self["run"] / "launch" / "state.json").write_text(state)

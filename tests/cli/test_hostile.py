@@ -97,7 +97,10 @@ def _compiled_once(patch: pytest.MonkeyPatch) -> Iterator[None]:
 def readers_of(sandbox: Sandbox, command: str) -> list[tuple[str, Call]]:
     """The inputs that a command reads, with a command line that reads each."""
     call = sandbox.calls()[command]
-    notes = {"--instructions.teacher": "notes", "--instructions.notes": str(sandbox["notes"])}
+    texts = {
+        "--instructions.teacher": "texts",
+        "--instructions.teacher_texts": str(sandbox["texts"]),
+    }
     closed = {"--chat.base-url": "http://127.0.0.1:9/v1", "--chat.retries": "0"}
     chat = {"--by": "chat", "--chat.model": "tester", **closed, "--answers": str(answers(sandbox))}
     of = {
@@ -109,12 +112,12 @@ def readers_of(sandbox: Sandbox, command: str) -> list[tuple[str, Call]]:
         "instruct": [
             ("log", call.given({"--describe": "True"})),
             ("set", call.given({"--out": str(sandbox["set"])}, [sandbox["set"]])),
-            ("notes", call.given(notes)),
+            ("texts", call.given(texts)),
         ],
         "teach": [
             ("run", call),
             ("log", call),
-            ("notes.answers.jsonl", call.given(chat, [answers(sandbox)])),
+            ("texts.answers.jsonl", call.given(chat, [answers(sandbox)])),
         ],
         "tune": [
             ("run", call.given({"--out": str(sandbox["run"])}, [sandbox["run"]])),
@@ -136,7 +139,7 @@ def readers_of(sandbox: Sandbox, command: str) -> list[tuple[str, Call]]:
 
 def answers(sandbox: Sandbox) -> Path:
     """The file of a chat model's answers."""
-    return sandbox["notes.answers.jsonl"]
+    return sandbox["texts.answers.jsonl"]
 
 
 @every_size
@@ -243,8 +246,9 @@ def test_a_path(sandbox: Sandbox, command: str, size: Size):
     swept(sandbox, command, drawn, size)
 
 
-PATHS_AS_TEXT = ("PATH", "--picture", "--data.log", "--instructions.notes", "--train.packed")
-PATHS_AS_TEXT += ("--train.pretrained", "--tokens.tokenizer", "--table.interactions")
+PATHS_AS_TEXT = ("PATH", "--picture", "--data.log", "--instructions.teacher_texts")
+PATHS_AS_TEXT += ("--train.packed", "--train.pretrained", "--tokens.tokenizer")
+PATHS_AS_TEXT += ("--table.interactions",)
 
 
 # Conditions

@@ -36,7 +36,7 @@ from irec_jax.tokens.items import TokenWriter, make_writer
 from irec_jax.tokens.text import IndexKind, TokensConfig
 from irec_jax.training.checkpoint import Checkpoints, TrainState, model_fingerprint
 
-from ..instructions.chat_server import KEY, ChatServer, serve
+from ..teachers.chat_server import KEY, ChatServer, serve
 
 ROOT = Path(__file__).parents[2]
 EXPERIMENT = """
@@ -130,7 +130,7 @@ def test_notes_are_written_and_a_second_run_sends_nothing(
 
     rendered = tmp_path / "set"
     command = ["instruct", str(experiment), "--out", str(rendered), "--records", "50"]
-    teacher = ["--instructions.teacher", "notes", "--instructions.notes", str(out)]
+    teacher = ["--instructions.teacher", "texts", "--instructions.teacher_texts", str(out)]
     assert main([*command, *teacher]) == 0
 
 

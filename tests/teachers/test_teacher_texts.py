@@ -203,7 +203,7 @@ def test_notes_serve_a_split_whose_items_have_other_numbers(split: Split, tmp_pa
         (lambda folder: (folder / TEXTS_FILE).write_bytes(b"PAR1"), "sha256 differs"),
     ],
 )
-def test_damaged_notes_are_refused(split: Split, tmp_path: Path, damage, message):
+def test_damaged_teacher_texts_are_refused(split: Split, tmp_path: Path, damage, message):
     write_teacher_texts(tmp_path / "notes", some_notes(split), manifest_for(split))
     damage(tmp_path / "notes")
     with pytest.raises(InputError, match=message):
@@ -225,8 +225,8 @@ def test_instructions_are_rendered_from_notes(split: Split, titles, tmp_path: Pa
     write_teacher_texts(tmp_path / "notes", some_notes(split), manifest_for(split))
     config = InstructionsConfig(
         tasks=(TaskName.PREFERENCE_RECOMMENDATION, TaskName.HISTORY_TO_PREFERENCE),
-        teacher="notes",
-        notes=str(tmp_path / "notes"),
+        teacher="texts",
+        teacher_texts=str(tmp_path / "notes"),
     )
     renderer = Renderer.build(
         split,
