@@ -1,4 +1,4 @@
-"""Preferences, queries and reasons written from what a log says of its items."""
+"""Preferences, queries and reasons, generated from the metadata of items."""
 
 import dataclasses
 import functools
@@ -12,48 +12,48 @@ from irec_jax.instructions.forms import Intention
 from irec_jax.instructions.teacher import LogTeacher
 from irec_jax.log.split import Split
 from irec_jax.random_draws import DrawField, RandomStream, derive_key, draw_field, scramble
-from irec_jax.teachers.item_attributes import LEVELS, ItemAttributes
+from irec_jax.teachers.item_attributes import PRICE_LEVELS, ItemAttributes
 from irec_jax.teachers.phrases import LANGUAGES, load_phrases
-from irec_jax.teachers.synonyms import NONE, load_synonyms, synonyms_stated
+from irec_jax.teachers.synonyms import MISSING, find_stated_needs, load_synonyms
 from irec_jax.teachers.text_generator import TextGenerator
 
 VARIANTS = 3
-"""Preference texts a user, as in the paper (section 2.2)."""
+"""Preference texts per user, as in the paper (section 2.2)."""
 
 WINDOW = 20
-"""Events before the target that a preference is judged by."""
+"""Events before the target that a preference is computed from."""
 
 _ASPECTS = ("preference_kinds", "preference_value", "preference_turn")
 
-_ENOUGH = 4  # events that show a habit
-_FOCUSED, _VARIED = 0.6, 0.34  # shares of the favorite kind
-_LOYAL = 0.25  # share of a brand that is worth a word
-_ECHOED_BRANDS, _ECHOED_KINDS = 16, 2  # one query of so many says what the title says
+_MIN_EVENTS = 4  # events with a category from which a habit is stated
+_FOCUSED_SHARE, _VARIED_SHARE = 0.6, 0.34  # shares of the favorite category
+_LOYAL_SHARE = 0.25  # share of a brand that is mentioned
+_BRAND_ECHO, _CATEGORY_ECHO = 16, 2  # one query in this many may repeat a word of the title
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class MetadataTeacher:
     """Writes from categories, brands, prices, titles and reviews; typed queries come first.
 
-    What it writes of an event depends on the catalog, on the event and on its user's `WINDOW`
-    events before it. Preferences do not depend on the event itself.
+    A query or reason for an event depends on the catalog, on the event and on the `WINDOW`
+    events of the same user before it. A preference does not depend on the event itself.
 
     Attributes:
         typed: The queries of the log.
-        facts: What is said of the items.
-        speeches: Language -> how it is said.
+        attributes: The attributes of the items.
+        generators: Language -> text generator.
         items: `[events]` item numbers.
         starts: `[events]` the position of the user's first event.
-        said: `[events]` int8 what the reviews tell of the need.
-        seed: Of the draws.
+        stated_needs: `[events]` int8 index of the need that the review states, or `MISSING`.
+        seed: Seed of the random choices.
     """
 
     typed: LogTeacher
-    facts: ItemAttributes
-    speeches: Mapping[str, TextGenerator]
+    attributes: ItemAttributes
+    generators: Mapping[str, TextGenerator]
     items: Int[np.ndarray, " events"]
     starts: Int[np.ndarray, " events"]
-    said: Int[np.ndarray, " events"]
+    stated_needs: Int[np.ndarray, " events"]
     seed: int
 
     @classmethod
@@ -61,147 +61,170 @@ class MetadataTeacher:
         """Reads the catalog and the reviews of a split.
 
         Args:
-            split: The log.
-            domain: Whose nouns and verbs are used.
-            seed: Of the draws.
+            split: The split to write texts for.
+            domain: The domain whose nouns, verbs and synonyms are used.
+            seed: Seed of the random choices.
         """
-        cues = load_synonyms(domain)
-        facts, titles = ItemAttributes.build(split.catalog, cues)
-        speeches = {
-            language: TextGenerator.build(load_phrases(language, domain), cues, titles, facts.texts)
+        synonyms = load_synonyms(domain)
+        attributes, titles = ItemAttributes.build(split.catalog, synonyms)
+        generators = {
+            language: TextGenerator.build(
+                load_phrases(language, domain), synonyms, titles, attributes.texts
+            )
             for language in LANGUAGES
         }
-        said = np.full(len(split.items), NONE, np.int8)
+        stated_needs = np.full(len(split.items), MISSING, np.int8)
         if len(split.reviews):
-            said = synonyms_stated(split.reviews, cues.said)
+            stated_needs = find_stated_needs(split.reviews, synonyms.said)
         starts = np.repeat(split.offsets[:-1], np.diff(split.offsets))
-        return cls(LogTeacher.of(split), facts, speeches, split.items, starts, said, seed)
+        typed = LogTeacher.of(split)
+        return cls(typed, attributes, generators, split.items, starts, stated_needs, seed)
 
     @property
     def variants(self) -> int:
-        """Three: on kinds of item, on names and prices, and on what has changed."""
+        """Three: categories, brand and price, and recent changes."""
         return VARIANTS
 
     def has_preference(self, language: str) -> Bool[np.ndarray, " events"]:
-        """Says where one of the events before has an item with a category or brand."""
-        told = (self.facts.special >= 0) | (self.facts.brand >= 0)
-        counts = np.append(0, np.cumsum(told[self.items]))
-        here = np.arange(len(self.items))
-        first = np.maximum(self.starts, here - WINDOW)
-        return (counts[here] > counts[first]) & (language in self.speeches)
+        """Returns `[events]`: whether an item in the window has a category or brand."""
+        described = (self.attributes.rarest_category >= 0) | (self.attributes.brand >= 0)
+        counts = np.append(0, np.cumsum(described[self.items]))
+        positions = np.arange(len(self.items))
+        first = np.maximum(self.starts, positions - WINDOW)
+        return (counts[positions] > counts[first]) & (language in self.generators)
 
     def has_query(self, intention: Intention, language: str) -> Bool[np.ndarray, " events"]:
-        """Says where the user typed one, or the item or its review has something to say."""
+        """Returns `[events]`: whether `query` returns a text."""
         has = self.typed.has_query(intention, language)
-        speech = self.speeches.get(language)
-        if speech is None:
+        generator = self.generators.get(language)
+        if generator is None:
             return has
-        facts = self.facts
-        echo = (facts.special >= 0) & ~facts.bare
+        attributes = self.attributes
+        may_echo = (attributes.rarest_category >= 0) & ~attributes.title_is_label
         if intention is Intention.SPECIFIC:
-            made = (facts.brand >= 0) & ~(facts.bare & facts.named)
-            told = echo | (facts.kind >= 0) | made | _spoken(speech, "trait", facts.trait)
-            return has | told[self.items]
+            has_brand = (attributes.brand >= 0) & ~(
+                attributes.title_is_label & attributes.brand_in_title
+            )
+            has_trait = _has_text(generator, "trait", attributes.trait)
+            of_item = may_echo | (attributes.query_category >= 0) | has_brand | has_trait
+            return has | of_item[self.items]
         if intention is Intention.VAGUE:
-            told = echo | (facts.field >= 0) | _spoken(speech, "need", facts.need)
-            return has | told[self.items] | _spoken(speech, "said", self.said)
+            has_need = _has_text(generator, "need", attributes.need)
+            of_item = may_echo | (attributes.broad_query_category >= 0) | has_need
+            return has | of_item[self.items] | _has_text(generator, "said", self.stated_needs)
         return has
 
     def has_reason(self, language: str) -> Bool[np.ndarray, " events"]:
-        """Says where an item shares something with those before it, or its review tells."""
-        speech = self.speeches.get(language)
-        if speech is None:
+        """Returns `[events]`: whether `reason` returns a text."""
+        generator = self.generators.get(language)
+        if generator is None:
             return np.zeros(len(self.items), bool)
-        has = _spoken(speech, "said", self.said)
-        here = np.arange(len(self.items))
-        for fact in (self.facts.special, self.facts.broad, self.facts.brand):
-            value = fact[self.items]
+        has = _has_text(generator, "said", self.stated_needs)
+        positions = np.arange(len(self.items))
+        attributes = self.attributes
+        for values in (
+            attributes.rarest_category,
+            attributes.commonest_category,
+            attributes.brand,
+        ):
+            value = values[self.items]
             for lag in range(1, min(WINDOW, len(value) - 1) + 1):
-                same = (value[lag:] == value[:-lag]) & (value[lag:] >= 0)
-                has[lag:] |= same & (here[lag:] - lag >= self.starts[lag:])
+                is_same = (value[lag:] == value[:-lag]) & (value[lag:] >= 0)
+                has[lag:] |= is_same & (positions[lag:] - lag >= self.starts[lag:])
         return has
 
     def preference(self, position: int, variant: int, language: str) -> str:
-        """What the user of an event likes, judged by the `WINDOW` events before it.
+        """Returns a text about the user's taste, "" if the window has no category or brand.
 
         Args:
-            position: The event.
-            variant: Which of the three aspects comes first; the others help where it is unknown.
-            language: Of the text.
+            position: The event; only the `WINDOW` events before it are read.
+            variant: The aspect of the text.
+            language: BCP 47 code.
         """
-        speech = self.speeches.get(language)
+        generator = self.generators.get(language)
         window = self._window(position)
-        if speech is None or not len(window):
+        if generator is None or not len(window):
             return ""
         variant %= VARIANTS
-        specials = self.facts.special[window].tolist()
+        categories = self.attributes.rarest_category[window].tolist()
         draw = self._draw(RandomStream.METADATA_PREFERENCE, position, variant)
-        kinds = _counts(specials)
-        if not kinds:
-            brands = _counts(self.facts.brand[window].tolist())
+        counts = _counts(categories)
+        if not counts:
+            brands = _counts(self.attributes.brand[window].tolist())
             if not brands:
                 return ""
-            values = {"brand": self.facts.texts[max(brands, key=brands.__getitem__)]}
+            values = {"brand": self.attributes.texts[max(brands, key=brands.__getitem__)]}
         elif variant == 0:
-            values = self._kinds(kinds, speech, draw)
+            values = self._favorite_categories(counts, generator, draw)
         elif variant == 1:
-            values = self._value(kinds, window, speech, draw)
+            values = self._brand_and_price(counts, window, generator, draw)
         else:
-            values = self._turn(kinds, specials, window, speech, draw)
-        return speech.say(_ASPECTS[variant], values, draw)
+            values = self._recent_change(counts, categories, window, generator, draw)
+        return generator.generate(_ASPECTS[variant], values, draw)
 
     def query(self, position: int, intention: Intention, language: str) -> str:
-        """What the user typed, or could have asked for before the event at `position`."""
+        """Returns the query that the user typed, or a generated one for the item."""
         typed = self.typed.query(position, intention, language)
-        speech = self.speeches.get(language)
-        if typed or speech is None:
+        generator = self.generators.get(language)
+        if typed or generator is None:
             return typed
         if intention is Intention.SPECIFIC:
-            return self._specific(position, speech)
-        return self._vague(position, speech) if intention is Intention.VAGUE else ""
+            return self._specific_query(position, generator)
+        return self._vague_query(position, generator) if intention is Intention.VAGUE else ""
 
     def reason(self, position: int, language: str) -> str:
-        """What the item at `position` shares with the events before it, or its review tells."""
-        speech = self.speeches.get(language)
-        if speech is None:
+        """Returns the attributes that the item shares with the window, and the stated need."""
+        generator = self.generators.get(language)
+        if generator is None:
             return ""
-        facts, item, window = self.facts, self.items.item(position), self._window(position)
+        attributes, item = self.attributes, self.items.item(position)
+        window = self._window(position)
         draw = self._draw(RandomStream.METADATA_REASON, position)
         values: dict[str, str] = {}
-        for slot, fact in (("same", facts.special), ("near", facts.broad), ("brand", facts.brand)):
-            value = fact.item(item)
-            if value >= 0 and not (slot == "near" and values) and value in fact[window].tolist():
-                values[slot] = facts.texts[value]
-        need = speech.cue("said", self.said.item(position), draw_field(draw, DrawField.NEED))
+        for slot, attribute in (
+            ("same", attributes.rarest_category),
+            ("near", attributes.commonest_category),
+            ("brand", attributes.brand),
+        ):
+            value = attribute.item(item)
+            is_redundant = slot == "near" and values
+            if value >= 0 and not is_redundant and value in attribute[window].tolist():
+                values[slot] = attributes.texts[value]
+        need = generator.synonym(
+            "said", self.stated_needs.item(position), draw_field(draw, DrawField.NEED)
+        )
         if need:
             values["need"] = need
-        level = facts.level.item(item)
-        if values and level >= 0 and level == _level(facts.level[window].tolist()):
-            price = speech.word("price", LEVELS[level], draw_field(draw, DrawField.REASON_PRICE))
+        level = attributes.price_level.item(item)
+        if values and level >= 0 and level == _usual_level(attributes.price_level[window].tolist()):
+            price = generator.value(
+                "price", PRICE_LEVELS[level], draw_field(draw, DrawField.REASON_PRICE)
+            )
             if price:
                 values["price"] = price
-        return speech.say("reason", values, draw) if values else ""
+        return generator.generate("reason", values, draw) if values else ""
 
     def fingerprint(self) -> str:
-        """The SHA-256 of what is said of items and events, of the wordings and the seed."""
+        """Returns the SHA-256 of attributes, events, phrases and seed."""
         digest = hashlib.sha256()
-        facts = [getattr(self.facts, field.name) for field in dataclasses.fields(self.facts)[1:]]
-        for array in (*facts, self.items, self.starts, self.said, self.typed.kinds):
+        names = [field.name for field in dataclasses.fields(self.attributes)[1:]]
+        arrays = [getattr(self.attributes, name) for name in names]
+        for array in (*arrays, self.items, self.starts, self.stated_needs, self.typed.kinds):
             digest.update(np.ascontiguousarray(array, dtype="<i8").tobytes())
-        speeches = [
-            repr((language, speech.patterns, speech.values, speech.cues))
-            for language, speech in self.speeches.items()
+        phrases = [
+            repr((language, generator.patterns, generator.values, generator.synonyms))
+            for language, generator in self.generators.items()
         ]
-        for texts in (self.facts.texts, self.typed.queries, speeches, [str(self.seed)]):
+        for texts in (self.attributes.texts, self.typed.queries, phrases, [str(self.seed)]):
             digest.update("\n".join(texts).encode("utf-8") + b"\0")
         return digest.hexdigest()
 
     def _draw(self, stream: int, position: int, variant: int = 0) -> int:
-        return scramble(scramble(self._streams[stream] + position) + variant)
+        return scramble(scramble(self._stream_keys[stream] + position) + variant)
 
     @functools.cached_property
-    def _streams(self) -> Mapping[int, int]:
-        """The beginnings of the keys of `_draw`."""
+    def _stream_keys(self) -> Mapping[int, int]:
+        """Stream -> the key that `_draw` adds positions to."""
         streams = (
             RandomStream.METADATA_PREFERENCE,
             RandomStream.METADATA_SPECIFIC_QUERY,
@@ -213,114 +236,132 @@ class MetadataTeacher:
     def _window(self, position: int) -> Int[np.ndarray, " window"]:
         return self.items[max(self.starts.item(position), position - WINDOW) : position]
 
-    def _kinds(self, kinds: dict[int, int], speech: TextGenerator, draw: int) -> dict[str, str]:
-        """The favorite kind, the next one, and how focused the choices are."""
-        texts = self.facts.texts
-        top = max(kinds, key=kinds.__getitem__)
+    def _favorite_categories(
+        self, counts: dict[int, int], generator: TextGenerator, draw: int
+    ) -> dict[str, str]:
+        """Returns the two most frequent categories and how focused the choices are."""
+        texts = self.attributes.texts
+        top = max(counts, key=counts.__getitem__)
         values = {"top": texts[top]}
-        spread = _spread(kinds, kinds[top], speech, draw)
-        if len(kinds) > 1:
-            second = max((kind for kind in kinds if kind != top), key=kinds.__getitem__)
-            values["second"] = texts[second]
+        spread = _spread(counts, counts[top], generator, draw)
+        if len(counts) > 1:
+            others = (category for category in counts if category != top)
+            values["second"] = texts[max(others, key=counts.__getitem__)]
         if spread:
             values["spread"] = spread
         return values
 
-    def _value(
-        self, kinds: dict[int, int], window: np.ndarray, speech: TextGenerator, draw: int
+    def _brand_and_price(
+        self, counts: dict[int, int], window: np.ndarray, generator: TextGenerator, draw: int
     ) -> dict[str, str]:
-        """The favorite kind, a brand that comes back, and the price level."""
-        texts = self.facts.texts
-        values = {"top": texts[max(kinds, key=kinds.__getitem__)]}
-        brands = _counts(self.facts.brand[window].tolist())
+        """Returns the favorite category, a repeated brand and the usual price level."""
+        texts = self.attributes.texts
+        values = {"top": texts[max(counts, key=counts.__getitem__)]}
+        brands = _counts(self.attributes.brand[window].tolist())
         if brands:
             brand = max(brands, key=brands.__getitem__)
-            if brands[brand] >= max(2, _LOYAL * len(window)):
+            if brands[brand] >= max(2, _LOYAL_SHARE * len(window)):
                 values["brand"] = texts[brand]
-        level = _level(self.facts.level[window].tolist())
+        level = _usual_level(self.attributes.price_level[window].tolist())
         if level >= 0:
-            price = speech.word(
-                "price", LEVELS[level], draw_field(draw, DrawField.PREFERENCE_PRICE)
+            price = generator.value(
+                "price", PRICE_LEVELS[level], draw_field(draw, DrawField.PREFERENCE_PRICE)
             )
             if price:
                 values["price"] = price
         return values
 
-    def _turn(
+    def _recent_change(
         self,
-        kinds: dict[int, int],
-        specials: list[int],
+        counts: dict[int, int],
+        categories: list[int],
         window: np.ndarray,
-        speech: TextGenerator,
+        generator: TextGenerator,
         draw: int,
     ) -> dict[str, str]:
-        """A kind that is new and the one that came before, or the field and its favorite."""
-        texts = self.facts.texts
-        known = [kind for kind in specials if kind >= 0]
+        """Returns the earlier and the new favorite, or the favorite and its broad category."""
+        texts = self.attributes.texts
+        known = [category for category in categories if category >= 0]
         recent = known[-1]
-        if len(known) >= _ENOUGH and known[-2] == recent and recent not in known[:-2]:
-            before = _counts(known[:-2])
+        if len(known) >= _MIN_EVENTS and known[-2] == recent and recent not in known[:-2]:
+            earlier = _counts(known[:-2])
             return {
-                "top": texts[max(before, key=before.__getitem__)],
+                "top": texts[max(earlier, key=earlier.__getitem__)],
                 "recent": texts[recent],
             }
-        top = max(kinds, key=kinds.__getitem__)
+        top = max(counts, key=counts.__getitem__)
         values = {"top": texts[top]}
-        broad = self.facts.broad.item(window.item(specials.index(top)))
+        broad = self.attributes.commonest_category.item(window.item(categories.index(top)))
         if broad != top:
             values["broad"] = texts[broad]
-        spread = _spread(kinds, kinds[top], speech, draw)
+        spread = _spread(counts, counts[top], generator, draw)
         if spread:
             values["spread"] = spread
         return values
 
-    def _specific(self, position: int, speech: TextGenerator) -> str:
-        """A kind, what it has, and who makes it; echoes of the title where nothing else is left."""
-        facts, item = self.facts, self.items.item(position)
+    def _specific_query(self, position: int, generator: TextGenerator) -> str:
+        """Writes category, traits, brand and price; repeats title words if nothing else is left."""
+        attributes, item = self.attributes, self.items.item(position)
         draw = self._draw(RandomStream.METADATA_SPECIFIC_QUERY, position)
-        special, kind = facts.special.item(item), facts.kind.item(item)
-        trait = speech.cue("trait", facts.trait.item(item), draw_field(draw, DrawField.TRAIT))
-        brand, bare = facts.brand.item(item), facts.bare.item(item)
-        if facts.named.item(item) and (
-            bare or draw_field(draw, DrawField.ECHOED_BRAND) % _ECHOED_BRANDS
+        rarest = attributes.rarest_category.item(item)
+        category = attributes.query_category.item(item)
+        trait = generator.synonym(
+            "trait", attributes.trait.item(item), draw_field(draw, DrawField.TRAIT)
+        )
+        brand, is_label = attributes.brand.item(item), attributes.title_is_label.item(item)
+        if attributes.brand_in_title.item(item) and (
+            is_label or draw_field(draw, DrawField.ECHOED_BRAND) % _BRAND_ECHO
         ):
-            brand = NONE if bare or special >= 0 or trait else brand
-        echoes_kind = not draw_field(draw, DrawField.ECHOED_KIND) % _ECHOED_KINDS
-        if special >= 0 and not bare and (echoes_kind or not (kind >= 0 or trait)):
-            kind = special
+            brand = MISSING if is_label or rarest >= 0 or trait else brand
+        has_other = category >= 0 or trait
+        if (
+            rarest >= 0
+            and not is_label
+            and not (draw_field(draw, DrawField.ECHOED_KIND) % _CATEGORY_ECHO and has_other)
+        ):
+            category = rarest
         values: dict[str, str] = {}
-        if kind >= 0:
-            values["kind"] = facts.texts[kind]
+        if category >= 0:
+            values["kind"] = attributes.texts[category]
         if trait:
             values["trait"] = trait
-            more = speech.cue(
-                "trait", facts.more.item(item), draw_field(draw, DrawField.SECOND_TRAIT)
+            second = generator.synonym(
+                "trait",
+                attributes.second_trait.item(item),
+                draw_field(draw, DrawField.SECOND_TRAIT),
             )
-            if more:
-                values["more"] = more
-        area = facts.area.item(item)
-        if values and area >= 0 and area != kind:
-            values["area"] = facts.texts[area]
+            if second:
+                values["more"] = second
+        area = attributes.second_query_category.item(item)
+        if values and area >= 0 and area != category:
+            values["area"] = attributes.texts[area]
         if brand >= 0:
-            values["brand"] = facts.texts[brand]
-        level = facts.level.item(item)
+            values["brand"] = attributes.texts[brand]
+        level = attributes.price_level.item(item)
         if values and level >= 0:
-            price = speech.word("price", LEVELS[level], draw_field(draw, DrawField.QUERY_PRICE))
+            price = generator.value(
+                "price", PRICE_LEVELS[level], draw_field(draw, DrawField.QUERY_PRICE)
+            )
             if price:
                 values["price"] = price
-        return speech.say("query_specific", values, draw) if values else ""
+        return generator.generate("query_specific", values, draw) if values else ""
 
-    def _vague(self, position: int, speech: TextGenerator) -> str:
-        facts, item = self.facts, self.items.item(position)
+    def _vague_query(self, position: int, generator: TextGenerator) -> str:
+        """Writes a broad category, a need, and the user's previous choice."""
+        attributes, item = self.attributes, self.items.item(position)
         draw = self._draw(RandomStream.METADATA_VAGUE_QUERY, position)
         values: dict[str, str] = {}
-        field = facts.field.item(item)
-        need = speech.cue("said", self.said.item(position), draw_field(draw, DrawField.NEED))
-        need = need or speech.cue("need", facts.need.item(item), draw_field(draw, DrawField.NEED))
-        if field < 0 and not need and not facts.bare.item(item):
-            field = facts.broad.item(item)
-        if field >= 0:
-            values["area"] = facts.texts[field]
+        area = attributes.broad_query_category.item(item)
+        need = generator.synonym(
+            "said", self.stated_needs.item(position), draw_field(draw, DrawField.NEED)
+        )
+        need = need or generator.synonym(
+            "need", attributes.need.item(item), draw_field(draw, DrawField.NEED)
+        )
+        if area < 0 and not need and not attributes.title_is_label.item(item):
+            area = attributes.commonest_category.item(item)
+        if area >= 0:
+            values["area"] = attributes.texts[area]
         if need:
             values["need"] = need
         if (
@@ -328,46 +369,48 @@ class MetadataTeacher:
             and position > self.starts.item(position)
             and draw_field(draw, DrawField.OTHER_AREA) & 1
         ):
-            last = self.items.item(position - 1)
-            bit, other = facts.bit.item(last), facts.broad.item(last)
-            if bit >= 0 and other != field and not facts.crossed.item(item) >> bit & 1:
-                values["other"] = facts.texts[other]
-        return speech.say("query_vague", values, draw) if values else ""
+            previous = self.items.item(position - 1)
+            other = attributes.commonest_category.item(previous)
+            bit = attributes.category_bit.item(previous)
+            title_bits = attributes.title_category_bits.item(item)
+            if bit >= 0 and other != area and not title_bits >> bit & 1:
+                values["other"] = attributes.texts[other]
+        return generator.generate("query_vague", values, draw) if values else ""
 
 
-def _counts(numbers: list[int]) -> dict[int, int]:
-    """Counts what is known, the latest first, so that of equals it is found first."""
+def _counts(indices: list[int]) -> dict[int, int]:
+    """Counts the values that are not `MISSING`, latest first, so that `max` prefers the latest."""
     counts: dict[int, int] = {}
-    for number in reversed(numbers):
-        if number >= 0:
-            counts[number] = counts.get(number, 0) + 1
+    for index in reversed(indices):
+        if index >= 0:
+            counts[index] = counts.get(index, 0) + 1
     return counts
 
 
-def _level(levels: list[int]) -> int:
-    """Gives the price level of at least half of the items of known price, -1 for none."""
+def _usual_level(levels: list[int]) -> int:
+    """Returns the price level of at least half of the items with a price, else `MISSING`."""
     counts = _counts(levels)
     if not counts:
-        return NONE
+        return MISSING
     level = max(counts, key=counts.__getitem__)
     known = sum(counts.values())
-    return level if known >= 2 and counts[level] * 2 >= known else NONE
+    return level if known >= 2 and counts[level] * 2 >= known else MISSING
 
 
-def _spread(kinds: dict[int, int], most: int, speech: TextGenerator, draw: int) -> str:
-    known = sum(kinds.values())
-    if known < _ENOUGH:
+def _spread(counts: dict[int, int], top_count: int, generator: TextGenerator, draw: int) -> str:
+    """Returns a text for focused or varied choices, "" in between or with few events."""
+    known = sum(counts.values())
+    if known < _MIN_EVENTS:
         return ""
-    if most >= _FOCUSED * known:
-        return speech.word("spread", "focused", draw_field(draw, DrawField.SPREAD))
-    if most <= _VARIED * known:
-        return speech.word("spread", "varied", draw_field(draw, DrawField.SPREAD))
-    return ""
+    if top_count >= _FOCUSED_SHARE * known:
+        return generator.value("spread", "focused", draw >> 40)
+    is_varied = top_count <= _VARIED_SHARE * known
+    return generator.value("spread", "varied", draw >> 40) if is_varied else ""
 
 
-def _spoken(
-    speech: TextGenerator, kind: str, numbers: Int[np.ndarray, " numbers"]
-) -> Bool[np.ndarray, " numbers"]:
-    """Says which cues a language has words for."""
-    alive = np.array([bool(texts) for texts in speech.cues[kind]] + [False], bool)
-    return alive[numbers]
+def _has_text(
+    generator: TextGenerator, table: str, indices: Int[np.ndarray, " indices"]
+) -> Bool[np.ndarray, " indices"]:
+    """Returns which synonyms have a text; False for `MISSING`."""
+    has_text = np.array([bool(texts) for texts in generator.synonyms[table]] + [False], bool)
+    return has_text[indices]

@@ -1,153 +1,167 @@
-"""Speaks one language about one catalog, and never says a title."""
+"""Texts from the phrases of one language, without any title of a catalog."""
 
 import dataclasses
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from irec_jax.teachers.phrases import Pattern, Phrases, pattern_of
+from irec_jax.teachers.phrases import Pattern, Phrases, make_pattern
 from irec_jax.teachers.synonyms import Synonym, Synonyms
-from irec_jax.teachers.title_words import Titles, tokens
+from irec_jax.teachers.title_words import TitleMatcher, split_words
 
-_Words = tuple[str, ...]
+_Texts = tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TextGenerator:
-    """The wordings of a language that are safe for a catalog.
+    """Fills the patterns of a language; no generated text contains a title of the catalog.
 
-    Everything that texts are put together from holds no title of the catalog. So a text can
-    only hold one across a seam, which is looked for where the two words at a seam follow one
-    another in a title that can be said at all.
+    No pattern or value contains a title. A text can therefore contain one only across the border
+    of a literal and a value. `generate` searches for titles only where the two words at such a
+    border are adjacent in a title that these phrases can form at all.
 
     Attributes:
-        patterns: Aspect -> its wordings.
-        values: Slot -> key -> the words for it.
-        cues: Kind of cue -> for each cue its wordings; none where all held a title.
-        ends: Text of a slot -> its first and last word; empty where no title can be said.
-        risky: Titles that could be said across a seam.
-        pairs: Their words that follow one another.
-        edgy: Texts of slots that begin with the second word of a pair, or end with the first.
+        patterns: Aspect -> its patterns.
+        values: Slot -> key -> texts for it.
+        synonyms: Table of `Synonyms` -> for each synonym its texts; empty if all contain titles.
+        end_words: Value of a slot -> its first and last word; empty if no title can be formed.
+        formable: Titles that could be formed across a border.
+        word_pairs: Pairs of words that are adjacent in a title of `formable`.
+        border_values: Values of slots that begin with the second word of a pair or end with the
+            first.
     """
 
     patterns: Mapping[str, tuple[Pattern, ...]]
-    values: Mapping[str, Mapping[str, _Words]]
-    cues: Mapping[str, tuple[_Words, ...]]
-    ends: Mapping[str, tuple[str, str]]
-    risky: Titles
-    pairs: frozenset[tuple[str, str]]
-    edgy: frozenset[str]
-    _fits: dict[tuple[str, ...], tuple[Pattern, ...]] = dataclasses.field(
+    values: Mapping[str, Mapping[str, _Texts]]
+    synonyms: Mapping[str, tuple[_Texts, ...]]
+    end_words: Mapping[str, tuple[str, str]]
+    formable: TitleMatcher
+    word_pairs: frozenset[tuple[str, str]]
+    border_values: frozenset[str]
+    _fitting: dict[tuple[str, ...], tuple[Pattern, ...]] = dataclasses.field(
         default_factory=dict, repr=False
     )
 
     @classmethod
     def build(
-        cls, phrases: Phrases, cues: Synonyms, titles: Titles, labels: Sequence[str]
+        cls, phrases: Phrases, synonyms: Synonyms, titles: TitleMatcher, labels: Sequence[str]
     ) -> "TextGenerator":
-        """Leaves out what holds a title.
+        """Builds a generator and removes all patterns and values that contain a title.
 
         Args:
-            phrases: The language.
-            cues: The words for what items have and are for.
-            titles: Of the catalog.
-            labels: Categories and brands that will be said; none holds a title.
+            phrases: Patterns and values of one language.
+            synonyms: Synonyms of the domain.
+            titles: Titles of the catalog.
+            labels: Categories and brands that fill slots; none contains a title.
         """
         patterns = {
-            aspect: tuple(p for p in found if not any(map(titles.found, _literals(p))))
-            for aspect, found in phrases.patterns.items()
+            aspect: tuple(p for p in group if not any(map(titles.occurs_in, _literals(p))))
+            for aspect, group in phrases.patterns.items()
         }
         values = {
-            slot: {key: _safe(words, titles) for key, words in table.items()}
+            slot: {key: _without_titles(texts, titles) for key, texts in table.items()}
             for slot, table in phrases.values.items()
         }
-        kinds = {field.name: getattr(cues, field.name) for field in dataclasses.fields(cues)}
-        said = {kind: _worded(found, phrases.language, titles) for kind, found in kinds.items()}
+        tables = {f.name: getattr(synonyms, f.name) for f in dataclasses.fields(synonyms)}
+        synonym_texts = {
+            name: _synonym_texts(table, phrases.language, titles) for name, table in tables.items()
+        }
         fills = set(labels)
-        for table in (*values.values(), dict(enumerate(itertools.chain(*said.values())))):
+        for table in (*values.values(), dict(enumerate(itertools.chain(*synonym_texts.values())))):
             fills.update(itertools.chain(*table.values()))
-        split = {fill: tokens(fill) for fill in fills}
-        every = itertools.chain(*patterns.values())
-        spoken = {word for p in every for run in _literals(p) for word in run}
-        risky = titles.of_words(frozenset(spoken).union(*split.values()))
-        ends = {fill: (run[0], run[-1]) for fill, run in split.items()} if risky.runs else {}
-        pairs = risky.pairs()
-        lasts, firsts = ({pair[side] for pair in pairs} for side in (0, 1))
-        edgy = frozenset(
-            fill for fill, (first, last) in ends.items() if first in firsts or last in lasts
+        fill_words = {fill: split_words(fill) for fill in fills}
+        vocabulary = {
+            word
+            for pattern in itertools.chain(*patterns.values())
+            for words in _literals(pattern)
+            for word in words
+        }
+        formable = titles.within(frozenset(vocabulary).union(*fill_words.values()))
+        end_words = {}
+        if formable.titles:
+            end_words = {fill: (words[0], words[-1]) for fill, words in fill_words.items()}
+        pairs = formable.word_pairs()
+        firsts, seconds = ({pair[side] for pair in pairs} for side in (0, 1))
+        border_values = frozenset(
+            fill for fill, (first, last) in end_words.items() if first in seconds or last in firsts
         )
-        return cls(patterns, values, said, ends, risky, pairs, edgy)
+        return cls(patterns, values, synonym_texts, end_words, formable, pairs, border_values)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_fits": {}}
+        return {**self.__dict__, "_fitting": {}}
 
-    def word(self, slot: str, key: str, draw: int) -> str:
-        """Gives a word for a value, "" where none is safe."""
-        words = self.values[slot][key]
-        return words[draw % len(words)] if words else ""
-
-    def cue(self, kind: str, number: int, draw: int) -> str:
-        """Gives a wording of a cue, "" where it is none or no wording is safe."""
-        if number < 0:
-            return ""
-        texts = self.cues[kind][number]
+    def value(self, slot: str, key: str, draw: int) -> str:
+        """Returns a text for a key of a slot, "" if all contain titles."""
+        texts = self.values[slot][key]
         return texts[draw % len(texts)] if texts else ""
 
-    def say(self, aspect: str, values: Mapping[str, str], draw: int) -> str:
-        """Says something of what is known.
+    def synonym(self, table: str, number: int, draw: int) -> str:
+        """Returns a text of a synonym, "" if `number` is negative or all texts contain titles."""
+        if number < 0:
+            return ""
+        texts = self.synonyms[table][number]
+        return texts[draw % len(texts)] if texts else ""
+
+    def generate(self, aspect: str, values: Mapping[str, str], draw: int) -> str:
+        """Fills a pattern.
 
         Args:
             aspect: One of `ASPECTS`.
-            values: Slot -> its text; the first one says something on its own.
-            draw: Chooses the wording.
+            values: Slot -> its text; not empty. If every pattern forms a title, the first text is
+                returned alone.
+            draw: A random number that selects the pattern.
         """
-        fits = self._fits.get((aspect, *values)) or self._find(aspect, values)
-        choice = draw % len(fits)
-        if not self.pairs:
-            return fits[choice].text.format_map(values)
-        for step in range(len(fits)):
-            pattern = fits[(choice + step) % len(fits)]
+        patterns = self._fitting.get((aspect, *values)) or self._find_patterns(aspect, values)
+        choice = draw % len(patterns)
+        if not self.word_pairs:
+            return patterns[choice].text.format_map(values)
+        for step in range(len(patterns)):
+            pattern = patterns[(choice + step) % len(patterns)]
             text = pattern.text.format_map(values)
-            if not (self._may_cross(pattern, values) and self.risky.found(tokens(text))):
+            if not (
+                self._may_form_title(pattern, values) and self.formable.occurs_in(split_words(text))
+            ):
                 return text
         return next(iter(values.values()))
 
-    def _find(self, aspect: str, values: Mapping[str, str]) -> tuple[Pattern, ...]:
-        """Finds the wordings that say all of what is known, or all but one thing."""
-        fits = [p for p in self.patterns[aspect] if values.keys() >= set(p.slots)]
-        least = max((len(p.slots) for p in fits), default=1) - 1
-        chosen = tuple(p for p in fits if len(p.slots) >= least)
+    def _find_patterns(self, aspect: str, values: Mapping[str, str]) -> tuple[Pattern, ...]:
+        """Returns the patterns that use all slots in `values`, or all but one."""
+        fitting = [p for p in self.patterns[aspect] if values.keys() >= set(p.slots)]
+        min_slots = max((len(p.slots) for p in fitting), default=1) - 1
+        chosen = tuple(p for p in fitting if len(p.slots) >= min_slots)
         if not chosen:
             slot = next(iter(values))
-            chosen = (pattern_of(f"{{{slot}}}", (slot,), ("", "")),)
-        self._fits[aspect, *values] = chosen
+            chosen = (make_pattern(f"{{{slot}}}", (slot,), ("", "")),)
+        self._fitting[aspect, *values] = chosen
         return chosen
 
-    def _may_cross(self, pattern: Pattern, values: Mapping[str, str]) -> bool:
-        """Says whether two words at a seam follow one another in a title."""
-        if self.edgy.isdisjoint(values.values()):
-            return False  # each seam has the text of a slot on at least one side
+    def _may_form_title(self, pattern: Pattern, values: Mapping[str, str]) -> bool:
+        """Returns whether the words at any border are adjacent in a title."""
+        if self.border_values.isdisjoint(values.values()):
+            return False  # each border has the value of a slot on at least one side
         last = ""
         for literal, slot in zip(pattern.seams, (*pattern.slots, ""), strict=True):
             if literal:
-                if (last, literal[0]) in self.pairs:
+                if (last, literal[0]) in self.word_pairs:
                     return True
                 last = literal[1]
             if slot:
-                first, end = self.ends[values[slot]]
-                if (last, first) in self.pairs:
+                value_first, value_last = self.end_words[values[slot]]
+                if (last, value_first) in self.word_pairs:
                     return True
-                last = end
+                last = value_last
         return False
 
 
-def _literals(pattern: Pattern) -> list[_Words]:
-    return [tokens(literal) for literal in pattern.literals]
+def _literals(pattern: Pattern) -> list[_Texts]:
+    return [split_words(literal) for literal in pattern.literals]
 
 
-def _safe(texts: Iterable[str], titles: Titles) -> _Words:
-    return tuple(text for text in texts if not titles.found(tokens(text)))
+def _without_titles(texts: Iterable[str], titles: TitleMatcher) -> _Texts:
+    return tuple(text for text in texts if not titles.occurs_in(split_words(text)))
 
 
-def _worded(cues: Iterable[Synonym], language: str, titles: Titles) -> tuple[_Words, ...]:
-    return tuple(_safe(cue.texts[language], titles) for cue in cues)
+def _synonym_texts(
+    synonyms: Iterable[Synonym], language: str, titles: TitleMatcher
+) -> tuple[_Texts, ...]:
+    return tuple(_without_titles(synonym.texts[language], titles) for synonym in synonyms)

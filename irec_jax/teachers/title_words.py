@@ -1,4 +1,4 @@
-"""Words of titles and labels: what gives a title away, and what merely shares words with it."""
+"""Words of titles and labels, to find titles in other texts and compare texts with titles."""
 
 import dataclasses
 import itertools
@@ -7,17 +7,17 @@ from collections.abc import Iterable, Sequence
 from irec_jax.word_overlap import STOP_WORDS, words_of
 
 
-def tokens(text: str) -> tuple[str, ...]:
-    """Splits text into words, case folded; an ideograph is a word, as the audit counts.
+def split_words(text: str) -> tuple[str, ...]:
+    """Splits a text into words, case folded; an ideograph is a word.
 
-    >>> tokens("Men's {Care} 洗发")
+    >>> split_words("Men's {Care} 洗发")
     ('men', 's', 'care', '洗', '发')
     """
     return words_of(text).run
 
 
 def stem(word: str) -> str:
-    """Takes the ending of an English plural off.
+    """Removes the ending of an English plural.
 
     >>> [stem(word) for word in ("brushes", "oils", "bodies", "gas")]
     ['brush', 'oil', 'body', 'gas']
@@ -31,66 +31,71 @@ def stem(word: str) -> str:
     return word
 
 
-def telling(words: Sequence[str]) -> frozenset[str]:
-    """Gives the stems that tell something; ideographs count in pairs.
+def content_stems(words: Sequence[str]) -> frozenset[str]:
+    """Returns the stems of the content words; two adjacent ideographs form a stem.
 
-    >>> sorted(telling(tokens("Oils for 洗发水")))
+    Args:
+        words: As from `split_words`. Stop words and single letters have no stem.
+
+    >>> sorted(content_stems(split_words("Oils for 洗发水")))
     ['oil', '发水', '洗发']
     """
-    stems, before = set(), ""
+    stems, previous_ideograph = set(), ""
     for word in words:
         if is_ideograph(word):
-            if before:
-                stems.add(before + word)
-            before = word
+            if previous_ideograph:
+                stems.add(previous_ideograph + word)
+            previous_ideograph = word
         else:
-            before = ""
+            previous_ideograph = ""
             if len(word) > 1 and word not in STOP_WORDS:
                 stems.add(stem(word))
     return frozenset(stems)
 
 
 def is_ideograph(word: str) -> bool:
-    """Says whether a token is a letter of a script that has no spaces between words."""
+    """Returns whether a word is a character of a script without spaces between words."""
     return len(word) == 1 and ("\u3040" <= word <= "\u9fff" or "\uf900" <= word <= "\ufaff")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Titles:
-    """The titles of a catalog as runs of words, to find them in other text.
+class TitleMatcher:
+    """The titles of a catalog as word sequences, to find them in other texts.
 
-    A title counts as found where its words stand in a row, whatever the case and what is between
-    them. One that holds nothing but stop words and single letters is never found: it cannot be
-    told from ordinary speech.
+    A title occurs in a text if its words are adjacent there, whatever their case and the
+    punctuation between them. A title of stop words and single letters alone is left out: it
+    cannot be distinguished from ordinary text.
 
     Attributes:
-        runs: The titles.
-        lengths: How many words they have, ascending.
+        titles: The words of each title.
+        lengths: The different numbers of words of `titles`, ascending.
     """
 
-    runs: frozenset[tuple[str, ...]]
+    titles: frozenset[tuple[str, ...]]
     lengths: tuple[int, ...]
 
     @classmethod
-    def of(cls, titles: Iterable[Sequence[str]]) -> "Titles":
-        """Takes titles that have been split into tokens."""
-        runs = frozenset(run for run in map(tuple, titles) if telling(run))
-        return cls(runs, tuple(sorted({len(run) for run in runs})))
+    def of(cls, titles: Iterable[Sequence[str]]) -> "TitleMatcher":
+        """Builds a matcher from titles that are split into words."""
+        kept = frozenset(title for title in map(tuple, titles) if content_stems(title))
+        return cls(kept, tuple(sorted({len(title) for title in kept})))
 
-    def found(self, words: Sequence[str]) -> bool:
-        """Says whether a title stands in these tokens."""
+    def occurs_in(self, words: Sequence[str]) -> bool:
+        """Returns whether any title occurs in a text that is split into words."""
         words = tuple(words)
         return any(
-            words[start : start + length] in self.runs
+            words[start : start + length] in self.titles
             for length in self.lengths
             if length <= len(words)
             for start in range(len(words) - length + 1)
         )
 
-    def of_words(self, vocabulary: frozenset[str]) -> "Titles":
-        """Gives the titles of two words or more that can be said with a vocabulary."""
-        return Titles.of(run for run in self.runs if len(run) > 1 and vocabulary.issuperset(run))
+    def within(self, vocabulary: frozenset[str]) -> "TitleMatcher":
+        """Returns a matcher of the titles of two or more words, all of them in a vocabulary."""
+        return TitleMatcher.of(
+            title for title in self.titles if len(title) > 1 and vocabulary.issuperset(title)
+        )
 
-    def pairs(self) -> frozenset[tuple[str, str]]:
-        """Gives all pairs of words that stand next to each other in a title."""
-        return frozenset(pair for run in self.runs for pair in itertools.pairwise(run))
+    def word_pairs(self) -> frozenset[tuple[str, str]]:
+        """Returns all pairs of words that are adjacent in a title."""
+        return frozenset(pair for title in self.titles for pair in itertools.pairwise(title))

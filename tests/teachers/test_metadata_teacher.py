@@ -1,4 +1,4 @@
-"""The metadata teacher: what it reads, what it never says, and how much it gives away."""
+"""The metadata teacher: its input, titles that it leaves out, and overlap with titles."""
 
 import dataclasses
 import itertools
@@ -31,7 +31,7 @@ CHINESE = re.compile(r"[\u4e00-\u9fff]")
 
 TITLES = [
     "Acme red desk lamp",
-    "Lamps",  # a title that is the name of a category
+    "Lamps",  # the name of a category
     "{history} 100 % \\ lamp",
     "line\nbreak jar",
     "שלום candle",
@@ -57,12 +57,12 @@ CATEGORIES = [
     ["Beauty", "Body Butter"],
     [],
 ]
-NAMES = {"Lamps", "Acme"}  # titles that are no more than a category or a brand
+LABEL_TITLES = {"Lamps", "Acme"}  # titles that are only the name of a category or brand
 BRANDS = ["Acme", "Lux", None, "Jarre", "", "Sofa & Co", "Jarre", "Acme", None, "Bee", "Bee", None]
 PRICES = [20.0, 30.0, None, 5.0, 3.0, 900.0, 6.0, None, 10.0, 12.0, 9.0, None]
 
 
-def describe(split: Split) -> Split:
+def with_metadata(split: Split) -> Split:
     columns = [
         pl.Series("categories", CATEGORIES, dtype=pl.List(pl.String)),
         pl.Series("brand", BRANDS, dtype=pl.String),
@@ -72,17 +72,17 @@ def describe(split: Split) -> Split:
 
 
 @pytest.fixture(scope="module")
-def nasty(make) -> Split:
+def awkward_split(make) -> Split:
     histories = [[0, 1, 2, 3, 4, 5], [5, 6, 7, 8, 9, 10], [9, 10, 9, 0], [11, 11, 3], [11], [1]]
-    split = describe(make(histories, TITLES, {(0, 2): ("red desk light", 2)}))
+    split = with_metadata(make(histories, TITLES, {(0, 2): ("red desk light", 2)}))
     reviews = [""] * len(split.items)
     reviews[3], reviews[8] = "Bought it as a gift for my wife, she loves it!", "fine"
     return dataclasses.replace(split, reviews=reviews)
 
 
 @pytest.fixture(scope="module")
-def teacher(nasty: Split) -> MetadataTeacher:
-    return MetadataTeacher.build(nasty, "shop", 7)
+def teacher(awkward_split: Split) -> MetadataTeacher:
+    return MetadataTeacher.build(awkward_split, "shop", 7)
 
 
 def texts_at(teacher: MetadataTeacher, position: int) -> list[str]:
@@ -98,22 +98,22 @@ def all_texts(teacher: MetadataTeacher) -> list[list[str]]:
     return [texts_at(teacher, position) for position in range(len(teacher.items))]
 
 
-def test_it_says_where_it_has_something_to_say(teacher):
+def test_has_methods_agree_with_the_texts(teacher):
     for language in LANGUAGES:
         likes, reasons = teacher.has_preference(language), teacher.has_reason(language)
         for position in range(len(teacher.items)):
-            told = {bool(teacher.preference(position, v, language)) for v in range(VARIANTS)}
-            assert told == {bool(likes[position])}
+            has_text = {bool(teacher.preference(position, v, language)) for v in range(VARIANTS)}
+            assert has_text == {bool(likes[position])}
             assert bool(teacher.reason(position, language)) == reasons[position]
         for kind in KINDS:
-            asked = teacher.has_query(kind, language)
-            spoken = [bool(teacher.query(p, kind, language)) for p in range(len(asked))]
-            assert spoken == asked.tolist()
+            has_query = teacher.has_query(kind, language)
+            queried = [bool(teacher.query(p, kind, language)) for p in range(len(has_query))]
+            assert queried == has_query.tolist()
     assert not teacher.has_preference("fr").any()
     assert teacher.reason(3, "fr") == teacher.preference(3, 0, "fr") == ""
 
 
-def test_no_text_where_there_is_nothing_to_go_by(teacher):
+def test_no_text_without_metadata_or_events(teacher):
     # The fourth user has only items without category, brand and price; the fifth one event.
     assert teacher.query(16, Intention.SPECIFIC, "en") == ""
     assert teacher.preference(17, 0, "en") == ""
@@ -121,114 +121,116 @@ def test_no_text_where_there_is_nothing_to_go_by(teacher):
     assert teacher.preference(2, 0, "en") != ""
 
 
-def test_what_a_user_typed_wins(teacher):
+def test_a_typed_query_replaces_a_generated_one(teacher):
     assert teacher.query(2, Intention.SPECIFIC, "en") == "red desk light"
     assert teacher.query(2, Intention.SPECIFIC, "zh") == "red desk light"
     assert teacher.query(2, Intention.VAGUE, "en") not in ("", "red desk light")
 
 
-def words_in(text: str) -> list[str]:
+def split_words(text: str) -> list[str]:
     return re.findall(r"[\u4e00-\u9fff]|[^\W_\u4e00-\u9fff]+", text.casefold())
 
 
-def holds(text: str, title: str) -> bool:
-    """Whether the words of a title stand in a text in a row; written anew, to compare with."""
-    words, run = words_in(text), words_in(title)
+def contains_title(text: str, title: str) -> bool:
+    """Whether the words of a title are adjacent in a text; independent of the package's code."""
+    words, run = split_words(text), split_words(title)
     return bool(run) and any(words[i : i + len(run)] == run for i in range(len(words)))
 
 
-def test_texts_are_one_clean_line_that_holds_no_title(nasty, teacher):
+def test_texts_are_one_clean_line_without_titles(awkward_split, teacher):
     for position, texts in enumerate(all_texts(teacher)):
         for text in texts:
             if text == "red desk light":
                 continue
             assert text == clean(text)
-            assert not any(holds(text, title) for title in set(TITLES) - NAMES), (position, text)
+            titles = [title for title in set(TITLES) - LABEL_TITLES if contains_title(text, title)]
+            assert not titles, (position, text)
             assert "<item" not in text
             assert "{" not in text
             assert str(900_001 + position) not in text
-        own = TITLES[nasty.items[position]]
+        title = TITLES[awkward_split.items[position]]
         for kind, language in itertools.product(KINDS, LANGUAGES):
-            assert not holds(teacher.query(position, kind, language), own)
+            assert not contains_title(teacher.query(position, kind, language), title)
 
 
 @given(data=st.data())
 @settings(max_examples=40, deadline=None)
-def test_no_title_is_put_together_of_a_wording_and_a_name(nasty, teacher, data):
-    """Every run of words that would be said, made a title, is said no more."""
+def test_no_title_is_formed_across_a_pattern_and_a_value(awkward_split, teacher, data):
+    """Any words of a generated text, if they become a title, are not generated again."""
     position = data.draw(st.integers(1, 15))
     texts = [text for text in texts_at(teacher, position) if text and text != "red desk light"]
-    words = words_in(data.draw(st.sampled_from(texts)))
+    words = split_words(data.draw(st.sampled_from(texts)))
     start = data.draw(st.integers(0, len(words) - 1))
     run = words[start : start + data.draw(st.integers(1, 5))]
     title = " ".join(run)
     is_word = any(len(word) > 1 and word not in STOP_WORDS for word in run)
     assume(is_word or any(CHINESE.match(a) and CHINESE.match(b) for a, b in pairwise(run)))
     names = {*itertools.chain(*CATEGORIES), *filter(None, BRANDS)}
-    assume(run not in [words_in(name) for name in names])
+    assume(run not in [split_words(name) for name in names])
     titles = pl.Series("title", [*TITLES[:10], title, TITLES[11]])
-    changed = dataclasses.replace(nasty, catalog=nasty.catalog.with_columns(titles))
-    again = MetadataTeacher.build(changed, "shop", 7)
-    for told in all_texts(again):
-        assert not any(holds(text, title) for text in told if text != "red desk light")
+    changed = dataclasses.replace(awkward_split, catalog=awkward_split.catalog.with_columns(titles))
+    rebuilt = MetadataTeacher.build(changed, "shop", 7)
+    for texts in all_texts(rebuilt):
+        assert not any(contains_title(text, title) for text in texts if text != "red desk light")
     for language in LANGUAGES:
-        likes = [bool(again.preference(p, 0, language)) for p in range(len(changed.items))]
-        assert likes == again.has_preference(language).tolist()
+        likes = [bool(rebuilt.preference(p, 0, language)) for p in range(len(changed.items))]
+        assert likes == rebuilt.has_preference(language).tolist()
         for kind in KINDS:
-            asked = [bool(again.query(p, kind, language)) for p in range(len(changed.items))]
-            assert asked == again.has_query(kind, language).tolist()
+            has_query = [bool(rebuilt.query(p, kind, language)) for p in range(len(changed.items))]
+            assert has_query == rebuilt.has_query(kind, language).tolist()
 
 
-def test_a_title_that_is_a_mere_name_keeps_no_name_from_others(nasty, teacher):
-    texts = [text for told in all_texts(teacher) for text in told]
-    assert any(holds(text, "Lamps") for text in texts)
-    # An item without a title gets its category for one, which its own queries do not say.
-    places = [p for p in range(len(nasty.items)) if TITLES[nasty.items[p]] == "Lamps"]
-    assert places
-    for position, kind in itertools.product(places, KINDS):
-        assert not holds(teacher.query(position, kind, "en"), "Lamps")
+def test_a_title_that_is_a_label_does_not_exclude_that_label(awkward_split, teacher):
+    texts = [text for texts in all_texts(teacher) for text in texts]
+    assert any(contains_title(text, "Lamps") for text in texts)
+    # A reader replaces a missing title by the category, which queries for the item leave out.
+    items = awkward_split.items
+    positions = [p for p in range(len(items)) if TITLES[items[p]] == "Lamps"]
+    assert positions
+    for position, kind in itertools.product(positions, KINDS):
+        assert not contains_title(teacher.query(position, kind, "en"), "Lamps")
 
 
-def test_a_name_that_holds_a_title_is_never_said(nasty):
+def test_a_label_that_contains_a_title_is_left_out(awkward_split):
     titles = pl.Series("title", [*TITLES[:10], "Butter", TITLES[11]])
-    changed = dataclasses.replace(nasty, catalog=nasty.catalog.with_columns(titles))
+    changed = dataclasses.replace(awkward_split, catalog=awkward_split.catalog.with_columns(titles))
     texts = list(itertools.chain(*all_texts(MetadataTeacher.build(changed, "shop", 7))))
-    assert not any(holds(text, "butter") for text in texts)
+    assert not any(contains_title(text, "butter") for text in texts)
 
 
-def test_prices_are_told_by_the_catalogs_quantiles(make):
+def test_price_levels_are_the_catalogs_quantiles(make):
     count = 20
     split = make([list(range(count))] * 30, [f"thing {n}" for n in range(count)])
     columns = [
         pl.Series("categories", [["Home", "Lamps" if n % 2 else "Jars"] for n in range(count)]),
-        # Jars are a hundred times as dear: a price is judged among its own kind.
+        # Jars cost a hundred times as much: levels are quantiles of the item's category.
         pl.Series("price", [float(n + 1) * (1 if n % 2 else 100) for n in range(count)]),
     ]
     split = dataclasses.replace(split, catalog=split.catalog.with_columns(columns))
     teacher = MetadataTeacher.build(split, "shop", 1)
     words = load_phrases("en", "shop").values["price"]
-    said: dict[int, set[str]] = {}
+    levels_of_item: dict[int, set[str]] = {}
     for position in range(len(split.items)):
         query = teacher.query(position, Intention.SPECIFIC, "en")
         levels = {level for level, names in words.items() if any(name in query for name in names)}
-        said.setdefault(int(split.items[position]), set()).update(levels)
-    assert said[0] == said[1] == {"low"}
-    assert said[9] == said[10] == {"middle"}
-    assert said[18] == said[19] == {"top"}
+        levels_of_item.setdefault(int(split.items[position]), set()).update(levels)
+    assert levels_of_item[0] == levels_of_item[1] == {"low"}
+    assert levels_of_item[9] == levels_of_item[10] == {"middle"}
+    assert levels_of_item[18] == levels_of_item[19] == {"top"}
 
 
 def test_three_preferences_of_a_user_differ(teacher):
     for language, position in itertools.product(LANGUAGES, range(len(teacher.items))):
-        told = [teacher.preference(position, variant, language) for variant in range(VARIANTS)]
-        assert told == [""] * VARIANTS or len(set(told)) == VARIANTS
+        texts = [teacher.preference(position, variant, language) for variant in range(VARIANTS)]
+        assert texts == [""] * VARIANTS or len(set(texts)) == VARIANTS
 
 
 @pytest.mark.parametrize("domain", DOMAINS)
-def test_chinese_texts_are_chinese_but_for_the_logs_own_names(nasty, domain):
-    teacher = MetadataTeacher.build(nasty, domain, 1)
+def test_chinese_texts_are_chinese_except_for_labels(awkward_split, domain):
+    teacher = MetadataTeacher.build(awkward_split, domain, 1)
     named = {word for names in CATEGORIES for name in names for word in name.split()}
     named |= {word for brand in BRANDS if brand for word in brand.split()}
-    for position in range(len(nasty.items)):
+    for position in range(len(awkward_split.items)):
         for text in texts_at(teacher, position)[len(texts_at(teacher, position)) // 2 :]:
             if text and text != "red desk light":
                 assert CHINESE.search(text)
@@ -237,31 +239,31 @@ def test_chinese_texts_are_chinese_but_for_the_logs_own_names(nasty, domain):
                 }
 
 
-def test_the_same_seed_gives_the_same_texts_in_another_process_too(nasty, teacher):
-    again = MetadataTeacher.build(nasty, "shop", 7)
-    assert all_texts(again) == all_texts(teacher)
+def test_the_same_seed_gives_the_same_texts_in_another_process_too(awkward_split, teacher):
+    rebuilt = MetadataTeacher.build(awkward_split, "shop", 7)
+    assert all_texts(rebuilt) == all_texts(teacher)
     assert all_texts(pickle.loads(pickle.dumps(teacher))) == all_texts(teacher)
-    assert again.fingerprint() == teacher.fingerprint()
-    other = MetadataTeacher.build(nasty, "shop", 8)
+    assert rebuilt.fingerprint() == teacher.fingerprint()
+    other = MetadataTeacher.build(awkward_split, "shop", 8)
     assert other.fingerprint() != teacher.fingerprint()
     assert all_texts(other) != all_texts(teacher)
 
 
 @given(data=st.data())
 @settings(max_examples=20, deadline=None)
-def test_nothing_behind_an_event_or_of_another_user_is_ever_read(nasty, data):
-    position = data.draw(st.integers(0, len(nasty.items) - 1))
-    row = int(np.searchsorted(nasty.offsets, position, side="right")) - 1
-    own = range(int(nasty.offsets[row]), position + 1)
-    foreign = [p for p in range(len(nasty.items)) if p not in own]
-    items, reviews = nasty.items.copy(), list(nasty.reviews)
-    for place in foreign:
-        items[place] = data.draw(st.integers(0, len(TITLES) - 1))
-        reviews[place] = data.draw(st.sampled_from(["", "a gift for my son", "smells nice"]))
-    changed = dataclasses.replace(nasty, items=items, reviews=reviews)
-    before, after = (MetadataTeacher.build(split, "shop", 3) for split in (nasty, changed))
+def test_later_events_and_other_users_are_not_read(awkward_split, data):
+    position = data.draw(st.integers(0, len(awkward_split.items) - 1))
+    row = int(np.searchsorted(awkward_split.offsets, position, side="right")) - 1
+    readable = range(int(awkward_split.offsets[row]), position + 1)
+    foreign = [p for p in range(len(awkward_split.items)) if p not in readable]
+    items, reviews = awkward_split.items.copy(), list(awkward_split.reviews)
+    for hidden in foreign:
+        items[hidden] = data.draw(st.integers(0, len(TITLES) - 1))
+        reviews[hidden] = data.draw(st.sampled_from(["", "a gift for my son", "smells nice"]))
+    changed = dataclasses.replace(awkward_split, items=items, reviews=reviews)
+    before, after = (MetadataTeacher.build(split, "shop", 3) for split in (awkward_split, changed))
     assert texts_at(after, position) == texts_at(before, position)
-    # Preferences do not know the event itself.
+    # Preferences do not depend on the event itself.
     items = items.copy()
     items[position] = (items[position] + 1) % len(TITLES)
     third = MetadataTeacher.build(dataclasses.replace(changed, items=items), "shop", 3)
@@ -270,15 +272,15 @@ def test_nothing_behind_an_event_or_of_another_user_is_ever_read(nasty, data):
         assert third.preference(position, variant, language) == liked
 
 
-def test_every_domain_and_language_speaks_of_its_own_things():
+def test_phrases_and_synonyms_of_every_domain_and_language_load():
     for domain in DOMAINS:
         load_synonyms(domain)
         for language in LANGUAGES:
             load_phrases(language, domain)
-    with pytest.raises(InputError, match=r"cues\.toml.*'words' is missing"):
+    with pytest.raises(InputError, match=r"synonyms\.toml.*'words' is missing"):
         parse_synonyms({"trait": [{"domains": ["shop"], "en": ["x"], "zh": ["y"]}]}, "shop")
     entry = {"domains": ["shop"], "words": ["soft"], "en": ["very soft"], "zh": ["柔和"]}
-    with pytest.raises(InputError, match="'very soft' repeats its cue"):
+    with pytest.raises(InputError, match="'very soft' repeats one of"):
         parse_synonyms({"trait": [entry]}, "shop")
 
 
@@ -289,7 +291,7 @@ def beauty(shared: Path) -> Split:
     return split_log(log, SplitConfig(), 0)
 
 
-def test_on_real_products_it_gives_little_away_and_is_quick(beauty):
+def test_queries_for_real_products_overlap_little_with_titles_and_are_fast(beauty):
     teacher = MetadataTeacher.build(beauty, "shop", 0)
     positions = beauty.targets(Role.TRAIN)[::37][:3_000].tolist()
     stop = {"a", "an", "the", "for", "of", "in", "and", "with", "to", "from", "by", "some", "any"}
