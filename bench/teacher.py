@@ -46,14 +46,14 @@ def hold_out(log: BehaviorLog, seed: int) -> tuple[BehaviorLog, BehaviorLog]:
     return known, held_out
 
 
-def written(notes: Path, split: Split, kind: TextKind) -> list[TaskVariant]:
+def written(texts: Path, split: Split, kind: TextKind) -> list[TaskVariant]:
     """Returns the model's queries of a kind."""
-    table = read_teacher_texts(notes)[0]
+    table = read_teacher_texts(texts)[0]
     rows = {int(user): row for row, user in enumerate(split.users)}
     found = []
-    for note in table.filter(table["kind"] == kind.value).iter_rows(named=True):
-        position = int(split.offsets[rows[note["user"]]]) + note["place"]
-        found.append((note["user"], note["text"], _item(split, position)))
+    for row in table.filter(table["kind"] == kind.value).iter_rows(named=True):
+        position = int(split.offsets[rows[row["user"]]]) + row["event_index"]
+        found.append((row["user"], row["text"], _item(split, position)))
     return found
 
 
@@ -71,13 +71,11 @@ def _item(split: Split, position: int) -> str:
     return split.catalog["item"][int(split.items[position])]
 
 
-def found(
-    index: BM25Index, rows: dict[str, int], asked: Sequence[TaskVariant], seed: int
-) -> Figure:
+def found(index: BM25Index, rows: dict[str, int], triples: Sequence[TaskVariant], seed: int) -> Figure:
     """Returns how often BM25 ranks a query's item among the first ten; Recall@10."""
-    users, queries, items = zip(*asked, strict=True)
+    users, queries, items = zip(*triples, strict=True)
     targets = np.array([rows[item] for item in items])
-    ranks = full_ranks(index.scores(queries), targets, [()] * len(asked))
+    ranks = full_ranks(index.scores(queries), targets, [()] * len(triples))
     hits = recall(ranks, FIRST)[:, None]
     return bootstrap(hits, np.array(users), RESAMPLES, seed).figures()[0]
 
@@ -96,34 +94,36 @@ def main() -> None:
     arguments = parser.parse_args()
     experiment = load_experiment(arguments.experiment)
     log = load_log(experiment.data)
-    known, held_out, run, notes = (
-        arguments.folder / name for name in ("known", "held-out", "run", "notes")
+    known, held_out, run, texts = (
+        arguments.folder / name for name in ("known", "held-out", "run", "texts")
     )
     for part, folder in zip(hold_out(log, experiment.seed), (known, held_out), strict=True):
         part.save(folder)
     source = str(arguments.experiment)
     irec("tune", source, "--data.log", str(known), "--out", str(run))
     of_held_out = ("--data.log", str(held_out), "--data.core", "1", "--events", str(EVENTS))
-    irec(*("teach", source, *of_held_out, "--by", "model", "--run", str(run), "--out", str(notes)))
+    irec(*("teach", source, *of_held_out, "--by", "model", "--run", str(run), "--out", str(texts)))
 
     split = load_split(DataConfig(log=str(held_out), core=1), experiment.seed)
     index = BM25Index.build(item_texts(log.items))
     rows = {item: row for row, item in enumerate(log.items["item"])}
-    manifest = read_teacher_texts(notes)[1]
+    manifest = read_teacher_texts(texts)[1]
     print(
-        f"{split.num_users:,} held-out users; texts: {manifest.answered}; "
+        f"{split.num_users:,} held-out users; texts: {manifest.written}; "
         f"rejected: {manifest.rejected or 'none'}"
     )
     print(f"chance: {FIRST / len(rows):.4f}")
-    for name, asked in (
-        ("the model's, vague", written(notes, split, TextKind.VAGUE)),
-        ("the model's, specific", written(notes, split, TextKind.SPECIFIC)),
+    for name, triples in (
+        ("the model's, vague", written(texts, split, TextKind.VAGUE)),
+        ("the model's, specific", written(texts, split, TextKind.SPECIFIC)),
         ("typed, vague", typed(split, Intention.VAGUE)),
         ("typed, specific", typed(split, Intention.SPECIFIC)),
     ):
-        figure = found(index, rows, asked, experiment.seed)
-        print(f"{name}: {figure.value:.4f} [{figure.low:.4f}, {figure.high:.4f}] of {len(asked):,}")
-        print(f"    such as: {asked[0][1]}  ({log.items['title'][rows[asked[0][2]]]})")
+        figure = found(index, rows, triples, experiment.seed)
+        print(
+            f"{name}: {figure.value:.4f} [{figure.low:.4f}, {figure.high:.4f}] of {len(triples):,}"
+        )
+        print(f"    such as: {triples[0][1]}  ({log.items['title'][rows[triples[0][2]]]})")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""One request to a chat endpoint: what is sent, what it may cost, and what came back."""
+"""One request to an OpenAI-compatible chat endpoint: body, largest cost and response."""
 
 import asyncio
 import dataclasses
@@ -20,42 +20,47 @@ from irec_jax.text_cleaning import clean
 LengthKey = Literal["max_tokens", "max_completion_tokens"]
 
 REFUSED = "refused"
-"""Why an answer ended where the endpoint would not give one."""
+"""`ChatResponse.finish` if the endpoint declined to answer."""
 
 MASK = "***"
-"""What is shown in the place of a secret."""
+"""Replaces a secret in messages."""
 
-_MESSAGE_TOKENS = 64  # of a chat template, for each message, at most
-_NOT_SENT = {"ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError", "UnsupportedProtocol"}
-_PASSING = {408, 409, 425, 429}
-_DECLINED = {"content_filter", "content_policy_violation", "context_length_exceeded"}
-_NO_CREDIT = {"insufficient_quota", "billing_hard_limit_reached"}
-_TOLD = 200  # characters of what an endpoint says of an error
+_MESSAGE_TOKENS = 64  # upper bound of the tokens that a chat template adds to a message
+_UNSENT_ERRORS = {
+    "ConnectError",
+    "ConnectTimeout",
+    "PoolTimeout",
+    "ProxyError",
+    "UnsupportedProtocol",
+}
+_RETRYABLE_STATUSES = {408, 409, 425, 429}
+_REFUSAL_CODES = {"content_filter", "content_policy_violation", "context_length_exceeded"}
+_NO_CREDIT_CODES = {"insufficient_quota", "billing_hard_limit_reached"}
+_MESSAGE_LENGTH = 200  # characters of an endpoint's error message that are shown
 
 
 @dataclasses.dataclass(frozen=True)
 class ChatConfig:
-    """The chat endpoint and how it is asked.
+    """The chat endpoint and the settings of its requests.
 
     Attributes:
-        base_url: Of any endpoint that speaks OpenAI's protocol; it usually ends in /v1.
-        model: The name of the model there.
-        key_variable: The environment variable that holds the API key; a local server may need
-            none.
-        concurrency: Requests under way at a time, at most.
-        timeout_s: Seconds that one request may take.
-        retries: How often a request is sent again that failed on the way or was turned away.
-        first_wait_s: Seconds before the first retry; they double each time.
-        longest_wait_s: Seconds between retries, at most.
-        temperature: Of the model's draws; None leaves it to the endpoint.
-        answer_tokens: Tokens of an answer, at most; models that think first need more.
-        length_key: How the endpoint calls that limit.
-        json_mode: Whether the endpoint is told to answer in JSON.
-        seeded: Whether the endpoint is given a seed.
-        price_in: What a million tokens of questions cost.
-        price_out: What a million tokens of answers cost.
-        budget_tokens: Tokens that may be spent in all, earlier runs included.
-        budget_money: The same in money.
+        base_url: URL of an OpenAI-compatible endpoint; it usually ends in /v1.
+        model: Name of the model at the endpoint.
+        key_variable: Environment variable with the API key; a local server may need none.
+        concurrency: Largest number of requests in flight.
+        timeout_s: Timeout of one request in seconds.
+        retries: How often a request is repeated after a connection error, 429 or 5xx.
+        first_wait_s: Seconds before the first retry; doubled for each further one.
+        longest_wait_s: Longest wait before a retry in seconds.
+        temperature: Sampling temperature; None leaves it to the endpoint.
+        answer_tokens: Largest number of tokens of a response; reasoning models need more.
+        length_key: The endpoint's name of that limit.
+        json_mode: Whether the endpoint is asked for a JSON object.
+        seeded: Whether a seed is sent.
+        price_in: Price of a million tokens of requests, in any currency.
+        price_out: Price of a million tokens of responses.
+        budget_tokens: Largest number of tokens of all runs with the same file of responses.
+        budget_money: Largest price of all these runs, in the same currency.
     """
 
     base_url: str = "http://localhost:8000/v1"
@@ -99,21 +104,21 @@ class ChatConfig:
             raise InputError(what, where="--chat.base-url", hint=hint)
         if self.budget_money is not None and not (self.price_in or self.price_out):
             raise InputError(
-                "money is limited, and no price is told",
+                "a price limit needs prices, got none",
                 where=_flag("budget_money"),
-                hint="give --chat.price-in and --chat.price-out, for a million tokens.",
+                hint="Set --chat.price-in and --chat.price-out, the prices of a million tokens.",
             )
 
     @property
     def shown_url(self) -> str:
-        """The URL for messages and files, without its secrets."""
+        """The URL without its secrets, for messages."""
         return mask_url(self.base_url)
 
     def api_key(self) -> str:
-        """Reads the API key from the environment, "" where there is none.
+        """Returns the API key from the environment, "" if it is not set.
 
         Raises:
-            InputError: It holds what no HTTP header can; the key is not in the message.
+            InputError: A character is not allowed in an HTTP header; the message hides the key.
         """
         key = os.environ.get(self.key_variable, "")
         if not (key.isascii() and key.isprintable() and key == key.strip()):
@@ -126,16 +131,16 @@ class ChatConfig:
 
     @property
     def prices(self) -> Prices:
-        """What tokens cost."""
+        """Prices of a million tokens."""
         return Prices(self.price_in, self.price_out)
 
     @property
     def budget(self) -> Budget:
-        """What may be spent."""
+        """Limits of the costs."""
         return Budget(self.budget_tokens, self.budget_money)
 
     def body(self, messages: tuple[tuple[str, str], ...], seed: int) -> dict[str, Any]:
-        """Makes a request."""
+        """Returns the JSON body of a request."""
         body: dict[str, Any] = {
             "model": self.model,
             "messages": [{"role": role, "content": content} for role, content in messages],
@@ -149,37 +154,37 @@ class ChatConfig:
             body["response_format"] = {"type": "json_object"}
         return body
 
-    def most(self, messages: tuple[tuple[str, str], ...]) -> TokenCost:
-        """Returns what a request costs at most: a token is at least a byte of UTF-8."""
+    def max_cost(self, messages: tuple[tuple[str, str], ...]) -> TokenCost:
+        """Returns the largest cost of a request: a token has at least one byte of UTF-8."""
         read = sum(len(text.encode("utf-8", "replace")) + _MESSAGE_TOKENS for _, text in messages)
         return self.prices.cost(read, self.answer_tokens)
 
 
 def request_key(body: dict[str, Any], nonce: int) -> str:
-    """Returns the SHA-256 of a request and of which time it is asked."""
+    """Returns the SHA-256 of a request body and the number of its attempt."""
     text = json.dumps([body, nonce], sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
 
 
-class Failure(NamedTuple):
-    """A request without an answer that may be sent again.
+class RequestFailure(NamedTuple):
+    """A request without a response that may be sent again.
 
     Attributes:
-        told: What went wrong.
-        is_free: Whether it surely cost nothing.
-        wait_s: Seconds that the endpoint asks to wait.
+        problem: A short description.
+        is_unbilled: Whether the request certainly had no cost.
+        retry_after_s: Seconds to wait according to the endpoint.
     """
 
-    told: str
-    is_free: bool
-    wait_s: float = 0.0
+    problem: str
+    is_unbilled: bool
+    retry_after_s: float = 0.0
 
 
-class Endpoint:
-    """Sends requests; an asynchronous context manager.
+class ChatEndpoint:
+    """Client of a chat endpoint; an asynchronous context manager.
 
     Args:
-        config: Where to, and how.
+        config: The endpoint.
 
     Raises:
         InputError: The package `openai` is not installed, or no model is named.
@@ -192,14 +197,14 @@ class Endpoint:
             raise InputError(
                 "the teacher `chat` needs the package openai, which is not installed",
                 where="--by chat",
-                hint="pip install 'irec-jax[chat]'",
+                hint="Run `pip install 'irec-jax[chat]'`.",
             ) from error
         if not config.model:
-            hint = "name the model as the endpoint does."
+            hint = "Set it to the endpoint's name of the model."
             raise InputError("no model is named", where="--chat.model", hint=hint)
         self._openai, self._config = openai, config
         self._secret = config.api_key()
-        # Retries are ours: the client's would be neither counted nor paid for.
+        # The client's own retries would bypass the ledger and the budget: decision 0196.
         self._client = openai.AsyncOpenAI(
             api_key=self._secret or "none",
             base_url=config.base_url,
@@ -207,39 +212,42 @@ class Endpoint:
             max_retries=0,
         )
 
-    async def __aenter__(self) -> "Endpoint":
+    async def __aenter__(self) -> "ChatEndpoint":
         return self
 
     async def __aexit__(self, *error: object) -> None:
         await self._client.close()
 
-    async def send(self, body: dict[str, Any], most: TokenCost) -> ChatResponse | Failure:
+    async def send(
+        self, body: dict[str, Any], max_cost: TokenCost
+    ) -> ChatResponse | RequestFailure:
         """Sends one request.
 
         Args:
             body: As `ChatConfig.body` makes it.
-            most: Its cost where the endpoint does not tell.
+            max_cost: Its cost if the response has no usage.
 
         Raises:
-            InputError: Sending it again would not help.
+            InputError: The endpoint answers with an error that a retry does not solve.
         """
         try:
-            # The client limits each step, which an endpoint that trickles would stretch.
+            # The client's timeout is per read; a slow stream could exceed it without end.
             async with asyncio.timeout(2 * self._config.timeout_s):
                 raw = await self._client.chat.completions.with_raw_response.create(**body)
         except self._openai.APIStatusError as error:
-            return self._turned_away(error)
+            return self._read_error(error)
         except self._openai.APIConnectionError as error:
             kinds = {kind.__name__ for kind in type(error.__cause__).__mro__}
-            told = "timed out" if isinstance(error, self._openai.APITimeoutError) else "no answer"
-            told = f"{told} ({type(error.__cause__).__name__})"
-            return Failure(told, is_free=bool(kinds & _NOT_SENT))
+            is_timeout = isinstance(error, self._openai.APITimeoutError)
+            cause = type(error.__cause__).__name__
+            problem = f"{'timed out' if is_timeout else 'no response'} ({cause})"
+            return RequestFailure(problem, is_unbilled=bool(kinds & _UNSENT_ERRORS))
         except TimeoutError:
-            return Failure("timed out", is_free=False)
-        return self._read(raw.text, most)
+            return RequestFailure("timed out", is_unbilled=False)
+        return self._parse(raw.text, max_cost)
 
-    def _read(self, text: str, most: TokenCost) -> ChatResponse | Failure:
-        """Reads what an endpoint answered; whatever it says costs something."""
+    def _parse(self, text: str, max_cost: TokenCost) -> ChatResponse | RequestFailure:
+        """Parses the body of a response; a malformed one may have been billed."""
         try:
             value = json.loads(text)
             choice = value["choices"][0]
@@ -248,7 +256,7 @@ class Endpoint:
             finish = REFUSED if message.get("refusal") else choice.get("finish_reason") or "stop"
             usage = value.get("usage") or {}
             known = "prompt_tokens" in usage and "completion_tokens" in usage
-            cost = most
+            cost = max_cost
             if known:
                 cost = self._config.prices.cost(
                     int(usage["prompt_tokens"]), int(usage["completion_tokens"])
@@ -256,54 +264,56 @@ class Endpoint:
             if not isinstance(content, str):
                 raise TypeError("content")
         except (ValueError, KeyError, IndexError, TypeError, AttributeError):
-            return Failure("an answer that is none", is_free=False)
+            return RequestFailure("malformed response", is_unbilled=False)
         finish = REFUSED if finish == "content_filter" else str(finish)
         return ChatResponse(content, finish, cost)
 
-    def _turned_away(self, error: Any) -> ChatResponse | Failure:
+    def _read_error(self, error: Any) -> ChatResponse | RequestFailure:
         status, code = error.status_code, str(getattr(error, "code", "") or "")
-        if code in _DECLINED:
+        if code in _REFUSAL_CODES:
             return ChatResponse("", REFUSED, TokenCost())
-        if code not in _NO_CREDIT and (status in _PASSING or status >= 500):
+        if code not in _NO_CREDIT_CODES and (status in _RETRYABLE_STATUSES or status >= 500):
             wait = retry_after(error.response.headers.get("retry-after", ""), time.time())
-            return Failure(f"status {status}", is_free=True, wait_s=wait)
-        told, where, hint = self._said(error), self._config.shown_url, ""
+            return RequestFailure(f"status {status}", is_unbilled=True, retry_after_s=wait)
+        message, where, hint = self._error_message(error), self._config.shown_url, ""
         if status in (401, 403):
-            # What it says may hold a part of the key.
-            told, variable = "", self._config.key_variable
+            # The endpoint's message may contain a part of the key.
+            message, variable = "", self._config.key_variable
             where = f"{where} (key from {variable})"
-            hint = f"put a key that is valid there into the environment variable {variable}."
+            hint = f"Set the environment variable {variable} to a valid key."
             if not self._secret:
-                hint = f"the environment variable {variable} is not set: {hint}"
+                hint = f"{hint} It is not set."
         elif status == 404:
-            hint = "check --chat.base-url, which usually ends in /v1, and --chat.model."
-        elif code in _NO_CREDIT:
-            hint = "add credit to the account."
+            hint = "Check --chat.base-url, which usually ends in /v1, and --chat.model."
+        elif code in _NO_CREDIT_CODES:
+            hint = "Add credit to the account."
         elif status in (400, 422):
             hint = (
-                "change what it complains about: --chat.length-key, --chat.no-json-mode, "
-                "--chat.no-seeded and --chat.temperature None are there for such endpoints."
+                "Change the setting that the endpoint rejects: --chat.length-key, "
+                "--chat.no-json-mode, --chat.no-seeded or --chat.temperature None."
             )
-        raise InputError(f"the endpoint answers {status} {told}".rstrip(), where=where, hint=hint)
+        raise InputError(
+            f"the endpoint answers {status} {message}".rstrip(), where=where, hint=hint
+        )
 
-    def _said(self, error: Any) -> str:
+    def _error_message(self, error: Any) -> str:
         body = error.body
-        said = body.get("message", "") if isinstance(body, dict) else ""
-        said = clean(str(said))
+        message = body.get("message", "") if isinstance(body, dict) else ""
+        message = clean(str(message))
         for secret in (self._secret, urllib.parse.urlsplit(self._config.base_url).password):
-            said = said.replace(secret, MASK) if secret else said
-        return said[:_TOLD]
+            message = message.replace(secret, MASK) if secret else message
+        return message[:_MESSAGE_LENGTH]
 
 
 def retry_after(header: str, now: float) -> float:
-    """Reads the header `Retry-After`: seconds, or a date.
+    """Parses the header `Retry-After`: seconds, or a date.
 
     Args:
-        header: What it says, "" where it is missing.
-        now: Seconds since 1970.
+        header: The value, "" if missing.
+        now: Unix time in seconds.
 
     Returns:
-        Seconds to wait, 0 where it does not say.
+        Seconds to wait, 0 if the value is missing or malformed.
 
     >>> retry_after("1.5", 0.0), retry_after("Thu, 01 Jan 1970 00:01:00 GMT", 50.0)
     (1.5, 10.0)
@@ -319,9 +329,9 @@ def retry_after(header: str, now: float) -> float:
 
 
 def mask_url(url: str) -> str:
-    """Replaces the user, the password and the query of a URL, which may be secrets.
+    """Masks the user, the password and the query of a URL, which may be secrets.
 
-    A password with a slash in it makes the URL invalid; it is masked all the same.
+    A password with a slash makes the URL invalid and is masked, too.
 
     >>> mask_url("http://me:pass/word@localhost:8000/v1?key=1")
     'http://***@localhost:8000/v1?***'
@@ -333,7 +343,7 @@ def mask_url(url: str) -> str:
 def _is_url(text: str) -> bool:
     try:
         parts = urllib.parse.urlsplit(text)
-        # The port is read when it is asked for.
+        # `parts.port` raises for an invalid port.
         is_address = bool(parts.hostname) and parts.port != 0
     except ValueError:
         return False

@@ -1,4 +1,4 @@
-"""From the settings to the teacher that they name."""
+"""Construction of the teacher that the settings name."""
 
 from pathlib import Path
 
@@ -12,12 +12,12 @@ def make_teacher(split: Split, config: InstructionsConfig, seed: int) -> Teacher
     """Makes the teacher of a config.
 
     Args:
-        split: What it reads.
-        config: Who it is.
-        seed: Of its draws.
+        split: The split that it writes texts for.
+        config: Names the teacher.
+        seed: Seed of its random choices.
 
     Raises:
-        InputError: Notes are missing, damaged, or were written for another log.
+        InputError: Teacher texts are missing, damaged, or for another log.
     """
     if config.teacher == "metadata":
         from irec_jax.teachers.metadata import MetadataTeacher

@@ -1,4 +1,4 @@
-"""What was paid for: answers and their costs, in a file that outlives a kill or a crash."""
+"""Ledger of chat requests: responses and their costs, in a file that survives a crash."""
 
 import dataclasses
 import fcntl
@@ -16,12 +16,12 @@ _MILLION = 1_000_000
 
 @dataclasses.dataclass(frozen=True)
 class TokenCost:
-    """Tokens and money.
+    """Tokens and their price.
 
     Attributes:
-        tokens_in: Of what was asked.
-        tokens_out: Of what was answered.
-        money: In the currency of the prices.
+        tokens_in: Tokens of requests.
+        tokens_out: Tokens of responses.
+        money: Their price, in the currency of `Prices`.
     """
 
     tokens_in: int = 0
@@ -30,7 +30,7 @@ class TokenCost:
 
     @classmethod
     def total(cls, costs: Iterable["TokenCost"]) -> "TokenCost":
-        """Adds up; the sum of the money does not depend on the order."""
+        """Returns the sum of costs, to the last bit independent of their order."""
         costs = list(costs)
         return cls(
             sum(cost.tokens_in for cost in costs),
@@ -41,36 +41,36 @@ class TokenCost:
 
 @dataclasses.dataclass(frozen=True)
 class Prices:
-    """What a million tokens cost.
+    """Prices of a million tokens, in any currency.
 
     Attributes:
-        input: Of what is asked.
-        output: Of what is answered.
+        input: Price of a million tokens of requests.
+        output: Price of a million tokens of responses.
     """
 
     input: float = 0.0
     output: float = 0.0
 
     def cost(self, tokens_in: int, tokens_out: int) -> TokenCost:
-        """Returns what so many tokens cost."""
+        """Returns the cost of numbers of tokens."""
         money = (tokens_in * self.input + tokens_out * self.output) / _MILLION
         return TokenCost(tokens_in, tokens_out, money)
 
 
 @dataclasses.dataclass(frozen=True)
 class Budget:
-    """What may be spent on a ledger in all, this run and the ones before it together.
+    """Limits of all requests in a ledger, including those of earlier runs.
 
     Attributes:
-        tokens: Asked and answered ones together, None for any number.
-        money: In the currency of the prices, None for any sum.
+        tokens: Largest number of tokens of requests and responses; None for no limit.
+        money: Largest price, in the currency of `Prices`; None for no limit.
     """
 
     tokens: int | None = None
     money: float | None = None
 
-    def holds(self, cost: TokenCost) -> bool:
-        """Says whether a cost is not more."""
+    def covers(self, cost: TokenCost) -> bool:
+        """Returns whether a cost is within the limits."""
         tokens = cost.tokens_in + cost.tokens_out
         return (self.tokens is None or tokens <= self.tokens) and (
             self.money is None or cost.money <= self.money
@@ -79,12 +79,12 @@ class Budget:
 
 @dataclasses.dataclass(frozen=True)
 class ChatResponse:
-    """What came back for a request.
+    """The response to a request.
 
     Attributes:
         content: The text.
-        finish: Why it ended: `stop`, `length`, or `refused` where there is none.
-        cost: What was paid for it.
+        finish: `stop`, `length`, or `refused` if the endpoint declined; else as the endpoint says.
+        cost: The cost of request and response.
     """
 
     content: str
@@ -94,13 +94,13 @@ class ChatResponse:
 
 @dataclasses.dataclass
 class RequestCounts:
-    """What one run did.
+    """Counts of one run.
 
     Attributes:
-        requests: Sent, the failed ones included.
-        retries: Requests that repeat one that failed.
-        paid: Answers that came.
-        cached: Answers that were there already.
+        requests: Requests sent, including failed ones.
+        retries: Requests that repeat a failed one.
+        paid: Responses received.
+        cached: Responses taken from the ledger.
     """
 
     requests: int = 0
@@ -110,25 +110,26 @@ class RequestCounts:
 
 
 class CostLedger:
-    """Answers by the SHA-256 of their requests, and what they cost; a context manager.
+    """Responses and costs by the SHA-256 of their requests; a context manager.
 
-    A file of JSON lines that only grows. Before a request is sent, a line says what it may cost
-    at most; the line of its answer, or one that says that it failed without a cost, takes its
-    place. So what a killed run had under way counts as spent, and a budget holds whatever
-    happens. A line that a kill cut off is dropped when the file is opened again.
+    The file is an append-only list of JSON lines. `{"sent": KEY, ...}` with the largest possible
+    cost is written before a request is sent; `{"answer": KEY, ...}` with the response, or
+    `{"failed": KEY}` for an unbilled failure, replaces that cost. The requests in flight when a
+    process was killed therefore count with their largest cost. An incomplete last line is
+    removed when the file is opened.
 
     Args:
-        path: Made if it is not there.
-        budget: What may be spent in all.
+        path: The file; created if missing.
+        budget: Limits of all requests in the file.
 
     Raises:
-        InputError: The file is in use, or is not a ledger.
+        InputError: Another process has the file open, or it is not a ledger.
     """
 
     def __init__(self, path: Path, budget: Budget) -> None:
         self.path, self.budget, self.counts = path, budget, RequestCounts()
-        self._answers: dict[str, ChatResponse] = {}
-        self._open: dict[str, list[TokenCost]] = {}
+        self._responses: dict[str, ChatResponse] = {}
+        self._pending: dict[str, list[TokenCost]] = {}
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("a+b")
         try:
@@ -136,12 +137,12 @@ class CostLedger:
             self._load()
         except BlockingIOError:
             self._file.close()
-            hint = "wait for it, or give another file with --answers."
+            hint = "Wait for it to end, or give another file with --answers."
             raise InputError("another `irec teach` writes it", where=str(path), hint=hint) from None
         except BaseException:
             self._file.close()
             raise
-        self._settled = TokenCost.total(answer.cost for answer in self._answers.values())
+        self._settled = TokenCost.total(response.cost for response in self._responses.values())
 
     def __enter__(self) -> "CostLedger":
         return self
@@ -151,90 +152,90 @@ class CostLedger:
 
     @property
     def settled(self) -> TokenCost:
-        """What the answers in the file cost."""
+        """The cost of the responses in the file."""
         return self._settled
 
     @property
     def unsettled(self) -> TokenCost:
-        """What requests whose answers never came may have cost, at most."""
-        return TokenCost.total(cost for costs in self._open.values() for cost in costs)
+        """The largest possible cost of the requests without a response."""
+        return TokenCost.total(cost for costs in self._pending.values() for cost in costs)
 
     @property
     def spent(self) -> TokenCost:
-        """All of it, at most."""
+        """An upper bound of the cost of all requests."""
         return TokenCost.total((self._settled, self.unsettled))
 
     def find(self, key: str) -> ChatResponse | None:
-        """Returns the answer to a request, None where there is none."""
-        return self._answers.get(key)
+        """Returns the stored response to a request, or None."""
+        return self._responses.get(key)
 
-    def can_afford(self, most: TokenCost) -> bool:
-        """Says whether a request may be sent."""
-        return self.budget.holds(TokenCost.total((self.spent, most)))
+    def can_afford(self, max_cost: TokenCost) -> bool:
+        """Returns whether the budget covers another request of at most this cost."""
+        return self.budget.covers(TokenCost.total((self.spent, max_cost)))
 
-    def send(self, key: str, most: TokenCost) -> None:
-        """Notes that a request is about to be sent, and what it costs at most."""
-        self._write({"sent": key, **dataclasses.asdict(most)})
-        self._open.setdefault(key, []).append(most)
+    def send(self, key: str, max_cost: TokenCost) -> None:
+        """Records that a request is about to be sent, with its largest possible cost."""
+        self._write({"sent": key, **dataclasses.asdict(max_cost)})
+        self._pending.setdefault(key, []).append(max_cost)
         self.counts.requests += 1
 
     def fail(self, key: str) -> None:
-        """Notes that the last request was turned away and costs nothing."""
+        """Records that the last request with this key failed without a cost."""
         self._write({"failed": key})
-        self._close(key)
+        self._remove_pending(key)
 
-    def settle(self, key: str, answer: ChatResponse) -> None:
-        """Keeps the answer to the last request; it is on the disk when this returns."""
+    def settle(self, key: str, response: ChatResponse) -> None:
+        """Stores the response to the last request with this key; it is on disk on return."""
         self._write(
             {
                 "answer": key,
-                "content": answer.content,
-                "finish": answer.finish,
-                **dataclasses.asdict(answer.cost),
+                "content": response.content,
+                "finish": response.finish,
+                **dataclasses.asdict(response.cost),
             }
         )
         os.fsync(self._file.fileno())
-        self._close(key)
-        self._answers[key] = answer
-        self._settled = TokenCost.total((self._settled, answer.cost))
+        self._remove_pending(key)
+        self._responses[key] = response
+        self._settled = TokenCost.total((self._settled, response.cost))
         self.counts.paid += 1
 
-    def _close(self, key: str) -> None:
-        costs = self._open[key]
+    def _remove_pending(self, key: str) -> None:
+        costs = self._pending[key]
         costs.pop()
         if not costs:
-            del self._open[key]
+            del self._pending[key]
 
     def _write(self, line: dict[str, Any]) -> None:
-        # At once, so that a kill loses at most the line that is being written.
+        # Flushed at once, so that a kill loses at most the line in progress.
         self._file.write(json.dumps(line, ensure_ascii=True).encode("ascii") + b"\n")
         self._file.flush()
 
     def _load(self) -> None:
         self._file.seek(0)
-        whole = 0
+        complete = 0
         for number, line in enumerate(self._file, start=1):
             if not line.endswith(b"\n"):
                 break
-            whole += len(line)
+            complete += len(line)
             try:
                 self._read(json.loads(line))
             except (ValueError, KeyError, TypeError, IndexError) as error:
                 raise InputError(
-                    f"line {number} is not one of a ledger",
+                    f"line {number} is not a line of a ledger",
                     where=str(self.path),
-                    hint="give another file with --answers; a new one is made.",
+                    hint="Give another file with --answers; it is created if missing.",
                 ) from error
-        self._file.truncate(whole)
+        self._file.truncate(complete)
 
     def _read(self, line: dict[str, Any]) -> None:
         if "failed" in line:
-            self._close(line["failed"])
+            self._remove_pending(line["failed"])
             return
         cost = TokenCost(int(line["tokens_in"]), int(line["tokens_out"]), float(line["money"]))
         if "sent" in line:
-            self._open.setdefault(line["sent"], []).append(cost)
+            self._pending.setdefault(line["sent"], []).append(cost)
         else:
             key = line["answer"]
-            self._close(key)
-            self._answers[key] = ChatResponse(str(line["content"]), str(line["finish"]), cost)
+            self._remove_pending(key)
+            self._responses[key] = ChatResponse(str(line["content"]), str(line["finish"]), cost)

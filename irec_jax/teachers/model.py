@@ -1,4 +1,4 @@
-"""Texts from a model of ours: a function that answers prompts."""
+"""Texts from a tuned run, through a function that answers prompts."""
 
 import itertools
 from collections.abc import Callable, Iterable, Sequence
@@ -6,71 +6,74 @@ from collections.abc import Callable, Iterable, Sequence
 from irec_jax.bounds import Range, check_between
 from irec_jax.progress import track
 from irec_jax.random_draws import RandomStream, derive_key
-from irec_jax.teachers.results import TextResult, judge, outcome
+from irec_jax.teachers.results import TextResult, check_response, make_result
 from irec_jax.teachers.teacher_prompts import TextRequest
 from irec_jax.teachers.text_checks import Rejection
 from irec_jax.text_cleaning import clean
 
 GenerateFn = Callable[[Sequence[str], int], list[str]]
-"""Answers prompts, in order; the number is the seed of its draws."""
+"""Returns one answer per prompt; the number is the seed of the sampling."""
 
-_TOGETHER = 1_024  # questions that are asked at once, so that few of them wait in memory
+_GROUP_SIZE = 1_024  # requests in memory at a time
 
 
 def generate_texts(
-    questions: Iterable[TextRequest],
-    write: GenerateFn,
+    requests: Iterable[TextRequest],
+    generate: GenerateFn,
     *,
     total: int,
     attempts: int = 3,
     seed: int = 0,
 ) -> list[TextResult]:
-    """Asks all questions; a rejected answer is asked for again with another seed.
+    """Generates a text for every request; a rejected one is generated again with another seed.
 
     Args:
-        questions: Of one message each.
-        write: The model.
-        total: How many questions there are, for the progress.
-        attempts: How often a question is asked at most.
-        seed: Of the model's draws; the same seed gives the same texts.
+        requests: Requests of one message each.
+        generate: The model.
+        total: Number of requests, for the progress display.
+        attempts: Largest number of answers generated for a request.
+        seed: Seed of the sampling; the same seed gives the same texts.
+
+    Returns:
+        One result per request, in order.
 
     Raises:
-        InputError: `attempts` is impossible.
+        InputError: `attempts` is out of range.
     """
     check_between(attempts, Range(1, 1_000), "--attempts")
-    outcomes: list[TextResult] = []
-    waiting = iter(questions)
-    with track("teach", total, unit="questions") as advance:
-        while group := list(itertools.islice(waiting, _TOGETHER)):
-            outcomes += _ask_group(group, write, attempts, seed)
+    results: list[TextResult] = []
+    remaining = iter(requests)
+    with track("teach", total, unit="texts") as advance:
+        while group := list(itertools.islice(remaining, _GROUP_SIZE)):
+            results += _generate_group(group, generate, attempts, seed)
             advance(len(group), "")
-    return outcomes
+    return results
 
 
-def _ask_group(
-    group: Sequence[TextRequest], write: GenerateFn, attempts: int, seed: int
+def _generate_group(
+    group: Sequence[TextRequest], generate: GenerateFn, attempts: int, seed: int
 ) -> list[TextResult]:
     texts = [""] * len(group)
     rejections: list[list[Rejection]] = [[] for _ in group]
-    open_numbers = list(range(len(group)))
+    pending = list(range(len(group)))
     for attempt in range(attempts):
-        if not open_numbers:
+        if not pending:
             break
-        # The same prompt is asked once: it would get the same answer.
-        prompts = list(dict.fromkeys(group[number].messages[-1][1] for number in open_numbers))
-        written = write(prompts, derive_key(seed, RandomStream.MODEL_TEACHER_SAMPLE, attempt))
-        answers = dict(zip(prompts, map(clean, written), strict=True))
-        still_open = []
-        for number in open_numbers:
-            text = answers[group[number].messages[-1][1]]
-            rejection = judge(group[number], text)
+        # Equal prompts get equal answers: each is generated once.
+        prompts = list(dict.fromkeys(group[index].messages[-1][1] for index in pending))
+        answers = map(clean, generate(prompts, derive_key(seed, RandomStream.MODEL_TEACHER_SAMPLE, attempt)))
+        answer_to = dict(zip(prompts, answers, strict=True))
+        rejected = []
+        for index in pending:
+            text = answer_to[group[index].messages[-1][1]]
+            rejection = check_response(group[index], text)
             if rejection is None:
-                texts[number] = text
+                texts[index] = text
             else:
-                rejections[number].append(rejection)
-                still_open.append(number)
-        open_numbers = still_open
+                rejections[index].append(rejection)
+                rejected.append(index)
+        pending = rejected
     return [
-        outcome(question, text, reasons)
-        for question, text, reasons in zip(group, texts, rejections, strict=True)
+        make_result(request, text, reasons)
+        for request, text, reasons in zip(group, texts, rejections, strict=True)
     ]

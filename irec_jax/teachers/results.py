@@ -1,4 +1,4 @@
-"""What became of the questions: counted, and turned into notes."""
+"""Results of text requests: counted for the manifest, and converted to teacher texts."""
 
 import collections
 import dataclasses
@@ -9,79 +9,79 @@ from typing import Any
 from irec_jax.log.split import Split
 from irec_jax.settings import to_json
 from irec_jax.teachers.cost_ledger import TokenCost
-from irec_jax.teachers.teacher_prompts import Scope, TextRequest, WantedText
+from irec_jax.teachers.teacher_prompts import RequestScope, TextRequest, WantedText
 from irec_jax.teachers.teacher_texts import TeacherText, TeacherTextsManifest, split_sha256
 from irec_jax.teachers.text_checks import Rejection, check_text
 
-NOTHING: Mapping[str, TokenCost] = types.MappingProxyType({})
+NO_COSTS: Mapping[str, TokenCost] = types.MappingProxyType({})
 
 
 @dataclasses.dataclass(frozen=True)
 class TextResult:
-    """What became of one question.
+    """The result of one request, after all its attempts.
 
     Attributes:
-        wanted: The text that was asked for.
+        wanted: The text that was requested.
         user: The log's user number.
-        question: The SHA-256 of what was asked.
-        text: What passed the checks, "" where nothing did.
-        rejections: Why each of the other answers did not, in their order.
-        costs: Request -> the cost of its answer, whenever it was paid.
+        request_sha256: SHA-256 of the messages.
+        text: The text that passed the checks, "" if none did.
+        rejections: Why each of the other responses was rejected, in their order.
+        costs: Request key -> cost of its response, also if an earlier run paid it.
     """
 
     wanted: WantedText
     user: int
-    question: str
+    request_sha256: str
     text: str
     rejections: tuple[Rejection, ...]
     costs: Mapping[str, TokenCost]
 
 
-def judge(question: TextRequest, text: str | Rejection) -> Rejection | None:
-    """Says why an answer may not become a note, None where it may."""
+def check_response(request: TextRequest, text: str | Rejection) -> Rejection | None:
+    """Returns why a response is rejected, None if it is accepted."""
     if isinstance(text, Rejection):
         return text
-    wanted = question.wanted
-    return check_text(text, wanted.kind, wanted.language, question.titles, question.user)
+    wanted = request.wanted
+    return check_text(text, wanted.kind, wanted.language, request.titles, request.user)
 
 
-def outcome(
-    question: TextRequest,
+def make_result(
+    request: TextRequest,
     text: str,
     rejections: Sequence[Rejection],
-    costs: Mapping[str, TokenCost] = NOTHING,
+    costs: Mapping[str, TokenCost] = NO_COSTS,
 ) -> TextResult:
-    """Sums a question up."""
-    sha256 = question.sha256
-    return TextResult(question.wanted, question.user, sha256, text, tuple(rejections), costs)
+    """Makes the result of a request; the arguments are as in `TextResult`."""
+    sha256 = request.sha256
+    return TextResult(request.wanted, request.user, sha256, text, tuple(rejections), costs)
 
 
-def collect_texts(outcomes: Sequence[TextResult], teacher: str, model: str) -> list[TeacherText]:
-    """Makes notes of the texts that passed."""
+def collect_texts(results: Sequence[TextResult], teacher: str, model: str) -> list[TeacherText]:
+    """Returns the texts that passed, in the order of `results`."""
     return [
         TeacherText(
-            user=found.user,
-            place=found.wanted.place,
-            kind=found.wanted.kind,
-            variant=found.wanted.variant,
-            language=found.wanted.language,
-            text=found.text,
-            question=found.question,
+            user=result.user,
+            event_index=result.wanted.event_index,
+            kind=result.wanted.kind,
+            variant=result.wanted.variant,
+            language=result.wanted.language,
+            text=result.text,
+            request_sha256=result.request_sha256,
             writer=f"{teacher}:{model}",
         )
-        for found in outcomes
-        if found.text
+        for result in results
+        if result.text
     ]
 
 
 def summarize(
-    outcomes: Sequence[TextResult], split: Split, scope: Scope, teacher: str, model: str
+    results: Sequence[TextResult], split: Split, scope: RequestScope, teacher: str, model: str
 ) -> TeacherTextsManifest:
-    """Counts; nothing of it depends on the order or on when an answer was paid."""
-    answered = [found for found in outcomes if found.text]
-    left_out = [found for found in outcomes if not found.text]
-    # An answer to two questions that were the same was paid once.
-    costs = {key: cost for found in outcomes for key, cost in found.costs.items()}
+    """Counts the results; independent of their order and of the run that paid for them."""
+    written = [result for result in results if result.text]
+    not_generated = [result for result in results if not result.text]
+    # Two equal requests have one response, which was paid once.
+    costs = {key: cost for result in results for key, cost in result.costs.items()}
     cost = TokenCost.total(costs.values())
     settings: dict[str, Any] = to_json(scope)
     settings.pop("seed")
@@ -91,16 +91,16 @@ def summarize(
         split_sha256=split_sha256(split),
         seed=scope.seed,
         settings=settings,
-        asked=_count(found.wanted.kind.value for found in outcomes),
-        answered=_count(found.wanted.kind.value for found in answered),
-        left_out=_count(found.rejections[-1].value for found in left_out),
-        rejected=_count(reason.value for found in outcomes for reason in found.rejections),
-        answers=len(answered) + sum(len(found.rejections) for found in outcomes),
+        requested=_count(result.wanted.kind.value for result in results),
+        written=_count(result.wanted.kind.value for result in written),
+        not_generated=_count(result.rejections[-1].value for result in not_generated),
+        rejected=_count(reason.value for result in results for reason in result.rejections),
+        responses=len(written) + sum(len(result.rejections) for result in results),
         tokens_in=cost.tokens_in,
         tokens_out=cost.tokens_out,
         money=cost.money,
     )
 
 
-def _count(words: Iterable[str]) -> dict[str, int]:
-    return dict(sorted(collections.Counter(words).items()))
+def _count(values: Iterable[str]) -> dict[str, int]:
+    return dict(sorted(collections.Counter(values).items()))

@@ -1,4 +1,4 @@
-"""Notes: the texts that a model was asked for, stored, and the teacher that reads them."""
+"""Teacher texts on disk, and the teacher that reads them."""
 
 import dataclasses
 import enum
@@ -19,15 +19,15 @@ from irec_jax.log.split import Split
 from irec_jax.parquet import read_parquet
 from irec_jax.settings import from_json, to_json
 
-TEXTS_FILE = "notes.parquet"
+TEXTS_FILE = "texts.parquet"
 MANIFEST_FILE = "manifest.json"
-FORMAT = 1
-_HINT = "write the notes again with `irec teach`."
+FORMAT = 2
+_HINT = "Write the teacher texts again with `irec teach`."
 _NONE = -1
 
 
 class TextKind(enum.Enum):
-    """What a note says."""
+    """Kind of a teacher text."""
 
     PREFERENCE = "preference"
     VAGUE = "vague"
@@ -36,68 +36,68 @@ class TextKind(enum.Enum):
 
 
 QUERY_KINDS = {Intention.VAGUE: TextKind.VAGUE, Intention.SPECIFIC: TextKind.SPECIFIC}
-"""The notes that say what a user wants."""
+"""Intention of a query -> kind of its text."""
 
 
 @dataclasses.dataclass(frozen=True)
 class TeacherText:
-    """One text.
+    """One teacher text.
 
     Attributes:
         user: The log's user number.
-        place: Of an event among the user's events, oldest first, from 0. A query or a reason is
-            about that event, a preference tells of the events before it.
-        kind: What it says.
-        variant: Tells texts of one kind, place and language apart, from 0.
-        language: BCP 47.
+        event_index: Index among the user's events, oldest first, from 0. A query or reason is for
+            that event; a preference is written from the events before it.
+        kind: Kind of the text.
+        variant: Number of the text, from 0, among those of one kind, event and language.
+        language: BCP 47 code.
         text: One cleaned line.
-        question: The SHA-256 of what was asked.
-        writer: Who wrote it, such as `chat:NAME OF THE MODEL`.
+        request_sha256: SHA-256 of the messages that requested it.
+        writer: Teacher and model, such as `chat:MODEL`.
     """
 
     user: int
-    place: int
+    event_index: int
     kind: TextKind
     variant: int
     language: str
     text: str
-    question: str
+    request_sha256: str
     writer: str
 
 
 _SCHEMA = {
     "user": pl.Int64,
-    "place": pl.Int32,
+    "event_index": pl.Int32,
     "kind": pl.String,
     "variant": pl.Int32,
     "language": pl.String,
     "text": pl.String,
-    "question": pl.String,
+    "request_sha256": pl.String,
     "writer": pl.String,
 }
-_KEY = ["user", "place", "kind", "variant", "language"]
+_KEY = ["user", "event_index", "kind", "variant", "language"]
 
 
 @dataclasses.dataclass(frozen=True)
 class TeacherTextsManifest:
-    """What notes were made from and what they cost.
+    """Origin and cost of a folder of teacher texts.
 
     Attributes:
         teacher: `chat` or `model`.
-        model: The name of the model or of the run.
-        split_sha256: `split_sha256` of the split that they were written for.
-        seed: Of the choice of users and of the model's draws.
-        settings: What was asked for: users, events, languages and so on.
-        asked: Kind -> questions.
-        answered: Kind -> questions with a text that passed all checks.
-        left_out: Reason -> questions without one, by why the last answer was rejected.
-        rejected: Reason -> answers that did not pass, those that were asked again included.
-        answers: Answers to all questions; one that answers two equal questions counts twice.
-        tokens_in: Of what was sent for these answers, whenever they were paid, each once.
-        tokens_out: Of the answers themselves.
-        money: What they cost by the prices that were told, 0 where none were.
-        sha256: Of the notes file.
-        format: Of the folder.
+        model: Name of the model or of the run.
+        split_sha256: `split_sha256` of the split that the texts are for.
+        seed: Seed of the draw of users and of the model's sampling.
+        settings: The other fields of `RequestScope`.
+        requested: Kind -> number of requests.
+        written: Kind -> number of requests with a text that passed all checks.
+        not_generated: Rejection of the last response -> number of requests without a text.
+        rejected: Rejection -> number of responses, those of repeated requests included.
+        responses: Responses to all requests; one shared by two equal requests counts twice.
+        tokens_in: Tokens of the requests behind these responses, each paid response once.
+        tokens_out: Tokens of these responses.
+        money: Their price by the prices of the settings, 0 without prices.
+        sha256: SHA-256 of the texts file.
+        format: Version of the folder's format.
     """
 
     teacher: str
@@ -105,11 +105,11 @@ class TeacherTextsManifest:
     split_sha256: str
     seed: int
     settings: dict = dataclasses.field(default_factory=dict)
-    asked: dict = dataclasses.field(default_factory=dict)
-    answered: dict = dataclasses.field(default_factory=dict)
-    left_out: dict = dataclasses.field(default_factory=dict)
+    requested: dict = dataclasses.field(default_factory=dict)
+    written: dict = dataclasses.field(default_factory=dict)
+    not_generated: dict = dataclasses.field(default_factory=dict)
     rejected: dict = dataclasses.field(default_factory=dict)
-    answers: int = 0
+    responses: int = 0
     tokens_in: int = 0
     tokens_out: int = 0
     money: float = 0.0
@@ -118,10 +118,10 @@ class TeacherTextsManifest:
 
 
 def split_sha256(split: Split) -> str:
-    """Returns a SHA-256 of who had which item in which order, and of the titles.
+    """Returns the SHA-256 of the users' item sequences and of the titles.
 
-    It does not depend on the random numbers of items: notes serve every seed that orders the
-    events in the same way.
+    It is independent of item numbers, so texts are valid for every seed that orders the events in
+    the same way.
     """
     identifiers = split.catalog["item"]
     order = identifiers.arg_sort().to_numpy()
@@ -137,20 +137,23 @@ def split_sha256(split: Split) -> str:
 
 
 def write_teacher_texts(
-    folder: Path, notes: Iterable[TeacherText], manifest: TeacherTextsManifest
+    folder: Path, texts: Iterable[TeacherText], manifest: TeacherTextsManifest
 ) -> TeacherTextsManifest:
-    """Writes a folder of notes, all of it or nothing; the same notes give the same bytes.
+    """Writes a folder of teacher texts atomically; equal texts give equal bytes.
 
     Args:
-        folder: Replaced if it holds notes.
-        notes: In any order.
-        manifest: Its checksum is made here.
+        folder: Replaced if it contains teacher texts.
+        texts: The texts, in any order.
+        manifest: Manifest without checksum.
+
+    Returns:
+        The manifest with checksum.
 
     Raises:
-        InputError: The folder holds something else.
+        InputError: The folder contains other files.
     """
     refuse_foreign_folder(folder)
-    rows = [(n.user, n.place, n.kind.value, *dataclasses.astuple(n)[3:]) for n in notes]
+    rows = [(n.user, n.event_index, n.kind.value, *dataclasses.astuple(n)[3:]) for n in texts]
     table = pl.DataFrame(rows, schema=_SCHEMA, orient="row").sort(_KEY)
     with replaced_folder(folder) as temporary:
         table.write_parquet(temporary / TEXTS_FILE)
@@ -161,35 +164,37 @@ def write_teacher_texts(
 
 
 def refuse_foreign_folder(folder: Path) -> None:
-    """Makes sure that replacing `folder` loses nothing but older notes.
+    """Refuses an output folder with other files than teacher texts.
 
     Raises:
         InputError: As `check_output_folder`.
     """
     names = {TEXTS_FILE, MANIFEST_FILE}
 
-    def is_notes(folder: Path) -> bool:
+    def is_teacher_texts(folder: Path) -> bool:
         return bool(_read_manifest(folder)) and {path.name for path in folder.iterdir()} <= names
 
-    check_output_folder(folder, "notes", is_notes)
+    check_output_folder(folder, "teacher texts", is_teacher_texts)
 
 
 def read_teacher_texts(folder: Path) -> tuple[pl.DataFrame, TeacherTextsManifest]:
-    """Reads what `write_teacher_texts` wrote, sorted by user and place.
+    """Reads a folder of `write_teacher_texts`; rows are sorted by user and event.
 
     Raises:
         InputError: A file is missing, changed or damaged.
     """
     if not folder.is_dir():
-        hint = "give the folder that `irec teach` wrote."
-        raise InputError("there is no such folder of notes", where=str(folder), hint=hint)
+        hint = "Give the folder that `irec teach` wrote."
+        raise InputError("no such folder of teacher texts", where=str(folder), hint=hint)
     for name in (MANIFEST_FILE, TEXTS_FILE):
         if not (folder / name).is_file():
-            raise InputError(f"the notes miss their file {name}", where=str(folder), hint=_HINT)
+            raise InputError(
+                f"the teacher texts miss their file {name}", where=str(folder), hint=_HINT
+            )
     manifest = _read_manifest(folder)
     if _file_sha256(folder / TEXTS_FILE) != manifest.sha256:
-        what = f"not what was written (sha256 differs from {MANIFEST_FILE})"
-        raise InputError(what, where=str(folder / TEXTS_FILE), hint=_HINT)
+        problem = f"damaged (sha256 differs from {MANIFEST_FILE})"
+        raise InputError(problem, where=str(folder / TEXTS_FILE), hint=_HINT)
     return read_parquet(folder / TEXTS_FILE, _HINT), manifest
 
 
@@ -198,75 +203,74 @@ def _read_manifest(folder: Path) -> TeacherTextsManifest:
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"it is not JSON: {error}", where=str(path), hint=_HINT) from error
+        raise InputError(f"not JSON: {error}", where=str(path), hint=_HINT) from error
     if not isinstance(fields, dict) or fields.get("format") != FORMAT:
-        what = f"not a manifest of notes of format {FORMAT}"
-        raise InputError(what, where=str(path), hint=_HINT)
+        problem = f"not a manifest of teacher texts of format {FORMAT}"
+        raise InputError(problem, where=str(path), hint=_HINT)
     if missing := {field.name for field in dataclasses.fields(TeacherTextsManifest)} - set(fields):
-        raise InputError(f"no {min(missing)} in it", where=str(path), hint=_HINT)
+        raise InputError(f"{min(missing)} is missing", where=str(path), hint=_HINT)
     return from_json(TeacherTextsManifest, fields, where=str(path))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Preferences:
-    """The preferences in one language.
+class StoredPreferences:
+    """The stored preferences in one language.
 
     Attributes:
-        groups: Texts of one user and place, in the order of their variants.
-        of_event: `[events]` int64: the group of the latest place that is not behind the event,
-            -1 for none.
+        groups: Texts of one user and event index, in the order of their variants.
+        group_of_event: `[events]` int64: the group with the largest event index that is not
+            larger than the event's own, -1 for none.
     """
 
     groups: tuple[tuple[str, ...], ...]
-    of_event: Int[np.ndarray, " events"]
+    group_of_event: Int[np.ndarray, " events"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class StoredTextsTeacher:
-    """Says what a model wrote; the queries that users typed come first.
+    """Returns stored texts; typed queries come first.
 
-    A preference for an event is one that was written from events before it: the one of the
-    latest place that is not behind the event.
+    The preference for an event is the latest one that was written from events before it.
 
     Attributes:
         typed: The queries of the log.
-        preferences: Language -> the preferences.
+        preferences: Language -> preferences.
         texts: Kind and language -> position -> text, for queries and reasons.
-        events: How many events the split has.
-        sha256: Of the notes.
+        events: Number of events of the split.
+        sha256: SHA-256 of the texts file.
     """
 
     typed: LogTeacher
-    preferences: Mapping[str, Preferences]
+    preferences: Mapping[str, StoredPreferences]
     texts: Mapping[tuple[TextKind, str], Mapping[int, str]]
     events: int
     sha256: str
 
     @classmethod
     def load(cls, folder: Path, split: Split) -> "StoredTextsTeacher":
-        """Reads notes.
+        """Reads a folder of teacher texts.
 
         Args:
-            folder: As `write_teacher_texts` wrote it.
-            split: What they are about.
+            folder: As from `write_teacher_texts`.
+            split: The split that the texts are for.
 
         Raises:
-            InputError: They are missing or damaged, or were written for another split.
+            InputError: The texts are missing or damaged, or are for another split.
         """
         table, manifest = read_teacher_texts(folder)
         if manifest.split_sha256 != split_sha256(split):
             raise InputError(
-                "the notes were written for another log, or for one that is split otherwise",
+                "the teacher texts were written for another log or another split of it",
                 where=str(folder),
-                hint="use the log, the data settings and the seed of `irec teach`, or write the "
-                "notes again.",
+                hint="Use the log, data settings and seed of `irec teach`, or write the texts "
+                "again.",
             )
         rows = np.searchsorted(split.users, table["user"].to_numpy())
-        table = table.with_columns(position=split.offsets[rows] + table["place"].to_numpy())
+        table = table.with_columns(position=split.offsets[rows] + table["event_index"].to_numpy())
         preferences, texts = {}, {}
         for (kind, language), part in table.group_by("kind", "language", maintain_order=True):
             if kind == TextKind.PREFERENCE.value:
-                preferences[str(language)] = _preferences(part, split)
+                preferences[str(language)] = _group_preferences(part, split)
             else:
                 pairs = zip(part["position"].to_list(), part["text"].to_list(), strict=True)
                 texts[TextKind(kind), str(language)] = dict(pairs)
@@ -274,48 +278,49 @@ class StoredTextsTeacher:
 
     @property
     def variants(self) -> int:
-        """The most texts that a place has."""
-        return max((len(g) for told in self.preferences.values() for g in told.groups), default=1)
+        """Largest number of preference texts for an event."""
+        groups = [group for stored in self.preferences.values() for group in stored.groups]
+        return max(map(len, groups), default=1)
 
     def has_preference(self, language: str) -> Bool[np.ndarray, " events"]:
-        """Says where a preference was written from events before."""
-        told = self.preferences.get(language)
-        return np.zeros(self.events, bool) if told is None else told.of_event != _NONE
+        """Returns `[events]`: whether a preference was written from earlier events."""
+        stored = self.preferences.get(language)
+        return np.zeros(self.events, bool) if stored is None else stored.group_of_event != _NONE
 
     def has_query(self, intention: Intention, language: str) -> Bool[np.ndarray, " events"]:
-        """Says where the user typed one, or a note holds one."""
+        """Returns `[events]`: whether the user typed a query, or one is stored."""
         has = self.typed.has_query(intention, language)
         if intention in QUERY_KINDS:
             has = has | self._has(QUERY_KINDS[intention], language)
         return has
 
     def has_reason(self, language: str) -> Bool[np.ndarray, " events"]:
-        """Says where a note holds one."""
+        """Returns `[events]`: whether a reason is stored."""
         return self._has(TextKind.REASON, language)
 
     def preference(self, position: int, variant: int, language: str) -> str:
-        """What was written from events before the one at `position`; `variant` picks one."""
-        told = self.preferences.get(language)
-        group = _NONE if told is None else told.of_event.item(position)
-        if told is None or group == _NONE:
+        """Returns a stored preference; `variant` selects one of those for the event."""
+        stored = self.preferences.get(language)
+        group = _NONE if stored is None else stored.group_of_event.item(position)
+        if stored is None or group == _NONE:
             return ""
-        texts = told.groups[group]
+        texts = stored.groups[group]
         return texts[variant % len(texts)]
 
     def query(self, position: int, intention: Intention, language: str) -> str:
-        """What the user typed, or what was written for the event."""
+        """Returns the query that the user typed, or the stored one."""
         typed = self.typed.query(position, intention, language)
         if typed or intention not in QUERY_KINDS:
             return typed
         return self.texts.get((QUERY_KINDS[intention], language), {}).get(position, "")
 
     def reason(self, position: int, language: str) -> str:
-        """What was written for the event."""
+        """Returns the stored reason."""
         return self.texts.get((TextKind.REASON, language), {}).get(position, "")
 
     def fingerprint(self) -> str:
-        """The SHA-256 of the notes."""
-        return hashlib.sha256(f"notes {self.sha256}".encode()).hexdigest()
+        """Returns a SHA-256 of the texts file's SHA-256."""
+        return hashlib.sha256(f"teacher texts {self.sha256}".encode()).hexdigest()
 
     def _has(self, kind: TextKind, language: str) -> Bool[np.ndarray, " events"]:
         has = np.zeros(self.events, bool)
@@ -323,8 +328,8 @@ class StoredTextsTeacher:
         return has
 
 
-def _preferences(table: pl.DataFrame, split: Split) -> Preferences:
-    """Finds the group of each event; `table` has `position`, `variant` and `text`."""
+def _group_preferences(table: pl.DataFrame, split: Split) -> StoredPreferences:
+    """Groups preferences by event; `table` has columns `position`, `variant` and `text`."""
     grouped = (
         table.sort("position", "variant")
         .group_by("position", maintain_order=True)
@@ -336,7 +341,7 @@ def _preferences(table: pl.DataFrame, split: Split) -> Preferences:
     latest = np.where(numbers != _NONE, np.arange(len(numbers)), _NONE)
     latest = np.maximum.accumulate(latest)
     starts = np.repeat(split.offsets[:-1], np.diff(split.offsets))
-    return Preferences(groups, np.where(latest >= starts, numbers[latest], _NONE))
+    return StoredPreferences(groups, np.where(latest >= starts, numbers[latest], _NONE))
 
 
 def _file_sha256(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""Answers of a model: read strictly, and checked before they become notes."""
+"""Checks of responses: format, length, language, and titles that they must not name."""
 
 import enum
 import json
@@ -15,21 +15,21 @@ LENGTHS = {
     TextKind.SPECIFIC: (1.0, 25.0),
     TextKind.REASON: (3.0, 60.0),
 }
-"""Least and most words of a text; see `length`."""
+"""Kind -> smallest and largest number of words; see `count_words`."""
 
-_TITLE_RUN = 4  # words of a title in a row that may identify it,
-_TITLE_TELLING = 3  # if so many of them say something
-_SURE_DIGITS = 5  # a shorter number is also a year, a size or a price
-_ENGLISH = 0.8  # share of letters that are Latin
-_CHINESE = 0.5  # share of words that are Chinese characters: names of things stay as they are
-_SENTENCE = 8  # words of a text that cannot do without a "the" or "of"
+_MIN_TITLE_WORDS = 4  # adjacent words of a title that may identify it,
+_MIN_CONTENT_WORDS = 3  # if this many of them are content words
+_MIN_USER_DIGITS = 5  # a shorter number may be a year, a size or a price
+_MIN_LATIN_SHARE = 0.8  # share of Latin letters
+_MIN_CHINESE_SHARE = 0.5  # share of words that are Chinese characters; names may keep their script
+_MIN_SENTENCE_WORDS = 8  # words of an English sentence that must contain a stop word
 _FIRST_SPACELESS = "\u3040"
-_MARK = re.compile(r"<item_\d+>|[{}]|<\|")
+_MARKUP = re.compile(r"<item_\d+>|[{}]|<\|")
 _FENCE = re.compile(r"\A```[a-z]*\s*(.*?)\s*```\Z", re.DOTALL)
 
 
 class Rejection(enum.Enum):
-    """Why an answer does not become a note; `again` of the prompts has a sentence for each."""
+    """Reason to reject a response; `PromptTexts.corrections` has a sentence for each."""
 
     CUT_OFF = "cut_off"
     EMPTY = "empty"
@@ -43,15 +43,15 @@ class Rejection(enum.Enum):
     REFUSED = "refused"
 
 
-def read_answer(content: str) -> str | Rejection:
-    """Takes the text out of `{"text": "..."}`, which may stand in a fence of Markdown.
+def parse_response(content: str) -> str | Rejection:
+    """Returns the text of `{"text": "..."}`, with or without a Markdown fence.
 
     >>> read_answer('{"text": " a quiet  lamp"}'), read_answer("a lamp")
     ('a quiet lamp', <Rejection.NOT_JSON: 'not_json'>)
     """
     content = content.strip()
-    if fenced := _FENCE.match(content):
-        content = fenced[1]
+    if fence_match := _FENCE.match(content):
+        content = fence_match[1]
     if not content:
         return Rejection.EMPTY
     try:
@@ -66,85 +66,91 @@ def read_answer(content: str) -> str | Rejection:
 def check_text(
     text: str, kind: TextKind, language: str, titles: Sequence[Sequence[str]], user: int
 ) -> Rejection | None:
-    """Says why a text may not become a note, None where it may.
+    """Returns why a text is rejected, None if it is accepted.
 
     Args:
         text: One cleaned line.
-        kind: What it is meant to say.
-        language: That it is meant to be in; only English and Chinese can be told.
-        titles: What it may not name, in words.
-        user: The user's number, which it may not hold.
+        kind: The kind of text that was requested.
+        language: The requested language; only English and Chinese are checked.
+        titles: Titles that the text must not name, split into words.
+        user: The user's number, which the text must not contain.
     """
     words = words_of(text).run
     if not words:
         return Rejection.EMPTY
-    if _MARK.search(text) or (str(user) in words and len(str(user)) >= _SURE_DIGITS):
+    if _MARKUP.search(text) or (str(user) in words and len(str(user)) >= _MIN_USER_DIGITS):
         return Rejection.HOLDS_MARK
-    least, most = LENGTHS[kind]
-    if not least <= length(words) <= most:
-        return Rejection.TOO_SHORT if length(words) < least else Rejection.TOO_LONG
-    if not _is_in(language, words, is_sentence=kind in (TextKind.PREFERENCE, TextKind.REASON)):
+    shortest, longest = LENGTHS[kind]
+    if not shortest <= count_words(words) <= longest:
+        return Rejection.TOO_SHORT if count_words(words) < shortest else Rejection.TOO_LONG
+    if not _is_language(
+        language, words, is_sentence=kind in (TextKind.PREFERENCE, TextKind.REASON)
+    ):
         return Rejection.WRONG_LANGUAGE
-    if any(names(words, title) for title in titles):
+    if any(names_title(words, title) for title in titles):
         return Rejection.NAMES_ITEM
     return None
 
 
-def length(words: Sequence[str]) -> float:
-    """Counts words; a character of a script without spaces counts as half a word."""
+def count_words(words: Sequence[str]) -> float:
+    """Counts words; a character of a script without spaces is half a word."""
     return sum(0.5 if is_spaceless(word) else 1.0 for word in words)
 
 
-def names(words: Sequence[str], title: Sequence[str]) -> bool:
-    """Says whether a title stands in a text, or enough of it in a row to know it by.
+def names_title(words: Sequence[str], title: Sequence[str]) -> bool:
+    """Returns whether a text contains a title, or enough adjacent words of it to identify it.
 
-    Enough is a run as long as four words with three that say something. A title that consists of
-    stop words and single letters cannot be told from ordinary speech.
+    Enough are four words with three content words among them. A title without content words is
+    ignored: it cannot be distinguished from ordinary text.
 
     >>> names(("like", "blue", "lamp"), ("blue", "lamp")), names(("it",), ("it",))
     (True, False)
     """
     words, title = tuple(words), tuple(title)
-    if _telling(title) and _stands(title, words):
+    if _content_words(title) and _contains(title, words):
         return True
     for start in range(len(title)):
         end = start + 1
-        while end < len(title) and length(title[start:end]) < _TITLE_RUN:
+        while end < len(title) and count_words(title[start:end]) < _MIN_TITLE_WORDS:
             end += 1
         run = title[start:end]
-        if length(run) < _TITLE_RUN:
+        if count_words(run) < _MIN_TITLE_WORDS:
             return False
-        if len(_telling(run)) >= _TITLE_TELLING and _stands(run, words):
+        if len(_content_words(run)) >= _MIN_CONTENT_WORDS and _contains(run, words):
             return True
     return False
 
 
 def is_spaceless(word: str) -> bool:
-    """Says whether a word is a letter of a script that has no spaces."""
+    """Returns whether a word is a character of a script without spaces."""
     return len(word) == 1 and word >= _FIRST_SPACELESS and word.isalpha()
 
 
-def _telling(words: Sequence[str]) -> list[str]:
+def _content_words(words: Sequence[str]) -> list[str]:
     return [w for w in words if w not in STOP_WORDS and (len(w) > 1 or is_spaceless(w))]
 
 
-def _stands(run: tuple[str, ...], words: tuple[str, ...]) -> bool:
+def _contains(run: tuple[str, ...], words: tuple[str, ...]) -> bool:
     if not set(run) <= set(words):
         return False
-    return any(words[at : at + len(run)] == run for at in range(len(words) - len(run) + 1))
+    return any(words[start : start + len(run)] == run for start in range(len(words) - len(run) + 1))
 
 
-def _is_in(language: str, words: Sequence[str], *, is_sentence: bool) -> bool:
-    """Says whether words are in a language, as far as their letters tell."""
-    written = [word for word in words if not word.isdigit()]
-    if not written:
+def _is_language(language: str, words: Sequence[str], *, is_sentence: bool) -> bool:
+    """Returns whether words are in a language, judged by letters and stop words."""
+    letter_words = [word for word in words if not word.isdigit()]
+    if not letter_words:
         return True
     if language == "zh":
-        return sum(map(is_spaceless, written)) >= _CHINESE * len(written)
+        return sum(map(is_spaceless, letter_words)) >= _MIN_CHINESE_SHARE * len(letter_words)
     if language != "en":
         return True
-    letters = "".join(written)
+    letters = "".join(letter_words)
     latin = sum(letter.isascii() for letter in letters)
-    if latin < _ENGLISH * len(letters):
+    if latin < _MIN_LATIN_SHARE * len(letters):
         return False
-    return not is_sentence or len(written) < _SENTENCE or not STOP_WORDS.isdisjoint(written)
+    return (
+        not is_sentence
+        or len(letter_words) < _MIN_SENTENCE_WORDS
+        or not STOP_WORDS.isdisjoint(letter_words)
+    )

@@ -1,4 +1,4 @@
-"""A local endpoint that speaks the chat-completions protocol and goes wrong on a schedule."""
+"""A local chat-completions endpoint that fails on a schedule."""
 
 import contextlib
 import email.utils
@@ -28,8 +28,8 @@ FAULTS = (
     "target",
 )
 UNBILLED = {"401", "429", "429 seconds", "429 date", "500"}
-UNHEARD = {"time-out", "broken body", "hang up"}
-"""Billed, and nobody hears how much."""
+UNKNOWN_COST = {"time-out", "broken body", "hang up"}
+"""Faults of billed requests whose usage does not reach the client."""
 
 RETRY_SECONDS = 0.15
 GOOD = {
@@ -39,17 +39,17 @@ GOOD = {
 
 
 class ChatServer:
-    """Counts what it is asked, and what it would send a bill for.
+    """Records requests and what it would bill.
 
     Attributes:
-        plan: The fault of each request by its number from 0, "" for none.
+        plan: Request number, from 0 -> fault, "" for none.
         requests: The bodies of requests, in the order of arrival.
-        times: When each came, seconds of a monotonic clock.
-        faults: What each got.
-        billed: Tokens in and out of all requests that were worked on.
-        heard: The same of those whose answers were sent whole.
-        earliest: Number of a request that was told to wait -> when the next one may come.
-        most_at_once: Requests that were worked on at the same time, at most.
+        times: Arrival of each request in seconds of a monotonic clock.
+        faults: Fault of each request.
+        billed: Tokens in and out of all billed requests.
+        reported: The same of those whose usage reaches the client.
+        earliest: Number of a request with Retry-After -> earliest time of the next one.
+        most_at_once: Largest number of requests in progress.
     """
 
     def __init__(self, plan: Callable[[int], str], delay: float) -> None:
@@ -58,7 +58,7 @@ class ChatServer:
         self.times: list[float] = []
         self.faults: list[str] = []
         self.earliest: dict[int, float] = {}
-        self.billed, self.heard = [0, 0], [0, 0]
+        self.billed, self.reported = [0, 0], [0, 0]
         self.at_once = self.most_at_once = 0
         self.lock = threading.Lock()
         self.url = ""
@@ -82,18 +82,18 @@ class ChatServer:
         with self.lock:
             for side in (0, 1):
                 self.billed[side] += tokens[side]
-                if fault not in UNHEARD:
-                    self.heard[side] += tokens[side]
+                if fault not in UNKNOWN_COST:
+                    self.reported[side] += tokens[side]
 
 
-def answer_to(body: dict[str, Any], fault: str) -> tuple[str, str]:
-    """Content and finish reason; the content depends on the request alone."""
-    question = body["messages"][-1]["content"]
+def response_to(body: dict[str, Any], fault: str) -> tuple[str, str]:
+    """Returns content and finish reason; the content depends only on the request."""
+    prompt = body["messages"][-1]["content"]
     number = int(hashlib.sha256(json.dumps(body).encode()).hexdigest()[:6], 16)
     language = "zh" if re.search("[\u4e00-\u9fff]", body["messages"][0]["content"]) else "en"
     text = GOOD[language].format(number=number)
     if fault == "target":
-        titles = re.findall(r'"title": "([^"]+)"', question)
+        titles = re.findall(r'"title": "([^"]+)"', prompt)
         likes = {"en": "this user likes", "zh": "这位用户喜欢温暖安静的东西比如"}
         text = f"{likes[language]} {titles[-1]}"
     content = json.dumps({"text": text}, ensure_ascii=False)
@@ -105,10 +105,10 @@ def answer_to(body: dict[str, Any], fault: str) -> tuple[str, str]:
 
 
 def tokens_of(body: dict[str, Any], content: str) -> tuple[int, int]:
-    """A third of the bytes, as tokenizers do; never more than what was allowed."""
-    asked = sum(len(m["content"].encode()) for m in body["messages"]) // 3 + 7
+    """Returns a third of the bytes, as tokenizers do, within the limit of the request."""
+    tokens_in = sum(len(m["content"].encode()) for m in body["messages"]) // 3 + 7
     allowed = body.get("max_tokens") or body["max_completion_tokens"]
-    return asked, min(allowed, len(content.encode()) // 3 + 1)
+    return tokens_in, min(allowed, len(content.encode()) // 3 + 1)
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -150,7 +150,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             error = {"error": {"message": f"no such thing {KEY}", "code": fault[4:] or None}}
             self.send(400, json.dumps(error).encode(), {})
             return
-        content, finish = answer_to(body, fault)
+        content, finish = response_to(body, fault)
         tokens = tokens_of(body, content)
         self.chat.bill(tokens, fault)
         if fault == "time-out":
@@ -182,7 +182,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def send(
         self, status: int, data: bytes, headers: dict[str, str], sent: int | None = None
     ) -> None:
-        # Before the answer: when it is read, the next request may come.
+        # Before the response: once it is read, the next request may arrive.
         self.chat.leave()
         self.send_response(status)
         for name, value in {"Content-Type": "application/json", **headers}.items():
