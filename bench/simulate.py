@@ -8,7 +8,7 @@ import argparse
 import resource
 import time
 
-from irec_jax.log.simulate import SimulateConfig, World
+from irec_jax.log.simulate import SimulateConfig, SimulatedWorld
 
 
 def main() -> None:
@@ -20,7 +20,7 @@ def main() -> None:
     options = parser.parse_args()
     config = SimulateConfig(domain=options.domain, users=options.users, items=options.items)
     wall, busy = time.perf_counter(), time.process_time()
-    world = World.build(config)
+    world = SimulatedWorld.build(config)
     print(f"world        {time.perf_counter() - wall:6.2f} s")
     log = world.log()
     wall, busy = time.perf_counter() - wall, time.process_time() - busy

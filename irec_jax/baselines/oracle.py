@@ -6,11 +6,11 @@ import numpy as np
 from jaxtyping import Float
 
 from irec_jax.instructions.forms import Preference, Ranker, Ranking, Request
-from irec_jax.log.simulate import World
+from irec_jax.log.simulate import SimulatedWorld
 from irec_jax.log.split import Split
 
 
-def oracle(world: World, split: Split) -> Ranker:
+def oracle(world: SimulatedWorld, split: Split) -> Ranker:
     """Ranks by the true probability that an item is next, given the request.
 
     With a history, or a preference made from it, the probability is
@@ -45,7 +45,7 @@ def oracle(world: World, split: Split) -> Ranker:
 
 
 def _next_items(
-    world: World, requests: list[Request], columns: np.ndarray
+    world: SimulatedWorld, requests: list[Request], columns: np.ndarray
 ) -> Float[np.ndarray, "requests items"]:
     """`log P(item | user, history, time)`, columns by the split's item numbers."""
     users = np.array([request.user for request in requests], np.int64)

@@ -19,7 +19,7 @@ from irec_jax.log.readers.movielens import read_movielens
 from irec_jax.log.readers.movietweetings import read_movietweetings
 from irec_jax.log.readers.recbole import read_recbole
 from irec_jax.log.readers.table import TableConfig, read_table
-from irec_jax.log.simulate import SimulateConfig, World
+from irec_jax.log.simulate import SimulateConfig, SimulatedWorld
 from irec_jax.terminal import Console
 
 _SIZES = ("users", "items", "interactions")
@@ -113,7 +113,7 @@ class Prepare:
             if self.path:
                 hint = "leave the path out, and say where to write with --out"
                 raise InputError("simulated reads nothing", where=self.path, hint=hint)
-            return World.build(self.simulate).log()
+            return SimulatedWorld.build(self.simulate).log()
         if self.source == "table":
             return read_table(Path(self.path) if self.path else None, self.table, self.seed)
         if not self.path:

@@ -22,7 +22,7 @@ from irec_jax.instructions.forms import Ranker, TaskName
 from irec_jax.instructions.tasks import Task
 from irec_jax.instructions.teacher import add_teacher_texts
 from irec_jax.log.events import MANIFEST_FILE, BehaviorLog
-from irec_jax.log.simulate import SimulateConfig, World
+from irec_jax.log.simulate import SimulateConfig, SimulatedWorld
 from irec_jax.log.split import Role, Split, SplitProtocol
 from irec_jax.recommendation.recommender import Recommender
 from irec_jax.run_checksums import refuse_other_sources
@@ -153,7 +153,7 @@ def evaluate_ranker(
     if log.manifest.source == "simulated":
         simulate = log.manifest.settings.get("simulate")
         where = f"{MANIFEST_FILE}: settings.simulate"
-        world = World.build(from_json(SimulateConfig, simulate, where=where))
+        world = SimulatedWorld.build(from_json(SimulateConfig, simulate, where=where))
         rankers[BEST] = oracle(world, split)
     tasks = [task_named(name) for name in config.tasks]
     return evaluate(rankers, split, tasks, config, seed, task_rankers)

@@ -6,7 +6,7 @@ from typing import Annotated, Protocol, runtime_checkable
 
 from irec_jax.errors import InputError
 from irec_jax.log.events import BehaviorLog
-from irec_jax.log.simulate import SimulateConfig, World
+from irec_jax.log.simulate import SimulateConfig, SimulatedWorld
 from irec_jax.log.split import Split, SplitConfig, split_log
 from irec_jax.settings import ImportedSettings, load_settings, name_or_settings
 
@@ -58,7 +58,7 @@ def load_log(config: DataConfig) -> BehaviorLog:
         InputError: The folder is missing or damaged.
     """
     if config.log == SIMULATED:
-        return World.build(config.simulate).log()
+        return SimulatedWorld.build(config.simulate).log()
     if isinstance(config.log, str):
         return BehaviorLog.load(Path(config.log))
     return load_settings(config.log).read()

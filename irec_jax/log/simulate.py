@@ -99,7 +99,7 @@ class SimulateConfig:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class World:
+class SimulatedWorld:
     """Everything that a simulated log was drawn from; built exactly again from its config.
 
     Attributes:
@@ -117,7 +117,7 @@ class World:
     grammar: QueryGrammar
 
     @classmethod
-    def build(cls, config: SimulateConfig) -> "World":
+    def build(cls, config: SimulateConfig) -> "SimulatedWorld":
         """Draws catalog and users, but no event yet.
 
         Args:

@@ -13,7 +13,7 @@ from irec_jax.instructions.built_in_tasks import (
     PRODUCT_SEARCH,
     SEQUENTIAL_RECOMMENDATION,
 )
-from irec_jax.log.simulate import SimulateConfig, World
+from irec_jax.log.simulate import SimulateConfig, SimulatedWorld
 from irec_jax.log.split import Role, SplitConfig, split_log
 
 CONFIG = EvaluationConfig(resamples=200)
@@ -22,7 +22,7 @@ TASKS = (SEQUENTIAL_RECOMMENDATION, PRODUCT_SEARCH, PERSONALIZED_SEARCH)
 
 @pytest.fixture(scope="module")
 def world():
-    return World.build(SimulateConfig(users=1500, items=200, seed=3))
+    return SimulatedWorld.build(SimulateConfig(users=1500, items=200, seed=3))
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ from irec_jax.instructions.config import InstructionsConfig
 from irec_jax.instructions.forms import Instruction
 from irec_jax.instructions.render import Renderer
 from irec_jax.instructions.teacher import LogTeacher
-from irec_jax.log.simulate import SimulateConfig, World
+from irec_jax.log.simulate import SimulateConfig, SimulatedWorld
 from irec_jax.log.split import Split, SplitConfig, split_log
 from irec_jax.storage import shards
 from irec_jax.tokens.items import TokenWriter, make_writer
@@ -41,7 +41,7 @@ def small_shards(monkeypatch: pytest.MonkeyPatch):
 
 @pytest.fixture(scope="module")
 def split() -> Split:
-    log = World.build(SimulateConfig(users=60, items=100)).log()
+    log = SimulatedWorld.build(SimulateConfig(users=60, items=100)).log()
     return split_log(log, SplitConfig(), seed=0)
 
 

@@ -12,7 +12,7 @@ from irec_jax.instructions.built_in_tasks import PERSONALIZED_SEARCH, PRODUCT_SE
 from irec_jax.instructions.forms import Intention, Ranking, Request
 from irec_jax.instructions.tasks import SEQUENTIAL_RECOMMENDATION as SEQUENTIAL
 from irec_jax.instructions.templates import load_packs
-from irec_jax.log.simulate import SimulateConfig, World
+from irec_jax.log.simulate import SimulateConfig, SimulatedWorld
 from irec_jax.log.split import Role, Split, SplitConfig, split_log
 
 PACKS = load_packs(("en", "zh"), "shop")
@@ -20,7 +20,8 @@ PACKS = load_packs(("en", "zh"), "shop")
 
 @pytest.fixture(scope="module")
 def split() -> Split:
-    return split_log(World.build(SimulateConfig(users=300, items=100)).log(), SplitConfig(), 0)
+    world = SimulatedWorld.build(SimulateConfig(users=300, items=100))
+    return split_log(world.log(), SplitConfig(), 0)
 
 
 class RecordingRanker:

@@ -9,7 +9,7 @@ from scipy import stats
 
 from irec_jax.log.domain import DomainData, parse_domain
 from irec_jax.log.query_grammar import ECHO, QueryGrammar
-from irec_jax.log.simulate import SimulateConfig, World
+from irec_jax.log.simulate import SimulateConfig, SimulatedWorld
 from irec_jax.log.simulated_catalog import SimulatedCatalog, build_catalog
 
 # Small enough to list all texts; "red box" is one color, or a color and a noun, and "good for home"
@@ -154,7 +154,7 @@ def test_all_readings_of_a_text_are_summed(grammar: QueryGrammar):
 
 @pytest.mark.parametrize("domain", ["shop", "content", "social", "finance"])
 def test_drawn_queries_can_be_about_their_item_and_narrow_the_catalog(domain: str):
-    world = World.build(SimulateConfig(domain=domain, users=25, items=1_000))
+    world = SimulatedWorld.build(SimulateConfig(domain=domain, users=25, items=1_000))
     events = world.log().interactions.drop_nulls("query")
     column = {item: place for place, item in enumerate(world.item_ids)}
     fits: dict[str, list[int]] = {"specific": [], "vague": []}
@@ -169,7 +169,7 @@ def test_drawn_queries_can_be_about_their_item_and_narrow_the_catalog(domain: st
 
 def test_specific_queries_nearly_find_their_item():
     """Product search: the best ranking without a history has NDCG@10 above .7."""
-    world = World.build(SimulateConfig(users=60))
+    world = SimulatedWorld.build(SimulateConfig(users=60))
     events = world.log().interactions
     events = events.filter(events["intention"] == "specific")
     column = {item: place for place, item in enumerate(world.item_ids)}
@@ -183,7 +183,7 @@ def test_specific_queries_nearly_find_their_item():
 
 @pytest.mark.parametrize("text", ["", "   ", "hello world", "{facet} {noun}", "kettle"])
 def test_what_nobody_says_is_impossible(text: str):
-    likelihood = World.build(SimulateConfig(users=1, items=100)).query_log_likelihood(text)
+    likelihood = SimulatedWorld.build(SimulateConfig(users=1, items=100)).query_log_likelihood(text)
     assert likelihood.shape == (100,)
     assert (likelihood == -np.inf).all()
 
