@@ -1,4 +1,4 @@
-"""A catalog written by a grammar: what each item is and what its title says."""
+"""Simulated catalog: attributes of items, and titles written by a grammar."""
 
 import dataclasses
 import functools
@@ -9,25 +9,25 @@ from jaxtyping import Float, Int
 from irec_jax.log.domain import DomainData
 
 TITLE_FORMS = 2
-"""How many of the surface forms of a word may stand in a title."""
+"""Number of surface forms of a word that titles use."""
 
 _SMALL_WORDS = frozenset(["a", "about", "an", "and", "by", "for", "from", "in", "of", "on", "with"])
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class SimulatedCatalog:
-    """The items of a world, by their parts.
+    """The items of a simulated world.
 
     Attributes:
-        domain: The words and the category tree.
+        domain: Words and category tree.
         categories: `[items]` index of the category.
         brands: `[items]` index of the brand.
         values: `[items, slots]` value of each attribute.
         forms: `[items, slots + 1]` surface form in the title, the noun's in the last column.
-        prices: `[items]`, 0 where things have none.
+        prices: `[items]`, 0 for none.
         log_popularity: `[items]` mean 0.
-        titles: All distinct.
-        ids: Item ids, all distinct.
+        titles: `[items]` distinct titles.
+        ids: `[items]` distinct identifiers.
     """
 
     domain: DomainData
@@ -42,7 +42,7 @@ class SimulatedCatalog:
 
     @functools.cached_property
     def departments(self) -> Int[np.ndarray, " items"]:
-        """`[items]` branch of the category tree."""
+        """`[items]` index of the department."""
         return np.array([leaf.department for leaf in self.domain.categories])[self.categories]
 
     @functools.cached_property
@@ -58,12 +58,12 @@ class SimulatedCatalog:
 
 
 def build_catalog(domain: DomainData, items: int, seed: int) -> SimulatedCatalog:
-    """Draws the items of a world.
+    """Draws a catalog.
 
     Args:
-        domain: The words and the category tree.
-        items: How many.
-        seed: Decides everything.
+        domain: Words and category tree.
+        items: Number of items.
+        seed: Seed of the draws.
 
     Returns:
         The catalog; popularity follows a power law over items in random order.
@@ -97,7 +97,7 @@ def build_catalog(domain: DomainData, items: int, seed: int) -> SimulatedCatalog
 def _draw_values(
     rng: np.random.Generator, departments: Int[np.ndarray, " items"], count: int
 ) -> Int[np.ndarray, " items"]:
-    """`[items]` values, with other shares in each department."""
+    """Draws `[items]` values, with shares of their own in each department."""
     share = rng.dirichlet(np.full(count, 8.0), size=int(departments.max()) + 1)
     cumulative = np.cumsum(share, axis=1)[departments]
     drawn = (cumulative < rng.random((len(departments), 1))).sum(1)
@@ -107,7 +107,7 @@ def _draw_values(
 def _draw_brands(
     rng: np.random.Generator, departments: Int[np.ndarray, " items"], domain: DomainData
 ) -> Int[np.ndarray, " items"]:
-    """`[items]` brands: each brand is at home in two departments and has its own size."""
+    """Draws `[items]` brands: each belongs to two departments and has its own share."""
     count, places = len(domain.brands), len(domain.departments)
     home = np.zeros((places, count))
     for brand in range(count):
@@ -124,7 +124,7 @@ def _draw_prices(
     categories: Int[np.ndarray, " items"],
     values: Int[np.ndarray, "items slots"],
 ) -> Float[np.ndarray, " items"]:
-    """`[items]` prices around the category's, shifted by the slots that bear on it."""
+    """Draws `[items]` log-normal prices around the category's, times the values' factors."""
     price = np.array([leaf.price for leaf in domain.categories])[categories]
     for number, slot in enumerate(domain.slots):
         if slot.price:
@@ -140,7 +140,7 @@ def _write_titles(
     brands: Int[np.ndarray, " items"],
     parts: tuple[Int[np.ndarray, "items slots"], Int[np.ndarray, "items slots_and_noun"]],
 ) -> list[str]:
-    """Titles in item order; equal ones get the name of a line, then a number."""
+    """Writes titles in item order; equal ones get the name of a product line, then a number."""
     values, forms = parts
     patterns = rng.integers(len(domain.titles), size=len(categories))
     titles: list[str] = []
@@ -168,7 +168,7 @@ def _write_titles(
 
 
 def title_case(text: str) -> str:
-    """Capital first letters, save in small words.
+    """Capitalizes the first letter of each word except short function words.
 
     >>> title_case("kettle in off white by Ostra")
     'Kettle in Off White by Ostra'

@@ -1,4 +1,4 @@
-"""What users say around their events: queries before, reviews and ratings after."""
+"""Simulated texts of users: queries before an event, reviews and ratings after it."""
 
 import dataclasses
 from typing import Protocol, runtime_checkable
@@ -10,12 +10,12 @@ from irec_jax.log.query_grammar import QueryGrammar, split_pattern
 
 
 @runtime_checkable
-class Shares(Protocol):
-    """How much users talk."""
+class UtteranceRates(Protocol):
+    """Rates of queries and reviews."""
 
     @property
     def query_share(self) -> float:
-        """Share of events before which something was typed."""
+        """Share of events with a query before them."""
         ...
 
     @property
@@ -26,13 +26,13 @@ class Shares(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Utterances:
-    """Words of `[events]`, None where nothing was said.
+    """Texts and ratings of events; each list has `events` values, None where there is none.
 
     Attributes:
-        queries: What was typed.
-        intentions: `specific` or `vague`.
-        reviews: What was written afterwards.
-        ratings: 1 to 5, where there is a review.
+        queries: Query before the event.
+        intentions: `specific` or `vague`, with a query.
+        reviews: Review after the event.
+        ratings: 1 to 5, with a review.
     """
 
     queries: list[str | None]
@@ -44,46 +44,56 @@ class Utterances:
 def draw_utterances(
     grammar: QueryGrammar,
     items: Int[np.ndarray, " events"],
-    joy: Float[np.ndarray, " events"],
-    shares: Shares,
+    enjoyment: Float[np.ndarray, " events"],
+    rates: UtteranceRates,
     rng: np.random.Generator,
 ) -> Utterances:
-    """Lets users speak of the items of their events.
+    """Draws queries, reviews and ratings of events.
 
-    Whether somebody speaks, and with which intention, depends on nothing else; so the items are
-    as likely given a silent event as given a query not yet read.
+    Whether an event has a query, and its intention, is independent of the item: the existence of
+    a query does not change the item's probability.
+
+    With e = `enjoyment`, a rating is round(3.9 + 0.8 e + n) limited to 1..5, with n ~ N(0, 0.5^2).
 
     Args:
-        grammar: How they speak.
-        items: `[events]` what they took.
-        joy: `[events]` how well it meets their taste, mean 0 and variance 1.
-        shares: How much they talk.
-        rng: Source of randomness.
+        grammar: Grammar of queries and reviews.
+        items: `[events]` chosen items.
+        enjoyment: `[events]` match of item and taste, standardized.
+        rates: Rates of queries and reviews.
+        rng: Source of random numbers.
     """
     events = len(items)
-    asked = np.nonzero(rng.random(events) < shares.query_share)[0]
-    reviewed = np.nonzero(rng.random(events) < shares.review_share)[0]
+    with_query = np.nonzero(rng.random(events) < rates.query_share)[0]
+    with_review = np.nonzero(rng.random(events) < rates.review_share)[0]
     queries: list[str | None] = [None] * events
     intentions: list[str | None] = [None] * events
     reviews: list[str | None] = [None] * events
     ratings: list[float | None] = [None] * events
     numbers = items.tolist()
-    for event, chance in zip(asked.tolist(), _luck(rng, asked, grammar), strict=True):
-        queries[event], intentions[event] = grammar.query(numbers[event], chance)
-    felt = np.clip(np.round(3.9 + 0.8 * joy + rng.normal(0, 0.5, events)), 1, 5).tolist()
+    for event, uniform in zip(
+        with_query.tolist(), _draw_uniform(rng, with_query, grammar), strict=True
+    ):
+        queries[event], intentions[event] = grammar.query(numbers[event], uniform)
+    drawn_ratings = np.clip(
+        np.round(3.9 + 0.8 * enjoyment + rng.normal(0, 0.5, events)), 1, 5
+    ).tolist()
     patterns = {
         tone: [split_pattern(pattern) for pattern in lines]
         for tone, lines in grammar.catalog.domain.reviews.items()
     }
-    for event, chance in zip(reviewed.tolist(), _luck(rng, reviewed, grammar), strict=True):
-        lines = patterns["good" if felt[event] >= 4 else "bad"]
-        reviews[event] = grammar.say(lines[int(chance[0] * len(lines))], numbers[event], chance[1:])
-        ratings[event] = felt[event]
+    for event, uniform in zip(
+        with_review.tolist(), _draw_uniform(rng, with_review, grammar), strict=True
+    ):
+        lines = patterns["good" if drawn_ratings[event] >= 4 else "bad"]
+        reviews[event] = grammar.fill(
+            lines[int(uniform[0] * len(lines))], numbers[event], uniform[1:]
+        )
+        ratings[event] = drawn_ratings[event]
     return Utterances(queries, intentions, reviews, ratings)
 
 
-def _luck(
-    rng: np.random.Generator, events: Int[np.ndarray, " spoken"], grammar: QueryGrammar
+def _draw_uniform(
+    rng: np.random.Generator, events: Int[np.ndarray, " texts"], grammar: QueryGrammar
 ) -> list[list[float]]:
-    """Uniform numbers for each text; lists, which Python reads faster."""
-    return rng.random((len(events), grammar.chances)).tolist()
+    """Returns uniform numbers for each text, as lists, which Python indexes faster."""
+    return rng.random((len(events), grammar.max_draws)).tolist()

@@ -8,7 +8,7 @@ from scipy import stats
 from scipy.special import log_softmax
 
 from irec_jax.errors import InputError
-from irec_jax.log.item_draws import pick
+from irec_jax.log.item_draws import sample_items
 from irec_jax.log.simulate import SimulateConfig, SimulatedWorld
 from irec_jax.log.taste import BRAND_FOLLOWS, CATEGORY_FOLLOWS, DAY, START, VALUE_FOLLOWS
 
@@ -120,7 +120,7 @@ def test_picks_follow_the_odds(items: int):
     odds[-1] = 1
     exact = odds.astype(np.float64)
     luck = rng.random(100_000).astype(np.float32)
-    drawn, whole = pick(np.repeat(odds[:, None], len(luck), axis=1), luck)
+    drawn, whole = sample_items(np.repeat(odds[:, None], len(luck), axis=1), luck)
     np.testing.assert_allclose(whole, odds.sum(), rtol=1e-5)
     counts = np.bincount(drawn, minlength=items)
     assert (counts[odds == 0] == 0).all()
@@ -133,7 +133,7 @@ def test_picks_follow_the_odds(items: int):
 def test_a_pick_at_either_end_has_odds():
     odds = np.zeros((100, 2), np.float32)
     odds[[5, 70], :] = [[1.0], [3e-7]]
-    drawn, _ = pick(odds, np.array([0.0, 1.0], np.float32))
+    drawn, _ = sample_items(odds, np.array([0.0, 1.0], np.float32))
     assert drawn[0] == 5
     assert drawn[1] in (5, 70)
 

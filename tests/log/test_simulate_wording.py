@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from irec_jax.log.domain import DomainData, parse_domain
-from irec_jax.log.query_grammar import ECHO, QueryGrammar
+from irec_jax.log.query_grammar import TITLE_FORM_PROBABILITY, QueryGrammar
 from irec_jax.log.simulate import SimulateConfig, SimulatedWorld
 from irec_jax.log.simulated_catalog import SimulatedCatalog, build_catalog
 
@@ -59,8 +59,11 @@ def grammar() -> QueryGrammar:
 
 
 def form_chances(forms: tuple[str, ...], in_title: int) -> dict[str, float]:
-    rest = (1 - ECHO) / (len(forms) - 1)
-    return {text: ECHO if form == in_title else rest for form, text in enumerate(forms)}
+    rest = (1 - TITLE_FORM_PROBABILITY) / (len(forms) - 1)
+    return {
+        text: TITLE_FORM_PROBABILITY if form == in_title else rest
+        for form, text in enumerate(forms)
+    }
 
 
 def everything_sayable(
@@ -124,7 +127,7 @@ def test_the_likelihood_of_every_query_of_every_item_is_exact(grammar: QueryGram
 def test_queries_are_drawn_with_their_likelihood(grammar: QueryGrammar):
     rng = np.random.default_rng(0)
     for item in range(3):
-        draws = rng.random((20_000, grammar.chances)).tolist()
+        draws = rng.random((20_000, grammar.max_draws)).tolist()
         counts = Counter(grammar.query(item, chance)[0] for chance in draws)
         expected = everything_sayable(grammar.catalog, grammar.catalog.domain, item)
         assert set(counts) <= set(expected)
@@ -189,6 +192,6 @@ def test_what_nobody_says_is_impossible(text: str):
 
 
 def test_capitals_and_spaces_do_not_matter(grammar: QueryGrammar):
-    text = grammar.query(0, [0.1] * grammar.chances)[0]
+    text = grammar.query(0, [0.1] * grammar.max_draws)[0]
     loud = "  " + text.upper().replace(" ", "   ")
     np.testing.assert_array_equal(grammar.log_likelihood(loud), grammar.log_likelihood(text))
