@@ -53,7 +53,11 @@ def check_items(items: pl.DataFrame, where: str = "items") -> None:
     if "price" in items.columns:
         wrong = ~items["price"].is_finite() | (items["price"] < 0)
         refuse_rows(
-            items["price"], wrong, "price {value} is no price", where, "leave unknown prices empty"
+            items["price"],
+            wrong,
+            "price {value} is not a price",
+            where,
+            "leave unknown prices empty",
         )
 
 
@@ -77,7 +81,7 @@ def check_interactions(
     Raises:
         InputError: A column is missing, unknown or of a wrong type; the table is empty; an item
             is unknown; a rating is not finite; a time is negative or absurd; an event or an
-            intention is none of the allowed ones; the table is not sorted.
+            intention is not allowed; the table is not sorted.
     """
     _check_columns(interactions, INTERACTION_COLUMNS, NEEDED_INTERACTION_COLUMNS, where)
     refuse_unknown_items(interactions["item"], known, where)
@@ -134,7 +138,7 @@ def refuse_rows(values: pl.Series, wrong: pl.Series, what: str, where: str, hint
     Args:
         values: The column.
         wrong: `[rows]` bool.
-        what: The message; `{value}` stands for the first wrong value.
+        what: The message; `{value}` is replaced by the first wrong value.
         where: The file or table.
         hint: What to do about it.
 

@@ -20,7 +20,7 @@ class Description:
 
     Attributes:
         source: The reader that made the log.
-        counts: As in the manifest, made anew.
+        counts: As in the manifest, computed again.
         lengths: `[users]` events of each user.
         popularity: `[items]` events of each item, most popular first, 0 for untouched ones.
         first: The earliest time.

@@ -65,12 +65,12 @@ class LogManifest:
         license: The licence that the data came with, "" where it is not known.
         created_by: The program and version that wrote it.
         seed: What drew a simulated log; None for a real one, whose pseudonyms must not be
-            rebuilt from what lies beside them.
+            rebuilt from the other files of the folder.
         counts: `users`, `items`, `interactions`, and the same of the 5-core as `core5_users`
             and so on.
-        dropped: Reason -> number of rows that were dropped or mended for it.
+        dropped: Reason -> number of rows that were dropped or repaired.
         sha256: File name -> checksum of what was written.
-        settings: What the reader was told, and `time`: a value of `TimeUnit`.
+        settings: Settings of the reader, and `time`: a value of `TimeUnit`.
     """
 
     source: str
@@ -167,7 +167,7 @@ class BehaviorLog:
         return cls(items, ordered, dataclasses.replace(manifest, settings=settings)).recounted()
 
     def recounted(self) -> "BehaviorLog":
-        """Gives the same tables with the manifest's counts made anew and no checksums."""
+        """Gives the same tables with the manifest's counts computed again and no checksums."""
         users = self.interactions["user"]
         counts = {
             "users": users.n_unique(),

@@ -18,8 +18,8 @@ def pseudonyms(names: pl.Series, seed: int) -> pl.Series:
 
     Args:
         names: `[events]` user names of any type; a null stays a null.
-        seed: The same names and seed give the same numbers. Whoever knows both can make the
-            mapping again, so a seed that protects real people is one that nobody else knows.
+        seed: Equal names and seeds give equal numbers. With both, the mapping can be
+            reproduced, so the seed must be secret if the names are.
 
     Returns:
         `[events]` int64 named `user`: `0..users - 1`, dealt at random.

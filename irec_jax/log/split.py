@@ -23,7 +23,7 @@ _INTENTIONS = {"vague": 1, "specific": 2}
 
 
 class SplitProtocol(enum.Enum):
-    """How train, validation and test targets are told apart."""
+    """How training, validation and test targets are chosen."""
 
     LEAVE_ONE_OUT = "leave_one_out"
     TEMPORAL = "temporal"
@@ -59,7 +59,7 @@ class Split:
             has no reviews.
         places: `[events]` where the user was, "" where unknown; () where the log does not tell.
         preferences: `[events]` the user's taste in a sentence, as it was known before the event,
-            "" where nobody has told it; () where nobody has told any.
+            "" where unknown; () where all are unknown.
         time_unit: What `times` counts.
     """
 
@@ -118,10 +118,10 @@ class SplitConfig:
     """How a log is split.
 
     Attributes:
-        protocol: How train, validation and test targets are told apart.
+        protocol: How training, validation and test targets are chosen.
         core: Users and items with fewer events are dropped, until none is left: of the whole
             log (leave one out), or of the part before the cut (temporal). 1 keeps all.
-        cut: Temporal only: the share of the log's events that lies before the cut.
+        cut: Temporal only: the share of the log's events before the cut.
     """
 
     protocol: SplitProtocol = SplitProtocol.LEAVE_ONE_OUT
@@ -270,7 +270,7 @@ def _temporal_events(
     validation, test = _cuts(times, config.cut)
     if not times.min() < validation:
         raise InputError(
-            f"no event lies before the cut at {test}: too many share one time",
+            f"no event is before the cut at {test}: too many share one time",
             where="data.cut",
             hint="raise data.cut, or use leave_one_out",
         )

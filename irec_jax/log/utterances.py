@@ -26,7 +26,7 @@ class UtteranceRates(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Utterances:
-    """Texts and ratings of events; each list has `events` values, None where there is none.
+    """Texts and ratings of events; each list has `events` values, None for no text or rating.
 
     Attributes:
         queries: Query before the event.

@@ -51,7 +51,7 @@ def refused(answer, *parts):
     assert answer.stdout == ""
     assert "Traceback" not in answer.stderr
     assert answer.stderr.count("irec: error:") == 1
-    assert "Hint::" in answer.stderr
+    assert "Hint:" in answer.stderr
     for part in parts:
         assert part in answer.stderr
 

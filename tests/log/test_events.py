@@ -72,7 +72,7 @@ def test_counts_hold_the_log_and_its_core():
         (catalog(title=["A", " "]), None, "row 2: blank title of item 'b'"),
         (catalog(title=["A", None]), None, "row 2: no title"),
         (catalog(colour=["r", "g"]), None, "unknown column 'colour'"),
-        (catalog(price=[1.0, math.nan]), None, "row 2: price nan is no price"),
+        (catalog(price=[1.0, math.nan]), None, "row 2: price nan is not a price"),
         (catalog(price=[1, 2]), None, "column 'price' is Int64, not Float64"),
         (catalog().drop("title"), None, "items: there is no column 'title'"),
         (catalog().clear(), None, "items: the table has no rows"),

@@ -186,10 +186,13 @@ def test_users_are_pseudonyms_of_the_seed(tmp_path):
             ["no column 'time'", "Did you mean 'timestamp'?", "--table.columns.time"],
         ),
         ({"items": ITEMS + "08\tHat\t\t\t\n"}, ["items.tsv, row 2: duplicate item '08' (2 such"]),
-        ({"items": ITEMS.replace("9.5", "cheap")}, ["row 1: price 'cheap' is no number"]),
+        ({"items": ITEMS.replace("9.5", "cheap")}, ["row 1: price 'cheap' is not a number"]),
         ({"interactions": EVENTS.replace("\t4\t", "\tNaN\t")}, ["row 1: rating nan is not finite"]),
         ({"interactions": EVENTS.replace("\t1\t", "\t-inf\t")}, ["row 3: rating -inf is not"]),
-        ({"interactions": EVENTS.replace("\t4\t", "\tgood\t")}, ["row 1: rating 'good' is no num"]),
+        (
+            {"interactions": EVENTS.replace("\t4\t", "\tgood\t")},
+            ["row 1: rating 'good' is not a n"],
+        ),
         ({"interactions": EVENTS.replace("\t20\t", "\t-20\t")}, ["row 1: negative time -20"]),
         (
             {"interactions": EVENTS.replace("\t5\t", "\t1365029107000\t")},

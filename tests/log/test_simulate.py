@@ -116,7 +116,7 @@ def test_no_user_gets_an_item_twice_and_times_rise(log: BehaviorLog):
     assert events["time"].max() < START + SMALL.days * DAY
 
 
-def test_shares_of_queries_reviews_and_intentions_are_as_told():
+def test_shares_of_queries_reviews_and_intentions_follow_the_config():
     config = dataclasses.replace(SMALL, query_share=0.4, specific_share=0.7, review_share=0.2)
     events = SimulatedWorld.build(config).log().interactions
     asked = events["query"].is_not_null()
@@ -128,7 +128,7 @@ def test_shares_of_queries_reviews_and_intentions_are_as_told():
     assert set(events["rating"].drop_nulls()) <= {1.0, 2.0, 3.0, 4.0, 5.0}
 
 
-def test_whoever_likes_an_item_more_rates_it_higher():
+def test_ratings_rise_with_the_match_of_taste_and_item():
     world = SimulatedWorld.build(dataclasses.replace(SMALL, users=600, review_share=1.0))
     events = world.log().interactions
     column = {item: place for place, item in enumerate(world.item_ids)}
@@ -194,5 +194,7 @@ def test_an_unknown_domain_is_refused_with_the_nearest_name():
         "try: SimulateConfig(domain='contents')\n"
         "except InputError as error: print(error)"
     )
-    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert told.stdout.startswith("data.simulate.domain: unknown domain 'contents'; Did you mean")
+    process = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert process.stdout.startswith(
+        "data.simulate.domain: unknown domain 'contents'; Did you mean"
+    )

@@ -185,7 +185,7 @@ def test_specific_queries_nearly_find_their_item():
 
 
 @pytest.mark.parametrize("text", ["", "   ", "hello world", "{facet} {noun}", "kettle"])
-def test_what_nobody_says_is_impossible(text: str):
+def test_a_text_outside_the_grammar_is_impossible(text: str):
     likelihood = SimulatedWorld.build(SimulateConfig(users=1, items=100)).query_log_likelihood(text)
     assert likelihood.shape == (100,)
     assert (likelihood == -np.inf).all()

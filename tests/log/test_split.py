@@ -48,7 +48,7 @@ def try_split(log, config, seed=0):
     try:
         return split_log(log, config, seed)
     except InputError as error:
-        if "no user is left" in error.problem or "no event lies before" in error.problem:
+        if "no user is left" in error.problem or "no event is before" in error.problem:
             return None
         raise
 
@@ -252,7 +252,7 @@ def test_temporal_needs_times():
     with pytest.raises(InputError, match="only sequence positions"):
         split_log(log, SplitConfig(SplitProtocol.TEMPORAL), 0)
     same = make_log([(user, item, 3) for user in range(5) for item in range(5)])
-    with pytest.raises(InputError, match="no event lies before the cut"):
+    with pytest.raises(InputError, match="no event is before the cut"):
         split_log(same, SplitConfig(SplitProtocol.TEMPORAL), 0)
 
 

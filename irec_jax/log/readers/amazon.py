@@ -227,7 +227,7 @@ def _flat(value: Any) -> Iterator[Any]:
 
 
 def _price(value: Any) -> float | None:
-    """Gives an amount; a range of them, and text that is none, is no price."""
+    """Returns an amount; None for a range of amounts and other text."""
     if isinstance(value, bool):
         return None
     if isinstance(value, int | float):
@@ -253,7 +253,7 @@ def _number(record: Record, lines: Lines, *names: str) -> float | None:
             except (TypeError, ValueError):
                 number = math.nan
             if not math.isfinite(number):
-                what = f"{name} {value!r} is no number"
+                what = f"{name} {value!r} is not a number"
                 raise InputError(what, where=lines.here, hint="drop the line")
             return number
     return None

@@ -18,8 +18,8 @@ _ISO = (
 _EIGHT_DIGITS = r"^(19|20|21)\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])$"
 _NOT_DATES = "give --table.columns.time row to take the order of the rows."
 _FORM = "for another form, name it: irec data prepare table with --table.time-format '%d/%m/%Y'"
-_TIME_MEND = f"Give seconds since 1970-01-01 (UTC) or ISO 8601 (2024-02-01T10:30:00Z); {_FORM}."
-_FORM_MEND = "Give the strptime format of all times, for example --table.time-format '%d/%m/%Y'."
+_TIME_HINT = f"Give seconds since 1970-01-01 (UTC) or ISO 8601 (2024-02-01T10:30:00Z); {_FORM}."
+_FORMAT_HINT = "Give the strptime format of all times, for example --table.time-format '%d/%m/%Y'."
 
 
 def times_of(column: pl.Series, where: str, form: str = "") -> pl.Series:
@@ -42,16 +42,16 @@ def times_of(column: pl.Series, where: str, form: str = "") -> pl.Series:
     text = text_of(column) if column.dtype == pl.String else column.cast(pl.String)
     if form:
         times = _formatted(text, form)
-        what, hint = f"time {{value!r}} is not of the form {form!r}", _FORM_MEND
+        what, hint = f"time {{value!r}} is not of the form {form!r}", _FORMAT_HINT
     elif column.dtype.is_numeric():
         times = _whole(column)
-        what, hint = "time {value!r} is not in seconds since 1970", _TIME_MEND
+        what, hint = "time {value!r} is not in seconds since 1970", _TIME_HINT
     else:
         floats = text.cast(pl.Float64, strict=False)
         times = text.cast(pl.Int64, strict=False).fill_null(_whole(floats))
         if floats.null_count() == floats.len():
             times = _iso_times(text)
-        what, hint = "time {value!r} is neither a number nor ISO 8601", _TIME_MEND
+        what, hint = "time {value!r} is neither a number nor ISO 8601", _TIME_HINT
     refuse_rows(column, times.is_null() & text.is_not_null(), what, where, hint)
     return times
 
@@ -110,13 +110,13 @@ def numbers_of(column: pl.Series, name: str, where: str) -> pl.Series:
     """Gives float64 from numbers or text; blank text and nulls are nulls.
 
     Raises:
-        InputError: A value is no number; with its row in the file `where`.
+        InputError: A value is not a number; with its row in the file `where`.
     """
     refuse_type(column, name, where, numbers=True)
     column = text_of(column) if column.dtype == pl.String else column
     numbers = column.cast(pl.Float64, strict=False)
     wrong = numbers.is_null() & column.is_not_null()
-    refuse_rows(column, wrong, f"{name} {{value!r}} is no number", where, "leave it empty")
+    refuse_rows(column, wrong, f"{name} {{value!r}} is not a number", where, "leave it empty")
     return numbers
 
 

@@ -42,7 +42,7 @@ def refuse_duplicate_names(data: bytes, form: str, path: Path) -> None:
 
 
 def refuse_line(data: bytes, form: str, path: Path, hint: str) -> None:
-    """Refuses the first line of a table that is not of its form; none is no error here.
+    """Refuses the first line of a table that is malformed; returns if none is.
 
     Args:
         data: The file, UTF-8.
@@ -104,7 +104,7 @@ def _quoted_record(data: bytes, start: int) -> tuple[int, int]:
 
 
 def _json_fault(data: bytes) -> Fault | None:
-    """Finds the first line that is no JSON object, or of other types than lines before it."""
+    """Finds the first line that is not a JSON object, or of other types than lines before it."""
     kinds: dict[str, tuple[str, int]] = {}
     for number, line in _lines(data):
         if not line.strip():

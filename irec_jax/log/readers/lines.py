@@ -105,7 +105,7 @@ def scan_values(
         path: UTF-8 text without quoting, plain or gz.
         separator: One or more characters.
         columns: The names of all columns, in order.
-        header: Whether the first line holds names and is no row.
+        header: Whether the first line holds names instead of values.
 
     Returns:
         A row for every line: the columns, null where the line ends before them; `blank`, whether
@@ -152,8 +152,8 @@ def refuse_lines(path: Path, wrong: pl.Series, what: str, *, header: bool = Fals
     Args:
         path: The file.
         wrong: `[rows]` bool.
-        what: The message; `{line}` stands for the first wrong line.
-        header: Whether the first line is no row.
+        what: The message; `{line}` is replaced by the first wrong line.
+        header: Whether the first line is a header.
 
     Raises:
         InputError: With the number of the first wrong line.
@@ -182,7 +182,7 @@ def read_delimited(
         separator: One or more characters.
         columns: The names of all columns, in order.
         wanted: An empty table of those to keep; none of their values may be missing.
-        header: Whether the first line holds names and is no row.
+        header: Whether the first line holds names instead of values.
 
     Raises:
         InputError: A line has too few or too many values, or one of a wrong type.
@@ -228,6 +228,6 @@ def _unreadable(path: Path, error: Exception) -> InputError:
 
 
 def file_sha256(path: Path) -> str:
-    """Gives the checksum of a file as it lies on disk."""
+    """Gives the checksum of a file as stored on disk."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -63,7 +63,7 @@ def read_mind(folder: Path, seed: int) -> BehaviorLog:
     items = TableFile(where / _NEWS_FILE, articles, "")
     clicks = TableFile(where / _BEHAVIORS_FILE, _events(pl.concat(events)), "")
     if clicks.table.height == 0:
-        what = "nobody clicked on anything in it"
+        what = "no impression has a click"
         raise InputError(what, where=str(clicks.path), hint="give the training part of MIND")
     known = LogManifest(
         "mind",

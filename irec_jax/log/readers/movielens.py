@@ -68,16 +68,16 @@ _RATINGS = pl.DataFrame(
 
 
 def read_movielens(folder: Path, seed: int) -> BehaviorLog:
-    """Reads a folder of 100k, 1M (and 10M), 20M, 25M, 32M or latest, told apart by its files.
+    """Reads a folder of 100k, 1M (and 10M), 20M, 25M, 32M or latest, recognized by its files.
 
-    Films that nobody rated stay in the catalog.
+    Films without ratings stay in the catalog.
 
     Args:
         folder: An unpacked archive, as published; tags and users in it are not read.
         seed: Deals the users' pseudonyms.
 
     Raises:
-        InputError: The folder is none of the layouts, a line is not of the layout's form, or
+        InputError: The folder has an unknown layout, a line is not of the layout's form, or
             the ratings are as many as a published set's and the users or films are not.
     """
     layout = _layout(folder)
@@ -103,7 +103,7 @@ def refuse_unpublished(log: BehaviorLog, layout: str, where: str, *, catalog: bo
         log: The log.
         layout: A key of `PUBLISHED`.
         where: The folder, for the message.
-        catalog: Whether the films that nobody rated should be there, too.
+        catalog: Whether films without ratings are kept.
 
     Raises:
         InputError: Naming each count that is not the published one.

@@ -146,7 +146,7 @@ def _opened(
 
 
 def _separator(source: TableFile, fields: dict[str, str], types: dict[str, str]) -> str:
-    """Tells what stands between categories.
+    """Returns the separator of categories.
 
     RecBole's is a blank, but files that were made from lists with commas or quotes kept them;
     a single token is one category, whatever is in it.

@@ -31,12 +31,12 @@ def records(lines: Lines) -> Iterator[Record]:
         InputError: A line is neither a JSON object nor a Python dict, or the gzip is damaged.
     """
     refuse_other_files(lines.path)
-    told, size = 0, lines.path.stat().st_size
+    reported, size = 0, lines.path.stat().st_size
     with track(f"read {lines.path.name}", size, unit="bytes") as advance:
         for line in lines:
-            if lines.read_bytes > told:
-                advance(lines.read_bytes - told, "")
-                told = lines.read_bytes
+            if lines.read_bytes > reported:
+                advance(lines.read_bytes - reported, "")
+                reported = lines.read_bytes
             if line.strip():
                 yield _record(line, lines)
 

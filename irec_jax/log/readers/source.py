@@ -19,7 +19,7 @@ _NO_PATH = "check the path; relative paths start at the current folder"
 
 
 class TableFile(NamedTuple):
-    """A table as it lies in its file.
+    """A table and its file.
 
     Attributes:
         path: The file.
@@ -59,7 +59,7 @@ def find_table(folder: Path, name: str, hint: str) -> Path:
 
 
 def open_table(path: Path) -> TableFile:
-    """Reads a whole table file; its format is told by its suffix.
+    """Reads a whole table file; its suffix names the format.
 
     Raises:
         InputError: The file is missing, empty, damaged, not UTF-8, or of no format that we
@@ -70,7 +70,7 @@ def open_table(path: Path) -> TableFile:
     form = suffixes[-2 if packed else -1] if len(suffixes) > packed else ""
     form = "jsonl" if form == "ndjson" else form
     if form not in FORMATS:
-        what = f"the suffix .{form} tells no format that can be read"
+        what = f"the suffix .{form} names no readable format"
         raise InputError(what, where=str(path), hint=nearest(form, FORMATS))
     data = _bytes(path)
     if form != "parquet":
@@ -123,7 +123,7 @@ def _parse(data: bytes, form: str, path: Path) -> pl.DataFrame:
         return pl.read_ndjson(io.BytesIO(data), infer_schema_length=None)
     quote = None if form == "tsv" else '"'
     table = pl.read_csv(data, separator=SEPARATORS[form], quote_char=quote, infer_schema=False)
-    # A blank last line is common and no row.
+    # A blank last line is common and not a row.
     while table.height and all(value is None for value in table.row(-1)):
         table = table.head(-1)
     return table

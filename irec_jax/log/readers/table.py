@@ -1,4 +1,4 @@
-"""Reads any pair of tables, told by a map which column is what."""
+"""Reader of any pair of tables, with a mapping of column names."""
 
 import dataclasses
 from pathlib import Path
@@ -93,10 +93,10 @@ class TableConfig:
         interactions: The interactions file; empty for `interactions.*` in the folder PATH.
         items: The items file; empty for `items.*` in the folder PATH.
         columns: Which column is what.
-        category_separator: What stands between the categories of an item.
+        category_separator: Separator of an item's categories.
         time_format: The strptime format of the time column, such as %d/%m/%Y; empty where it
             holds seconds since 1970, ISO 8601 text or, in parquet, dates.
-        kind: What every row is where there is no event column.
+        kind: Event kind of every row if there is no event column.
         unknown_items: What to do with an interaction whose item is not in the items table.
         license: The licence of the data, for the manifest.
     """
@@ -125,7 +125,7 @@ def read_table(folder: Path | None, config: TableConfig, seed: int) -> BehaviorL
     """Reads an items file and an interactions file.
 
     Args:
-        folder: Where both lie, unless `config` names them.
+        folder: Folder of both, unless `config` names them.
         config: Where they are and what their columns mean.
         seed: Deals the users' pseudonyms.
 
@@ -135,13 +135,13 @@ def read_table(folder: Path | None, config: TableConfig, seed: int) -> BehaviorL
     """
     paths = []
     for name in ("interactions", "items"):
-        told = getattr(config, name)
-        if not told and folder is None:
+        name_in_file = getattr(config, name)
+        if not name_in_file and folder is None:
             hint = f"give the folder that holds it, or --table.{name} FILE"
             raise InputError(f"there is no {name} file", where=f"table.{name}", hint=hint)
         paths.append(
-            Path(told)
-            if told
+            Path(name_in_file)
+            if name_in_file
             else find_table(folder or Path(), name, f"or name the file with --table.{name}")
         )
     return log_of(
@@ -276,33 +276,33 @@ def _pick(
     """Gives our name -> the file's name of every column that is there."""
     picked, defaults = {}, Columns()
     for name in names:
-        told = getattr(columns, name)
-        if told in source.table.columns:
-            picked[name] = told
-        elif name in needed or told != getattr(defaults, name):
-            raise _no_column(source, name, told)
+        name_in_file = getattr(columns, name)
+        if name_in_file in source.table.columns:
+            picked[name] = name_in_file
+        elif name in needed or name_in_file != getattr(defaults, name):
+            raise _no_column(source, name, name_in_file)
     return picked
 
 
-def _no_column(source: TableFile, name: str, told: str) -> InputError:
+def _no_column(source: TableFile, name: str, name_in_file: str) -> InputError:
     return InputError(
-        f"there is no column {told!r}",
+        f"there is no column {name_in_file!r}",
         where=str(source.path),
-        hint=f"{nearest(told, source.table.columns)} Say which with --table.columns.{name}.",
+        hint=f"{nearest(name_in_file, source.table.columns)} Name it with --table.columns.{name}.",
     )
 
 
-def _time_column(source: TableFile, told: str) -> str | None:
+def _time_column(source: TableFile, name_in_file: str) -> str | None:
     """Gives the file's column to order events by, None for the order of the rows."""
     columns = source.table.columns
-    if told == ROW_ORDER:
+    if name_in_file == ROW_ORDER:
         return None
-    if told in columns:
-        return told
-    if told == Columns().time:
+    if name_in_file in columns:
+        return name_in_file
+    if name_in_file == Columns().time:
         if POSITION in columns:
             return POSITION
         # A column that looks like a time and is called otherwise must not be lost in silence.
         if not any(part in name.lower() for name in columns for part in ("time", "date")):
             return None
-    raise _no_column(source, "time", told)
+    raise _no_column(source, "time", name_in_file)

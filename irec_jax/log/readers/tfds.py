@@ -56,7 +56,7 @@ def read_tfds(name: str, data_dir: Path, seed: int) -> BehaviorLog:
         seed: Deals the users' pseudonyms.
 
     Raises:
-        InputError: The data set is none that we know, is not prepared there, or is prepared in
+        InputError: The data set is unknown, is not prepared there, or is prepared in
             a format that needs TensorFlow.
     """
     family, _, config = name.partition(":")[0].partition("/")
