@@ -199,7 +199,7 @@ def test_the_source_is_never_replaced(tmp_path):
     before = sorted(os.listdir(source))
     for out in (source, tmp_path):
         answer = irec("data", "prepare", "table", source, "--out", out, "--overwrite")
-        refused(answer, "would be lost", "write to another folder")
+        refused(answer, "would be lost", "Write to another folder.")
     assert sorted(os.listdir(source)) == before
 
 
