@@ -111,15 +111,8 @@ class ItemAttributes:
             _query_category(row, own, max_count, counts)
             for row, own in zip(for_queries, rarest, strict=True)
         ]
-        second = [
-            next((label for label in row if label != used), MISSING)
-            for row, used in zip(for_queries, first, strict=True)
-        ]
+        second = _second_categories(for_queries, first)
         category_bit, title_category_bits = _category_bits(commonest, stems, texts)
-        adds_brand = [
-            own.isdisjoint(texts.stems[brand]) if brand != MISSING else False
-            for brand, own in zip(brands, stems, strict=True)
-        ]
         traits, needs = _find_traits_and_needs(catalog, title_words, synonyms)
         broad = [row[-1] if row else MISSING for row in for_queries]
         attributes = cls(
@@ -131,7 +124,7 @@ class ItemAttributes:
             query_category=np.array(first, np.int32),
             second_query_category=np.array(second, np.int32),
             broad_query_category=np.array(broad, np.int32),
-            brand_in_title=~np.array(adds_brand, bool),
+            brand_in_title=_brand_in_title(brands, stems, texts),
             title_is_label=np.array(is_label, bool),
             trait=_column_of(traits, 0),
             second_trait=_column_of(traits, 1),
@@ -216,6 +209,24 @@ def _query_category(
     if for_queries and (for_queries[0] == rarest or counts[for_queries[0]] <= max_count):
         return for_queries[0]
     return MISSING
+
+
+def _second_categories(for_queries: list[list[int]], first: list[int]) -> list[int]:
+    return [
+        next((label for label in row if label != used), MISSING)
+        for row, used in zip(for_queries, first, strict=True)
+    ]
+
+
+def _brand_in_title(
+    brands: list[int], stems: list[frozenset[str]], texts: _LabelTexts
+) -> Bool[np.ndarray, " items"]:
+    """Computes `ItemAttributes.brand_in_title`."""
+    adds_brand = [
+        brand != MISSING and own.isdisjoint(texts.stems[brand])
+        for brand, own in zip(brands, stems, strict=True)
+    ]
+    return ~np.array(adds_brand, bool)
 
 
 def _category_bits(
