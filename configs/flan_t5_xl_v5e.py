@@ -16,7 +16,7 @@ Result:  planned: 9.8 of 15.75 GiB a chip in training, 3.6 in scoring, 3.3 in th
 import dataclasses
 
 from irec_jax import Experiment
-from irec_jax.decoding.beam import DecodeConfig
+from irec_jax.decoding.config import DecodeConfig
 from irec_jax.instructions.config import InstructionsConfig
 from irec_jax.log.dataset import DataConfig
 from irec_jax.model.config import XL

@@ -16,7 +16,7 @@ Result:  planned: 22.3 of 95.74 GiB a chip in training, 8.6 in scoring, 8.0 in t
 import dataclasses
 
 from irec_jax import Experiment
-from irec_jax.decoding.beam import DecodeConfig
+from irec_jax.decoding.config import DecodeConfig
 from irec_jax.instructions.config import InstructionsConfig
 from irec_jax.log.dataset import DataConfig
 from irec_jax.model.config import XXL

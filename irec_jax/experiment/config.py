@@ -3,7 +3,7 @@
 import dataclasses
 
 from irec_jax.bounds import SEED, check_settings
-from irec_jax.decoding.beam import DecodeConfig
+from irec_jax.decoding.config import DecodeConfig
 from irec_jax.evaluation.protocol import EvaluationConfig
 from irec_jax.instructions.config import InstructionsConfig
 from irec_jax.log.dataset import DataConfig

@@ -9,7 +9,8 @@ from jaxtyping import Bool, Float
 
 from irec_jax.batches.pipeline import encode_prompt
 from irec_jax.batches.prompt_batches import pad_prompts, request_batches
-from irec_jax.decoding.beam import DecodeConfig, beam_search
+from irec_jax.decoding.beam import beam_search
+from irec_jax.decoding.config import DecodeConfig
 from irec_jax.decoding.exhaustive import catalog_scores, catalog_sequences, chunk_size
 from irec_jax.decoding.legal import legal_sequences
 from irec_jax.decoding.steps import PromptTokens

@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 
 from irec_jax.batches.prompt_batches import PromptBuckets
-from irec_jax.decoding.beam import DecodeConfig
+from irec_jax.decoding.config import DecodeConfig
 from irec_jax.errors import InputError
 from irec_jax.instructions.config import InstructionsConfig
 from irec_jax.instructions.pack_files import with_copied_packs

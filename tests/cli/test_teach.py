@@ -14,7 +14,7 @@ import polars as pl
 import pytest
 
 from irec_jax.cli.main import main
-from irec_jax.decoding.beam import DecodeConfig
+from irec_jax.decoding.config import DecodeConfig
 from irec_jax.instructions.config import InstructionsConfig
 from irec_jax.instructions.forms import TaskName
 from irec_jax.instructions.prompts import PromptWriter

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from irec_jax.decoding.beam import DecodeConfig, search
+from irec_jax.decoding.beam import search
+from irec_jax.decoding.config import DecodeConfig
 from irec_jax.decoding.legal import legal_sequences
 from irec_jax.errors import InputError
 from irec_jax.settings import from_json

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import polars as pl
 import pytest
 
-from irec_jax.decoding.beam import DecodeConfig
+from irec_jax.decoding.config import DecodeConfig
 from irec_jax.instructions.config import InstructionsConfig
 from irec_jax.model.config import T5Config
 from irec_jax.model.params import initialize

@@ -10,7 +10,7 @@ import scipy.special
 
 from irec_jax import Recommender
 from irec_jax.batches.pipeline import encode_prompt
-from irec_jax.decoding.beam import DecodeConfig
+from irec_jax.decoding.config import DecodeConfig
 from irec_jax.decoding.exhaustive import catalog_scores
 from irec_jax.decoding.score import score_items
 from irec_jax.decoding.steps import PromptTokens
