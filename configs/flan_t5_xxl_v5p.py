@@ -20,7 +20,7 @@ from irec_jax.decoding.config import DecodeConfig
 from irec_jax.instructions.config import InstructionsConfig
 from irec_jax.log.dataset import DataConfig
 from irec_jax.model.config import XXL
-from irec_jax.tokens.text import IndexKind, TokensConfig
+from irec_jax.tokens.config import IndexKind, TokensConfig
 from irec_jax.training.config import TrainConfig
 from irec_jax.training.optimizer import OptimizerConfig
 from irec_jax.training.sharding import MeshConfig

@@ -29,7 +29,7 @@ from irec_jax.model.config import T5Config
 from irec_jax.recommendation.recommender import Recommendation, Recommender
 from irec_jax.run_checksums import check_run_folder
 from irec_jax.terminal import Console
-from irec_jax.tokens.text import TokensConfig
+from irec_jax.tokens.config import TokensConfig
 from irec_jax.training.config import TrainConfig
 from irec_jax.training.optimizer import OptimizerConfig
 

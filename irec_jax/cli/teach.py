@@ -199,7 +199,6 @@ def _prompt_writer(run: Path, split: Split) -> PromptWriter:
     """Returns the prompt writer of a run, with its names of the items of another split."""
     from irec_jax.recommendation.catalog import Catalog
     from irec_jax.recommendation.run_parts import check_parts, read_settings, read_writer
-    from irec_jax.tokens.text import IndexKind
 
     settings, writer = read_settings(run), read_writer(run)
     catalog = Catalog.load(run / CATALOG_FILE)
@@ -208,7 +207,7 @@ def _prompt_writer(run: Path, split: Split) -> PromptWriter:
     items: list[str] = split.catalog["item"].to_list()
     titles: list[str] = split.catalog["title"].to_list()
     unknown = [item for item in items if item not in names]
-    if unknown and writer.index.kind is not IndexKind.TITLE:
+    if unknown and writer.index.has_item_tokens:
         raise InputError(
             f"the run does not know {len(unknown):,} of the log's {len(items):,} items, "
             f"such as {unknown[0]!r}, and its items are tokens",

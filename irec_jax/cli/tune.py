@@ -31,7 +31,6 @@ from irec_jax.run_checksums import check_run_folder
 from irec_jax.run_lock import TUNE, RunLock
 from irec_jax.settings import to_json
 from irec_jax.terminal import Console
-from irec_jax.tokens.text import IndexKind
 from irec_jax.training.checkpoint import TrainState
 from irec_jax.training.device_put import reader_of
 from irec_jax.training.distributed import connect, gather, is_first, on_first
@@ -230,8 +229,8 @@ def _refuse_differing(experiment: Experiment, sources: dict[str, Any]) -> None:
 def _init_weights(materials: Materials) -> InitWeights:
     experiment, index = materials.experiment, materials.writer.index
     titles = None
-    if index.kind is IndexKind.ATOMIC and experiment.train.title_share:
-        offsets, tokens = index.title_tokens
+    if index.token_titles is not None and experiment.train.title_share:
+        offsets, tokens = index.token_titles
         titles = ItemTitles(index.text_vocabulary, offsets, tokens, experiment.train.title_share)
     if experiment.train.pretrained:
         folder = Path(experiment.train.pretrained)

@@ -16,7 +16,6 @@ from irec_jax.decoding.score import score_items
 from irec_jax.decoding.steps import PromptTokens
 from irec_jax.experiment.config import Experiment
 from irec_jax.model.params import Params, abstract, structure
-from irec_jax.tokens.text import IndexKind
 from irec_jax.training.checkpoint import with_shardings
 from irec_jax.training.sharding import BATCH_AXES, check_batch, state_shardings
 from irec_jax.training.step import abstract_batch, compile_step
@@ -124,14 +123,16 @@ def _prompts(experiment: Experiment, mesh: Mesh) -> PromptTokens:
 
 
 def _depth(experiment: Experiment) -> int:
-    atomic = experiment.tokens.index is IndexKind.ATOMIC
-    return 1 if atomic else experiment.tokens.max_item_tokens
+    index = experiment.tokens.item_index()
+    # Of a sequence of several tokens one may be the end of the sequence.
+    return 1 if index.max_tokens == 1 else index.max_tokens + 1
 
 
 def _trie(experiment: Experiment, mesh: Mesh, items: int) -> LegalSequences:
     """A catalog's tree by its size alone; the real one is known when the log is read."""
-    atomic = experiment.tokens.index is IndexKind.ATOMIC
-    nodes = items + 1 if atomic else NODES_AN_ITEM * items + 1
+    depth = _depth(experiment)
+    is_flat = depth == 1
+    nodes = items + 1 if is_flat else NODES_AN_ITEM * items + 1
     of = functools.partial(_integers, sharding=_everywhere(mesh))
     return LegalSequences(
         row_offsets=of((nodes + 1,)),
@@ -141,9 +142,9 @@ def _trie(experiment: Experiment, mesh: Mesh, items: int) -> LegalSequences:
         first_leaf=of((nodes,)),
         end_leaf=of((nodes,)),
         leaf_order=of((items,)),
-        depth=_depth(experiment),
-        root_branching=items if atomic else min(items, ROOT_BRANCHING),
-        inner_branching=0 if atomic else min(items, INNER_BRANCHING),
+        depth=depth,
+        root_branching=items if is_flat else min(items, ROOT_BRANCHING),
+        inner_branching=0 if is_flat else min(items, INNER_BRANCHING),
     )
 
 

@@ -22,8 +22,8 @@ from irec_jax.planning.compiled import (
 from irec_jax.planning.cost import FILL, RunCost, train_cost
 from irec_jax.planning.estimate import held
 from irec_jax.planning.topology import Topology
-from irec_jax.tokens.items import VOCABULARY_MULTIPLE
-from irec_jax.tokens.text import IndexKind, open_codec
+from irec_jax.tokens.item_index import padded_vocabulary
+from irec_jax.tokens.text import open_codec
 from irec_jax.training.sharding import BATCH_AXES, MeshConfig
 
 Tell = Callable[[str], None]
@@ -132,7 +132,7 @@ def _catalog_size(experiment: Experiment) -> int:
 
 
 def _vocabulary(experiment: Experiment, items: int) -> tuple[int, str]:
-    """Rows of the embedding: of text, and one for each atomic item."""
+    """Rows of the embedding: of text, and of item tokens."""
     tokens = experiment.tokens
     note = ""
     if tokens.tokenizer == "trained":
@@ -142,14 +142,11 @@ def _vocabulary(experiment: Experiment, items: int) -> tuple[int, str]:
     else:
         text = experiment.model.vocabulary
         note = f"{tokens.tokenizer} is not here: a vocabulary of {text:,} is taken from the model"
-    if tokens.index is IndexKind.ATOMIC:
-        if not items:
-            hint = "Give --vocabulary, or --items: each item is one token."
-            raise InputError(
-                "the log is not here", where=f"data.log {experiment.data.log}", hint=hint
-            )
-        text += items
-    return -(-text // VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE, note
+    index = tokens.item_index()
+    if not items and index.num_item_tokens(1) > index.num_item_tokens(0):
+        hint = "Give --vocabulary, or --items: each item has tokens of its own."
+        raise InputError("the log is not here", where=f"data.log {experiment.data.log}", hint=hint)
+    return padded_vocabulary(text + index.num_item_tokens(items)), note
 
 
 def _fitting_mesh(mesh: MeshConfig, topology: Topology) -> tuple[MeshConfig, str]:

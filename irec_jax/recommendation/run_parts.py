@@ -19,8 +19,8 @@ from irec_jax.run_folder import (
     read_config,
 )
 from irec_jax.settings import from_json
+from irec_jax.tokens.config import TokensConfig
 from irec_jax.tokens.items import TokenWriter
-from irec_jax.tokens.text import TokensConfig
 
 _HINT_COPY = "Copy the whole run folder again; its parts come from different runs."
 

@@ -42,7 +42,7 @@ def distinct_names(catalog: pl.DataFrame, codec: TextCodec, budget: int) -> Titl
     Raises:
         InputError: Numbers do not fit the budget, or the tokenizer knows no digits.
     """
-    titles = [clean(title or "") or UNTITLED for title in catalog["title"].to_list()]
+    titles = clean_titles(catalog)
     details = _details(catalog)
     fitted = [_fit(title, "", codec, budget) for title in titles]
     cut = sum(fit.cut for fit in fitted)
@@ -64,6 +64,11 @@ def distinct_names(catalog: pl.DataFrame, codec: TextCodec, budget: int) -> Titl
         met.add(fitted[item].ids)
         taken.add(fitted[item].ids)
     return TitleNames([fit.name for fit in fitted], [fit.ids for fit in fitted], cut)
+
+
+def clean_titles(catalog: pl.DataFrame) -> list[str]:
+    """The cleaned title of every item, `UNTITLED` where it has none."""
+    return [clean(title or "") or UNTITLED for title in catalog["title"].to_list()]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,8 +4,6 @@ All vocabularies here number their special tokens as the T5 family does: `PAD` 0
 decoder's start), `EOS` 1, `UNKNOWN` 2.
 """
 
-import dataclasses
-import enum
 import io
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,7 +13,6 @@ import numpy as np
 import sentencepiece
 import tokenizers
 
-from irec_jax.bounds import LENGTH, Range, check_settings
 from irec_jax.errors import InputError
 
 PAD, EOS, UNKNOWN = 0, 1, 2
@@ -34,62 +31,6 @@ _SAMPLES = (
     " Ünïcödé 東京 naïve … \u00bd ",
     "Hello hello HELLO don't can't 3.14 1,000,000 e-mail@example.org",
 )
-
-
-class IndexKind(enum.Enum):
-    """How an item is written as tokens: its title's pieces, or one token of its own."""
-
-    TITLE = "title"
-    ATOMIC = "atomic"
-
-
-@dataclasses.dataclass(frozen=True)
-class TokensConfig:
-    """How text and items become tokens.
-
-    Attributes:
-        tokenizer: `trained` to train one on the log's text, or the path of a `tokenizer.json`,
-            a sentencepiece model, or a folder that holds one of them.
-        vocabulary: Pieces when trained on the log's text; fewer if the text has fewer.
-        index: How an item is written.
-        max_item_tokens: Longest item, end-of-sequence included; longer titles are cut.
-        source_length: Columns of a packed encoder row.
-        target_length: Columns of a packed decoder row.
-    """
-
-    tokenizer: str = "trained"
-    vocabulary: int = 2_048
-    index: IndexKind = IndexKind.ATOMIC
-    max_item_tokens: int = 16
-    source_length: int = 256
-    target_length: int = 32
-
-    def __post_init__(self) -> None:
-        """Refuses sizes with which nothing could be written.
-
-        Raises:
-            InputError: A size is too small, or an item would not fit a decoder row.
-        """
-        check_settings(
-            self,
-            "tokens.",
-            vocabulary=Range(512, 10**6),
-            max_item_tokens=Range(8, 1_024),
-            source_length=Range(16, 2**16, "Set it to the longest prompt, for example 256."),
-            target_length=LENGTH,
-        )
-        if not self.tokenizer:
-            raise InputError(
-                "the path is empty",
-                where="tokens.tokenizer",
-                hint="say 'trained', or the path of a tokenizer.json or sentencepiece model",
-            )
-        if self.target_length < self.max_item_tokens:
-            raise InputError(
-                f"{self.target_length} cannot hold an item of {self.max_item_tokens} tokens",
-                where="tokens.target_length",
-                hint="raise it to at least tokens.max_item_tokens, or lower that",
-            )
 
 
 class HuggingFacePieces:

@@ -27,8 +27,8 @@ from irec_jax.instructions.teacher import LogTeacher
 from irec_jax.log.simulate import SimulateConfig, SimulatedWorld
 from irec_jax.log.split import Split, SplitConfig, split_log
 from irec_jax.storage import shards
+from irec_jax.tokens.config import TokensConfig
 from irec_jax.tokens.items import TokenWriter, make_writer
-from irec_jax.tokens.text import TokensConfig
 
 LENGTHS = (128, 32)
 RECORDS = 2 * WINDOW + 100

@@ -26,7 +26,7 @@ from irec_jax.instructions.config import InstructionsConfig
 from irec_jax.log.dataset import DataConfig
 from irec_jax.log.simulate import SimulateConfig
 from irec_jax.model.config import T5Config
-from irec_jax.tokens.text import TokensConfig
+from irec_jax.tokens.config import TokensConfig
 
 experiment = Experiment(
     data=DataConfig(simulate=SimulateConfig(users=200, items=100)),

@@ -24,8 +24,8 @@ from irec_jax.model.config import T5Config
 from irec_jax.model.params import initialize
 from irec_jax.model.pretrained import INDEX, load_hf, save_hf
 from irec_jax.run_folder import TOKENS_FOLDER
+from irec_jax.tokens.config import TokensConfig
 from irec_jax.tokens.items import TokenWriter
-from irec_jax.tokens.text import TokensConfig
 from irec_jax.training.checkpoint import (
     Checkpoints,
     TrainState,

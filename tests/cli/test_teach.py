@@ -32,8 +32,8 @@ from irec_jax.teachers.teacher_texts import (
     TEXTS_FILE,
     read_teacher_texts,
 )
+from irec_jax.tokens.config import IndexKind, TokensConfig
 from irec_jax.tokens.items import TokenWriter, make_writer
-from irec_jax.tokens.text import IndexKind, TokensConfig
 from irec_jax.training.checkpoint import Checkpoints, TrainState, model_fingerprint
 
 from ..teachers.chat_server import KEY, ChatServer, serve
@@ -44,7 +44,7 @@ from irec_jax.experiment.config import Experiment
 from irec_jax.instructions.config import InstructionsConfig
 from irec_jax.instructions.forms import TaskName
 from irec_jax.log.dataset import DataConfig
-from irec_jax.tokens.text import TokensConfig
+from irec_jax.tokens.config import TokensConfig
 
 experiment = Experiment(
     data=DataConfig(log="{log}", core=1),

@@ -22,7 +22,7 @@ from irec_jax.planning.estimate import (
 )
 from irec_jax.planning.programs import lower_train
 from irec_jax.planning.topology import Topology
-from irec_jax.tokens.text import TokensConfig
+from irec_jax.tokens.config import TokensConfig
 from irec_jax.training.config import TrainConfig
 from irec_jax.training.optimizer import OptimizerConfig, make_optimizer
 from irec_jax.training.sharding import MeshConfig, make_mesh, state_shardings

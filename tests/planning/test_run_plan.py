@@ -24,7 +24,7 @@ from irec_jax.planning.estimate import held
 from irec_jax.planning.run_plan import changes, make_plan, make_subject, mesh_sizes
 from irec_jax.planning.search import SearchResult, candidates, promising, ranked
 from irec_jax.planning.topology import Topology
-from irec_jax.tokens.text import IndexKind, TokensConfig
+from irec_jax.tokens.config import IndexKind, TokensConfig
 from irec_jax.training.config import TrainConfig
 from irec_jax.training.sharding import BATCH_AXES, MeshConfig
 

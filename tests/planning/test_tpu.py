@@ -15,7 +15,7 @@ from irec_jax.model.config import BASE, T5Config
 from irec_jax.planning.compiled import FAST, CompileJob, compile_job
 from irec_jax.planning.run_plan import make_plan, make_subject
 from irec_jax.planning.topology import Topology, datasheet
-from irec_jax.tokens.text import TokensConfig
+from irec_jax.tokens.config import TokensConfig
 from irec_jax.training.config import TrainConfig
 from irec_jax.training.sharding import MeshConfig
 
@@ -86,7 +86,7 @@ def test_what_does_not_fit_is_refused_with_what_would(tmp_path, capsys):
     path.write_text(
         "from irec_jax.experiment.config import Experiment\n"
         "from irec_jax.model.config import T5Config\n"
-        "from irec_jax.tokens.text import TokensConfig\n"
+        "from irec_jax.tokens.config import TokensConfig\n"
         "from irec_jax.training.config import TrainConfig\n"
         "experiment = Experiment(\n"
         "    model=T5Config(width=128, heads=16, head_dim=32, mlp_dim=256, encoder_layers=8,\n"

@@ -15,8 +15,8 @@ from irec_jax.recommendation.recommender import Recommender
 from irec_jax.recommendation.run_parts import ServingSettings
 from irec_jax.run_checksums import Sources, write_checksums
 from irec_jax.settings import to_json
+from irec_jax.tokens.config import IndexKind, TokensConfig
 from irec_jax.tokens.items import make_writer
-from irec_jax.tokens.text import IndexKind, TokensConfig
 from irec_jax.training.checkpoint import Checkpoints, TrainState, model_fingerprint
 
 ITEMS = 24

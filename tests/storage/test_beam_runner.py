@@ -106,7 +106,7 @@ def test_the_command_line_hands_the_work_to_beam(
         "from irec_jax.experiment.config import Experiment\n"
         "from irec_jax.log.dataset import DataConfig\n"
         "from irec_jax.log.simulate import SimulateConfig\n"
-        "from irec_jax.tokens.text import TokensConfig\n"
+        "from irec_jax.tokens.config import TokensConfig\n"
         "experiment = Experiment(\n"
         "    data=DataConfig(simulate=SimulateConfig(users=60, items=100)),\n"
         "    tokens=TokensConfig(vocabulary=512),\n"

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from irec_jax.errors import InputError
-from irec_jax.tokens.text import EOS, PAD, UNKNOWN, IndexKind, TextCodec, TokensConfig, train_codec
+from irec_jax.tokens.config import IndexKind, TokensConfig
+from irec_jax.tokens.text import EOS, PAD, UNKNOWN, TextCodec, train_codec
 from irec_jax.tokens.text import open_codec as open_tokenizer
 
 T5_TEXT = "translate English to German: The house is wonderful."
