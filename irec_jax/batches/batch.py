@@ -12,7 +12,7 @@ class Batch(nnx.Pytree):
     Segment 0 is padding; segments 1, 2, ... of a row's inputs and targets belong together. An
     example lies in one piece, so the distance of two of its tokens is the distance of their
     columns. Targets are what the decoder should say, end-of-sequence included; the decoder's
-    input is made from them by `irec_jax.model.t5.shift_right`.
+    input is made from them by `irec_jax.model.seq2seq.shift_right`.
     """
 
     inputs: Int[Array | np.ndarray, "batch source"] = nnx.data()

@@ -11,9 +11,8 @@ from jaxtyping import Array, Float, Int
 
 from irec_jax.batches.pipeline import Example
 from irec_jax.errors import InputError
-from irec_jax.model.config import T5Config
 from irec_jax.model.params import Params, merge, structure
-from irec_jax.model.t5 import shift_right
+from irec_jax.model.seq2seq import Seq2SeqConfig, shift_right
 from irec_jax.tokens.text import PAD
 
 TOLERANCE = 1e-4
@@ -57,7 +56,7 @@ def require_transformers() -> None:
 
 
 def compare(
-    folder: Path, config: T5Config, params: Params, examples: Sequence[Example]
+    folder: Path, config: Seq2SeqConfig, params: Params, examples: Sequence[Example]
 ) -> LogitComparison:
     """Compares the logits of the answers' tokens in both programs, in float32.
 

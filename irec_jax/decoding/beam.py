@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Int
 from irec_jax.decoding.legal import LegalSequences
 from irec_jax.decoding.steps import PromptTokens, start, step
 from irec_jax.model.params import Params, Structure, merge
-from irec_jax.model.t5 import START, gather_cache
+from irec_jax.model.seq2seq import START
 
 Cache = Any
 Step = Callable[
@@ -79,7 +79,8 @@ def beam_search(
     mask = jnp.ones((prompts.tokens.shape[0], trie.items), bool)
     mask = mask if allowed is None else jnp.asarray(allowed)
     ask = functools.partial(step, model)
-    return search(ask, gather_cache, start(model, prompts, trie.depth), trie, mask, beams=beams)
+    cache = start(model, prompts, trie.depth)
+    return search(ask, model.gather_cache, cache, trie, mask, beams=beams)
 
 
 def search(

@@ -10,8 +10,8 @@ from jaxtyping import Array, Float, Int
 
 from irec_jax.decoding.score import first_step, later_steps
 from irec_jax.decoding.steps import PromptTokens
-from irec_jax.model.config import T5Config
 from irec_jax.model.params import Params, Structure, merge
+from irec_jax.model.seq2seq import Seq2SeqConfig
 from irec_jax.tokens.text import PAD
 
 FLOATS_AT_ONCE = 2**23
@@ -44,10 +44,10 @@ class CatalogSequences:
     length: int
 
 
-def chunk_size(config: T5Config, requests: int, length: int) -> int:
+def chunk_size(config: Seq2SeqConfig, requests: int, length: int) -> int:
     """How many items are scored together for `requests` requests within `FLOATS_AT_ONCE`."""
-    cached = 2 * config.decoder_layers * length * config.heads * config.head_dim
-    return int(np.clip(FLOATS_AT_ONCE // (requests * (config.vocabulary + cached)), 1, 256))
+    floats = config.vocabulary + config.cache_size(length)
+    return int(np.clip(FLOATS_AT_ONCE // (requests * floats), 1, 256))
 
 
 def catalog_sequences(

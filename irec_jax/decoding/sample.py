@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, UInt32
 from irec_jax.bounds import LENGTH, TEMPERATURE, Range, check_settings
 from irec_jax.decoding.steps import PromptTokens, start, step
 from irec_jax.model.params import Params, Structure, merge
-from irec_jax.model.t5 import START, Cache
+from irec_jax.model.seq2seq import START, Cache
 from irec_jax.random_draws import derive_key
 from irec_jax.tokens.text import EOS, PAD
 

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Int
 
 from irec_jax.decoding.steps import PromptTokens, start, step
 from irec_jax.model.params import Params, Structure, merge
-from irec_jax.model.t5 import START, T5, Cache, gather_cache
+from irec_jax.model.seq2seq import START, Cache, Seq2Seq
 from irec_jax.tokens.text import PAD
 
 
@@ -43,7 +43,7 @@ def score_items(
 
 
 def first_step(
-    model: T5, prompts: PromptTokens, length: int
+    model: Seq2Seq, prompts: PromptTokens, length: int
 ) -> tuple[Float[Array, "requests vocabulary"], Cache]:
     """Encodes the prompts and asks the decoder for the first token of any item.
 
@@ -56,7 +56,7 @@ def first_step(
 
 
 def later_steps(
-    model: T5, cache: Cache, sequences: Int[Array, "requests given length"]
+    model: Seq2Seq, cache: Cache, sequences: Int[Array, "requests given length"]
 ) -> Float[Array, "requests given"]:
     """Sums the log-probabilities of all tokens but the first, as many steps as the longest needs.
 
@@ -71,7 +71,7 @@ def later_steps(
     if length == 1:
         return scores
     longest = jnp.max(jnp.sum(real, axis=-1))
-    cache = gather_cache(cache, jnp.zeros((requests, given), jnp.int32))
+    cache = model.gather_cache(cache, jnp.zeros((requests, given), jnp.int32))
 
     def one_more(
         position: Int[Array, ""], carry: tuple[Float[Array, "requests given"], Cache]

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from irec_jax.model.t5 import T5, Cache
+from irec_jax.model.seq2seq import Cache, Seq2Seq
 
 
 class PromptTokens(NamedTuple):
@@ -21,14 +21,14 @@ class PromptTokens(NamedTuple):
     segments: Int[Array | np.ndarray, "requests source"]
 
 
-def start(model: T5, prompts: PromptTokens, length: int) -> Cache:
+def start(model: Seq2Seq, prompts: PromptTokens, length: int) -> Cache:
     """Encodes each prompt once; the cache has one beam a request and room for `length` steps."""
     tokens, segments = jnp.asarray(prompts.tokens), jnp.asarray(prompts.segments)
     return model.start_cache(model.encode(tokens, segments), segments, length)
 
 
 def step(
-    model: T5, tokens: Int[Array, "requests beams"], cache: Cache
+    model: Seq2Seq, tokens: Int[Array, "requests beams"], cache: Cache
 ) -> tuple[Float[Array, "requests beams vocabulary"], Cache]:
     """Feeds each beam its last token; the logits of its next one and the cache after."""
     logits, cache = model.step(tokens.reshape(-1), cache)

@@ -11,7 +11,7 @@ TENSOR_AXIS = "tensor"
 """The mesh axis that cuts weights within a layer; every other axis cuts the rows of a batch."""
 
 
-def shard_batch_axis(hidden: Float[Array, "rows *rest"]) -> Float[Array, "rows *rest"]:
+def shard_batch_axis(hidden_states: Float[Array, "rows *rest"]) -> Float[Array, "rows *rest"]:
     """Says that each device holds its own rows, whole; without a mesh it says nothing.
 
     Said at the borders of every layer, so that the compiler gathers weights there and never
@@ -20,8 +20,8 @@ def shard_batch_axis(hidden: Float[Array, "rows *rest"]) -> Float[Array, "rows *
     mesh = jax.sharding.get_abstract_mesh()
     axes = tuple(name for name in mesh.axis_names if name != TENSOR_AXIS)
     if mesh.empty or not axes:
-        return hidden
-    return jax.lax.with_sharding_constraint(hidden, PartitionSpec(axes))
+        return hidden_states
+    return jax.lax.with_sharding_constraint(hidden_states, PartitionSpec(axes))
 
 
 def apply_remat(layer: Callable[..., Any], remat: str) -> Any:

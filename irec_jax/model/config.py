@@ -3,8 +3,15 @@
 import dataclasses
 from typing import Literal
 
+import numpy as np
+from flax import nnx
+from jaxtyping import Int
+
 from irec_jax.bounds import BELOW_ONE, Range, check_settings
 from irec_jax.errors import InputError
+from irec_jax.model.lora import NO_LORA, LoraConfig
+from irec_jax.model.seq2seq import Seq2Seq, ShardingRules
+from irec_jax.model.t5_sharding import RULES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,6 +106,33 @@ class T5Config:
     def shared_positions(self) -> bool:
         """Whether all layers of a side share one position bias; in umT5 each has its own."""
         return self.family != "umt5"
+
+    @property
+    def sharding_rules(self) -> ShardingRules:
+        """The mesh axes of each parameter, first match wins."""
+        return RULES
+
+    # The modules below import this one.
+    def build(self, rngs: nnx.Rngs) -> Seq2Seq:
+        """Makes the model with random parameters."""
+        from irec_jax.model.t5 import T5
+
+        return T5(self, rngs)
+
+    def training_flops(
+        self,
+        source: Int[np.ndarray, "..."],
+        target: Int[np.ndarray, "..."],
+        lora: LoraConfig = NO_LORA,
+    ) -> float:
+        """Floating point operations of a training step; see `irec_jax.model.t5_flops`."""
+        from irec_jax.model.t5_flops import training_flops
+
+        return training_flops(self, source, target, lora)
+
+    def cache_size(self, length: int) -> int:
+        """Numbers in the self-attention cache of one answer of `length` tokens."""
+        return 2 * self.decoder_layers * length * self.heads * self.head_dim
 
 
 # T5 v1.1 and Flan-T5 (Raffel et al. 2020, released configurations). TINY is no published size:

@@ -53,6 +53,10 @@ class LoraConfig:
                 ) from error
 
 
+NO_LORA = LoraConfig()
+"""Trains all weights."""
+
+
 def abstract_adapters(params: Params, config: LoraConfig) -> Params:
     """The tree of what is trained, as shapes.
 

@@ -23,8 +23,6 @@ from irec_jax.model.layers import (
 )
 from irec_jax.model.positions import bias_by_distance, bias_matrix
 
-START = 0  # the decoder's first input is the padding token, as in every T5
-
 
 @nnx.dataclass
 class Cache(nnx.Pytree):
@@ -41,7 +39,7 @@ class Cache(nnx.Pytree):
     position: Int[Array, ""] = nnx.data()
 
 
-class Stack(nnx.Module):
+class LayerStack(nnx.Module):
     """The layers of one side, their position bias (shared, or one each) and the final norm."""
 
     def __init__(
@@ -61,36 +59,36 @@ class Stack(nnx.Module):
 
     def run(
         self,
-        hidden: Float[Array, "batch length width"],
+        hidden_states: Float[Array, "batch length width"],
         segments: Int[Array, "batch length"],
         dropout_rng: DropoutRng | None,
         *source: Float[Array, "rows source width"] | AttentionMask,
     ) -> Float[Array, "batch length width"]:
         """All layers and the final norm; `source` is what the decoder attends to."""
         mask, table = AttentionMask(segments, segments, self.causal), self.bias[...]
-        shared = self._bias(table, hidden.shape[1]) if self.shared else None
+        shared = self._bias(table, hidden_states.shape[1]) if self.shared else None
         split, arrays = self.split()
 
         def layer(
-            hidden: Float[Array, "batch length width"], slices: tuple
+            hidden_states: Float[Array, "batch length width"], slices: tuple
         ) -> tuple[Float[Array, "batch length width"], None]:
             number, arrays, own = slices
-            bias = self._bias(own, hidden.shape[1]) if shared is None else shared
+            bias = self._bias(own, hidden_states.shape[1]) if shared is None else shared
             block = nnx.merge(split, arrays)
-            hidden = block(
-                hidden,
+            hidden_states = block(
+                hidden_states,
                 AttentionContext(mask, bias),
                 *source,
                 dropout_rng=fold_in(dropout_rng, number),
             )
-            return shard_batch_axis(hidden), None
+            return shard_batch_axis(hidden_states), None
 
-        hidden = shard_batch_axis(dropout(hidden, fold_in(dropout_rng, self.count)))
+        hidden_states = shard_batch_axis(dropout(hidden_states, fold_in(dropout_rng, self.count)))
         numbers = jnp.arange(self.count, dtype=jnp.uint32)
         slices = (numbers, arrays, None if self.shared else table)
         layer = apply_remat(layer, self.remat)
-        hidden, _ = jax.lax.scan(layer, hidden, slices, unroll=self.unroll)
-        return dropout(self.norm(hidden), fold_in(dropout_rng, self.count + 1))
+        hidden_states, _ = jax.lax.scan(layer, hidden_states, slices, unroll=self.unroll)
+        return dropout(self.norm(hidden_states), fold_in(dropout_rng, self.count + 1))
 
     def split(self) -> tuple[nnx.GraphDef, dict]:
         """The layers as structure and arrays, ready to be scanned over."""
@@ -128,8 +126,8 @@ class T5(nnx.Module):
     def __init__(self, config: T5Config, rngs: nnx.Rngs) -> None:
         self.config = config
         self.embedding = normal(rngs, (config.vocabulary, config.width), 1.0)
-        self.encoder = Stack(EncoderLayer, config, rngs)
-        self.decoder = Stack(DecoderLayer, config, rngs)
+        self.encoder = LayerStack(EncoderLayer, config, rngs)
+        self.decoder = LayerStack(DecoderLayer, config, rngs)
         shape = (config.width, config.vocabulary)
         # As T5X starts it. Deviation 1, as Hugging Face has it, makes first logits of deviation
         # width ** 0.5, and hundreds of steps go by before the loss is that of guessing.
@@ -176,19 +174,25 @@ class T5(nnx.Module):
         dropout_rng = fold_in(DropoutRng.start(dropout_key, self.config.dropout), 1)
         queries = target_segments.reshape(encoded.shape[0], -1)
         mask = AttentionMask(queries, source_segments)
-        hidden = self._embed(decoder_inputs)
-        return self.decoder.run(hidden, target_segments, dropout_rng, encoded, mask)
+        hidden_states = self._embed(decoder_inputs)
+        return self.decoder.run(hidden_states, target_segments, dropout_rng, encoded, mask)
 
-    def logits(self, hidden: Float[Array, "*rows width"]) -> Float[Array, "*rows vocabulary"]:
+    def logits(
+        self, hidden_states: Float[Array, "*rows width"]
+    ) -> Float[Array, "*rows vocabulary"]:
         """Scores of every token, float32, from the decoder's hidden states."""
         if self.head is None:
-            hidden = hidden * jnp.asarray(self.config.width**-0.5, hidden.dtype)
+            hidden_states = hidden_states * jnp.asarray(
+                self.config.width**-0.5, hidden_states.dtype
+            )
             head = self.embedding[...].T
         else:
             head = self.head[...]
-        flat = hidden.reshape(-1, hidden.shape[-1])
-        logits = jnp.matmul(flat, head.astype(hidden.dtype), preferred_element_type=jnp.float32)
-        return logits.reshape(*hidden.shape[:-1], -1)
+        flat = hidden_states.reshape(-1, hidden_states.shape[-1])
+        logits = jnp.matmul(
+            flat, head.astype(hidden_states.dtype), preferred_element_type=jnp.float32
+        )
+        return logits.reshape(*hidden_states.shape[:-1], -1)
 
     def start_cache(
         self,
@@ -239,54 +243,43 @@ class T5(nnx.Module):
         split, arrays = self.decoder.split()
 
         def layer(
-            hidden: Float[Array, "requests beams width"], slices: tuple
+            hidden_states: Float[Array, "requests beams width"], slices: tuple
         ) -> tuple[Float[Array, "requests beams width"], tuple]:
             arrays, layer_cache, own = slices
             bias = own if shared is None else shared
             block = nnx.merge(split, arrays)
-            hidden, new = block.step(hidden, layer_cache, cache.position, bias, mask)
-            return hidden, (new.keys, new.values)
+            hidden_states, new = block.step(hidden_states, layer_cache, cache.position, bias, mask)
+            return hidden_states, (new.keys, new.values)
 
-        hidden = self._embed(tokens.reshape(requests, beams))
-        apply_remat = LayerCache(cache.keys, cache.values, cache.source_keys, cache.source_values)
-        hidden, (keys, values) = jax.lax.scan(
-            layer, hidden, (arrays, apply_remat, own), unroll=self.config.unroll_layers
+        hidden_states = self._embed(tokens.reshape(requests, beams))
+        layer_caches = LayerCache(cache.keys, cache.values, cache.source_keys, cache.source_values)
+        hidden_states, (keys, values) = jax.lax.scan(
+            layer, hidden_states, (arrays, layer_caches, own), unroll=self.config.unroll_layers
         )
-        logits = self.logits(self.decoder.norm(hidden)).reshape(requests * beams, -1)
+        logits = self.logits(self.decoder.norm(hidden_states)).reshape(requests * beams, -1)
         after = dataclasses.replace(cache, keys=keys, values=values, position=cache.position + 1)
         return logits, after
+
+    def gather_cache(self, cache: Cache, parents: Int[Array, "requests beams"]) -> Cache:
+        """The cache after each beam is replaced by a continuation of its parent.
+
+        Args:
+            cache: Before.
+            parents: For each new beam the number of the old beam of the same request that it
+                continues; there may be more or fewer new beams than old ones.
+        """
+        index = parents[None, :, :, None, None, None]
+        keys, values = (
+            _shard_requests(jnp.take_along_axis(array, index, axis=2))
+            for array in (cache.keys, cache.values)
+        )
+        return dataclasses.replace(cache, keys=keys, values=values)
 
     def _embed(self, tokens: Int[Array, "*rows"]) -> Float[Array, "*rows width"]:
         # Rows are cast after the lookup, so that their gradients are added up in float32.
         return self.embedding[...][tokens].astype(self.config.compute)
 
 
-def gather_cache(cache: Cache, parents: Int[Array, "requests beams"]) -> Cache:
-    """The cache after each beam is replaced by a continuation of its parent.
-
-    Args:
-        cache: Before.
-        parents: For each new beam the number of the old beam of the same request that it goes on
-            from; there may be more or fewer new beams than old ones.
-    """
-    index = parents[None, :, :, None, None, None]
-    keys, values = (
-        _shard_requests(jnp.take_along_axis(array, index, axis=2))
-        for array in (cache.keys, cache.values)
-    )
-    return dataclasses.replace(cache, keys=keys, values=values)
-
-
 def _shard_requests(array: Float[Array, "layers requests *rest"]) -> Float[Array, "..."]:
     """Says that each device remembers its own requests; see `shard_batch_axis`."""
     return shard_batch_axis(array.swapaxes(0, 1)).swapaxes(0, 1)
-
-
-def shift_right(
-    targets: Int[Array, "batch target"], segments: Int[Array, "batch target"]
-) -> Int[Array, "batch target"]:
-    """What the decoder reads: each segment's targets one later, after the start token."""
-    start = jnp.full_like(targets[:, :1], START)
-    shifted = jnp.concatenate([start, targets[:, :-1]], axis=1)
-    before = jnp.concatenate([jnp.zeros_like(segments[:, :1]), segments[:, :-1]], axis=1)
-    return jnp.where(segments == before, shifted, START)

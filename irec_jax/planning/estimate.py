@@ -10,11 +10,10 @@ import jax
 import numpy as np
 
 from irec_jax.experiment.config import Experiment
-from irec_jax.model.config import T5Config
 from irec_jax.model.lora import LoraConfig, abstract_adapters, frozen_part, reached_part
 from irec_jax.model.params import abstract
+from irec_jax.model.seq2seq import Seq2SeqConfig
 from irec_jax.planning.topology import Chip
-from irec_jax.training.flops import training_flops
 from irec_jax.training.optimizer import OptimizerConfig, make_optimizer
 from irec_jax.training.sharding import partition_specs
 
@@ -77,7 +76,7 @@ def held(experiment: Experiment, mesh: Mapping[str, int]) -> Held:
 
 
 def _layer_bytes(
-    model: T5Config, remat: str, rows: float, tokens: int, pairs: int, tensor: int
+    model: Seq2SeqConfig, remat: str, rows: float, tokens: int, pairs: int, tensor: int
 ) -> float:
     """What one layer keeps for the backward pass; counted in compiled programs of each policy."""
     size = 2 if model.compute == "bfloat16" else 4
@@ -136,7 +135,7 @@ def _part(tree: Any, mesh: Mapping[str, int], params: Any = None) -> int:
 
 
 @functools.lru_cache(maxsize=16)
-def _weights(model: T5Config, lora: LoraConfig) -> tuple[Any, Any, Any, Any]:
+def _weights(model: Seq2SeqConfig, lora: LoraConfig) -> tuple[Any, Any, Any, Any]:
     """In the order of `WeightBytes`, as shapes."""
     whole = abstract(model)
     if not lora.rank:
@@ -150,7 +149,9 @@ def _weights(model: T5Config, lora: LoraConfig) -> tuple[Any, Any, Any, Any]:
 
 
 @functools.lru_cache(maxsize=16)
-def _remembered(model: T5Config, lora: LoraConfig, optimizer: OptimizerConfig, steps: int) -> Any:
+def _remembered(
+    model: Seq2SeqConfig, lora: LoraConfig, optimizer: OptimizerConfig, steps: int
+) -> Any:
     return jax.eval_shape(make_optimizer(optimizer, steps).init, _weights(model, lora)[1])
 
 
@@ -191,7 +192,7 @@ def row_flops(experiment: Experiment, fill: float = 1.0) -> float:
         np.full(rows, round(fill * length), np.int64)
         for length in (tokens.source_length, tokens.target_length)
     )
-    return training_flops(experiment.model, source, target, experiment.lora)
+    return experiment.model.training_flops(source, target, experiment.lora)
 
 
 def hardware_flops(experiment: Experiment) -> float:

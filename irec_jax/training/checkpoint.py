@@ -18,9 +18,10 @@ from orbax.checkpoint import v1 as ocp
 
 from irec_jax.errors import InputError
 from irec_jax.files import real_path
-from irec_jax.model.config import T5Config
+from irec_jax.model.config import SMALL
 from irec_jax.model.lora import LoraConfig, abstract_adapters
 from irec_jax.model.params import Params, abstract
+from irec_jax.model.seq2seq import Seq2SeqConfig
 from irec_jax.progress import print_status
 from irec_jax.settings import from_json, to_json
 from irec_jax.training.checksums import checksums, sums_of
@@ -71,7 +72,7 @@ class Restored(NamedTuple):
     data: Any
 
 
-def model_fingerprint(config: T5Config) -> dict[str, Any]:
+def model_fingerprint(config: Seq2SeqConfig) -> dict[str, Any]:
     """Return the settings that the weights depend on.
 
     Dropout, the dtype of activations and the like may differ between training and use.
@@ -279,7 +280,7 @@ def has_started(run: Path) -> bool:
 
 
 def load_params(
-    run: Path, config: T5Config, step: int | None = None, *, shardings: Any = None
+    run: Path, config: Seq2SeqConfig, step: int | None = None, *, shardings: Any = None
 ) -> Params:
     """Load the weights of a run for evaluation and serving; all processes call this.
 
@@ -343,10 +344,11 @@ def with_shardings(shapes: Any, shardings: Any) -> Any:
 def _compare(now: Mapping[str, Any], then: Mapping[str, Any], path: Path) -> None:
     """Raise an `InputError` that names each setting that differs.
 
-    A checkpoint may be older than a setting of the model; it was made with its default.
+    A checkpoint may be older than a setting of the model; it was made with the setting's default,
+    which `SMALL` has.
     """
     ours, theirs = _flatten(now), _flatten(then)
-    for key, value in _flatten({"model": model_fingerprint(T5Config())}).items():
+    for key, value in _flatten({"model": model_fingerprint(SMALL)}).items():
         if key in ours:
             theirs.setdefault(key, value)
     absent = "nothing"

@@ -9,9 +9,9 @@ import numpy as np
 from jaxtyping import Float
 
 from irec_jax.errors import InputError
-from irec_jax.model.config import T5Config
 from irec_jax.model.params import Params, initialize
 from irec_jax.model.pretrained import Index, StoredArray, open_hf, place
+from irec_jax.model.seq2seq import Seq2SeqConfig
 from irec_jax.training.distributed import on_host
 from irec_jax.training.inputs import InitWeights
 from irec_jax.training.item_rows import (
@@ -32,7 +32,7 @@ UNUSED_SHARE = 0.005
 rows after the tokenizer's ids for sentinels, umT5 384."""
 
 
-def from_scratch(config: T5Config, seed: int, titles: ItemTitles | None = None) -> InitWeights:
+def from_scratch(config: Seq2SeqConfig, seed: int, titles: ItemTitles | None = None) -> InitWeights:
     """Return a function that makes random weights, sharded; the same values on any mesh.
 
     Args:
@@ -50,7 +50,7 @@ def from_scratch(config: T5Config, seed: int, titles: ItemTitles | None = None) 
 
 
 def from_pretrained(
-    folder: Path, config: T5Config, seed: int, titles: ItemTitles | None = None
+    folder: Path, config: Seq2SeqConfig, seed: int, titles: ItemTitles | None = None
 ) -> InitWeights:
     """Return a function that loads the weights of a Hugging Face folder, sharded.
 
@@ -157,9 +157,9 @@ class ExtendedTable:
         return float(np.sqrt(total / (self._old * self._width)))
 
 
-def _check_same_model(stored: T5Config, config: T5Config, folder: Path) -> None:
+def _check_same_model(stored: Seq2SeqConfig, config: Seq2SeqConfig, folder: Path) -> None:
     free = ("dropout", "compute", "unroll_layers", "remat", "vocabulary")
-    for field in dataclasses.fields(T5Config):
+    for field in dataclasses.fields(config):
         have, need = getattr(stored, field.name), getattr(config, field.name)
         if field.name not in free and have != need:
             problem = f"the weights have {field.name} {have!r}, the config has {need!r}"

@@ -8,13 +8,12 @@ from typing import Any, Protocol, runtime_checkable
 from jax.sharding import Mesh
 
 from irec_jax.batches.batch import Batch
-from irec_jax.model.config import T5Config
-from irec_jax.model.lora import LoraConfig
+from irec_jax.model.lora import NO_LORA, LoraConfig
 from irec_jax.model.params import Params
+from irec_jax.model.seq2seq import Seq2SeqConfig
 from irec_jax.training.config import TrainConfig
 from irec_jax.training.metrics_logger import OnLog
 from irec_jax.training.optimizer import OptimizerConfig
-from irec_jax.training.step import NO_LORA
 
 
 @runtime_checkable
@@ -64,7 +63,7 @@ class TrainingInputs:
     """
 
     run: Path
-    model: T5Config
+    model: Seq2SeqConfig
     init_weights: InitWeights
     batches: Batches
     mesh: Mesh

@@ -8,7 +8,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from irec_jax.batches.batch import Batch
 from irec_jax.model.params import Params, Structure, merge
-from irec_jax.model.t5 import shift_right
+from irec_jax.model.seq2seq import shift_right
 
 
 class Penalties(NamedTuple):

@@ -12,6 +12,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from irec_jax.bounds import Range, check_settings
 from irec_jax.errors import InputError
+from irec_jax.model.t5_sharding import RANK, RULES
 from irec_jax.training.optimizer import TreePath, is_stacked, path_name
 
 AXES = ("replica", "data", "fsdp", "tensor")
@@ -82,33 +83,6 @@ def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
 
 BATCH_AXES = ("replica", "data", "fsdp")
 """Mesh axes that shard the rows of a batch; devices along `tensor` hold the same rows."""
-
-RANK = "rank"
-"""Placeholder for the inner axis of an adapter, which is never sharded: the sum over its shards
-would be a collective of the size of the weight."""
-
-RULES: tuple[tuple[str, tuple[str, ...]], ...] = (
-    (r"(^|/)(scale|bias)$", ()),
-    (r"/(query|key|value|gate|up)/down$", ("fsdp", RANK)),
-    (r"/(query|key|value|gate|up)/up$", (RANK, "tensor")),
-    (r"/(output|down)/down$", ("tensor", RANK)),
-    (r"/(output|down)/up$", (RANK, "fsdp")),
-    (r"(^|/)embedding/down$", ("tensor", RANK)),
-    (r"(^|/)embedding/up$", (RANK, "fsdp")),
-    (r"(^|/)head/down$", ("fsdp", RANK)),
-    (r"(^|/)head/up$", (RANK, "tensor")),
-    (r"(^|/)embedding$", ("tensor", "fsdp")),
-    (r"(^|/)head$", ("fsdp", "tensor")),
-    (r"/(query|key|value|gate|up)$", ("fsdp", "tensor")),
-    (r"/(output|down)$", ("tensor", "fsdp")),
-)
-"""Rules by parameter path, first match wins: a mesh axis per array axis without the layer axis;
-`()` is replicated.
-
-The tensor axis shards heads, the feed-forward dimension and the vocabulary, so that a layer needs
-one sum over it at its end. An adapter's `down` and `up` are sharded like the rows and the columns
-of their weight.
-"""
 
 
 def state_shardings(mesh: Mesh, tree: Any, params: Any = None) -> Any:

@@ -12,9 +12,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Key
 
 from irec_jax.batches.batch import Batch
-from irec_jax.model.config import T5Config
-from irec_jax.model.lora import LoraConfig, abstract_adapters, frozen_part, merged
+from irec_jax.model.lora import NO_LORA, LoraConfig, abstract_adapters, frozen_part, merged
 from irec_jax.model.params import Params, Structure, abstract, structure
+from irec_jax.model.seq2seq import Seq2SeqConfig
 from irec_jax.training.checkpoint import TrainState, with_shardings
 from irec_jax.training.config import TrainConfig
 from irec_jax.training.loss import NO_PENALTIES, Penalties, token_loss
@@ -23,8 +23,6 @@ from irec_jax.training.sharding import BATCH_AXES, batch_sharding, state_shardin
 
 Scalars = dict[str, jax.Array]
 PartLoss = Callable[[Params, Batch, Key[Array, ""]], jax.Array]
-
-NO_LORA = LoraConfig()
 
 
 class TrainStep(NamedTuple):
@@ -68,7 +66,7 @@ class StepDefinition(NamedTuple):
 
 
 def compile_step(
-    model: T5Config,
+    model: Seq2SeqConfig,
     optimizer: OptimizerConfig,
     train: TrainConfig,
     mesh: Mesh,

@@ -12,15 +12,14 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from irec_jax.batches.batch import Batch
 from irec_jax.files import write_text
-from irec_jax.model.config import T5Config
-from irec_jax.model.lora import LoraConfig, merged
+from irec_jax.model.lora import NO_LORA, LoraConfig, merged
 from irec_jax.model.params import Params, structure
+from irec_jax.model.seq2seq import Seq2SeqConfig
 from irec_jax.training.device_put import place_batch
 from irec_jax.training.distributed import is_first
 from irec_jax.training.json_lines import loss_of, read_json_lines
 from irec_jax.training.loss import token_loss
 from irec_jax.training.sharding import batch_sharding
-from irec_jax.training.step import NO_LORA
 
 FILE = Path("metrics/validation.jsonl")
 
@@ -40,7 +39,7 @@ class Validation:
     def __init__(
         self,
         run: Path,
-        model: T5Config,
+        model: Seq2SeqConfig,
         batches: Sequence[Batch],
         mesh: Mesh,
         batch_size: int,

@@ -17,7 +17,7 @@ from irec_jax.decoding.score import score_items
 from irec_jax.decoding.steps import PromptTokens
 from irec_jax.model import params as parameters
 from irec_jax.model.config import T5Config
-from irec_jax.model.t5 import shift_right
+from irec_jax.model.seq2seq import shift_right
 
 ITEMS, SOURCE = 30, 12
 CONFIG = T5Config(

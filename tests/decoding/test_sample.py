@@ -16,7 +16,7 @@ from irec_jax.decoding.steps import PromptTokens, step
 from irec_jax.errors import InputError
 from irec_jax.model import params as parameters
 from irec_jax.model.config import T5Config
-from irec_jax.model.t5 import shift_right
+from irec_jax.model.seq2seq import shift_right
 from irec_jax.settings import from_json
 from irec_jax.tokens.text import EOS, PAD
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from irec_jax.model.params import merge, structure
-from irec_jax.model.t5 import START, shift_right
+from irec_jax.model.seq2seq import START, shift_right
 
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.parity

@@ -20,7 +20,7 @@ from irec_jax.model.pretrained import (
     save_hf,
     to_hf_config,
 )
-from irec_jax.model.t5 import shift_right
+from irec_jax.model.seq2seq import shift_right
 
 from .conftest import open_peer, random_params
 

@@ -10,7 +10,7 @@ import pytest
 from irec_jax.errors import InputError
 from irec_jax.model.config import BASE, LARGE, SMALL, TINY, XL, XXL, T5Config
 from irec_jax.model.params import abstract, count, initialize, merge, structure
-from irec_jax.model.t5 import START, gather_cache, shift_right
+from irec_jax.model.seq2seq import START, shift_right
 from irec_jax.training.sharding import MeshConfig, make_mesh
 
 from .conftest import FORMS, random_params
@@ -138,10 +138,10 @@ def test_steps_with_beams_equal_teacher_forcing(config, params):
         encoded = model.encode(inputs, segments)
         cache = model.start_cache(encoded, segments, 6)
         _, cache = model.step(jnp.full(2, START), cache)
-        cache = gather_cache(cache, jnp.zeros((2, 3), jnp.int32))
+        cache = model.gather_cache(cache, jnp.zeros((2, 3), jnp.int32))
         for column in range(2):
             _, cache = model.step(first[..., column].reshape(-1), cache)
-        stepped, cache = model.step(last.reshape(-1), gather_cache(cache, parents))
+        stepped, cache = model.step(last.reshape(-1), model.gather_cache(cache, parents))
         prefix = jnp.take_along_axis(first, parents[..., None], axis=1)
         start = jnp.full((2, 3, 1), START)
         rows = jnp.concatenate([start, prefix, last[..., None]], axis=2).reshape(6, 4)
@@ -162,7 +162,7 @@ def test_each_device_remembers_its_own_requests_alone(config, params):
     def begin(params):
         model = merge(structure(config), params)
         cache = model.start_cache(model.encode(sources, sources), sources, 4, beams=2)
-        return cache, gather_cache(cache, parents)
+        return cache, model.gather_cache(cache, parents)
 
     with jax.set_mesh(mesh):
         before, after = begin(params)

@@ -11,7 +11,7 @@ from irec_jax.batches.pipeline import encode_prompt
 from irec_jax.decoding.sample import SampleConfig, sample
 from irec_jax.errors import InputError
 from irec_jax.model import params as parameters
-from irec_jax.model.t5 import shift_right
+from irec_jax.model.seq2seq import shift_right
 from irec_jax.recommendation.run_parts import read_settings, read_writer
 from irec_jax.recommendation.writer import AnswerWriter
 from irec_jax.tokens.text import EOS, PAD, UNKNOWN

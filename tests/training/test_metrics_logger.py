@@ -12,7 +12,7 @@ import pytest
 
 from irec_jax.batches.batch import Batch
 from irec_jax.model.config import SMALL, TINY
-from irec_jax.training.flops import Work, batch_work, training_flops
+from irec_jax.training.flops import Work, batch_work
 from irec_jax.training.goodput import Cause, GoodputClock
 from irec_jax.training.hardware import measure_peak
 from irec_jax.training.metrics_logger import Hardware, MetricsLogger, StepRange, read_losses
@@ -26,7 +26,7 @@ def test_operations_are_those_of_the_published_formula(config):
     expected = 6 * n * (e + t) * (6 * d * h + 3 * d * f)
     expected += 12 * n * h * (e**2 + t**2 + t * e) + 6 * t * d * v
     examples = np.full((2, 3), e), np.full((2, 3), t)
-    np.testing.assert_allclose(training_flops(config, *examples), 6 * expected, rtol=1e-12)
+    np.testing.assert_allclose(config.training_flops(*examples), 6 * expected, rtol=1e-12)
 
 
 def test_the_work_of_a_batch_is_that_of_its_examples_without_padding():
@@ -41,9 +41,7 @@ def test_the_work_of_a_batch_is_that_of_its_examples_without_padding():
         sides += [segments, segments]
     found = batch_work(TINY, Batch(*sides))
     assert (found.tokens, found.slots) == (lengths.sum(), 4 * (20 + 18))
-    alone = sum(
-        training_flops(TINY, example[:1], example[1:]) for row in lengths for example in row
-    )
+    alone = sum(TINY.training_flops(example[:1], example[1:]) for row in lengths for example in row)
     np.testing.assert_allclose(found.flops, alone, rtol=1e-12)
 
 

@@ -11,7 +11,7 @@ import pytest
 from irec_jax.batches.batch import Batch
 from irec_jax.errors import InputError
 from irec_jax.model.params import initialize, merge, structure
-from irec_jax.model.t5 import shift_right
+from irec_jax.model.seq2seq import shift_right
 from irec_jax.training.config import TrainConfig
 from irec_jax.training.loss import Penalties, token_loss
 from irec_jax.training.optimizer import OptimizerConfig
