@@ -1,4 +1,4 @@
-"""Where activations live on a mesh, and which of them the backward pass finds again."""
+"""Sharding and rematerialization of activations."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,13 +8,13 @@ from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float
 
 TENSOR_AXIS = "tensor"
-"""The mesh axis that cuts weights within a layer; every other axis cuts the rows of a batch."""
+"""The mesh axis that shards weights within a layer; all other axes shard the batch."""
 
 
 def shard_batch_axis(hidden_states: Float[Array, "rows *rest"]) -> Float[Array, "rows *rest"]:
-    """Says that each device holds its own rows, whole; without a mesh it says nothing.
+    """Constrains the first axis to the batch axes of the mesh; without a mesh it does nothing.
 
-    Said at the borders of every layer, so that the compiler gathers weights there and never
+    Every layer calls it on its input and output, so that the compiler gathers weights and not
     activations.
     """
     mesh = jax.sharding.get_abstract_mesh()
@@ -25,7 +25,7 @@ def shard_batch_axis(hidden_states: Float[Array, "rows *rest"]) -> Float[Array, 
 
 
 def apply_remat(layer: Callable[..., Any], remat: str) -> Any:
-    """Wraps the body of a scan over layers, so that its backward pass remembers less.
+    """Wraps the body of a scan over layers in `jax.checkpoint`.
 
     Args:
         layer: `(carry, slices) -> (carry, outputs)`.

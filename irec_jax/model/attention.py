@@ -8,18 +8,18 @@ from jaxtyping import Array, Bool, Float, Int
 
 from irec_jax.model.dropout import DropoutRng, dropout
 
-# Finite, so that a row in which everything is masked (padding) gives numbers and no NaN.
+# Finite, so that a row in which everything is masked (padding) does not give NaN.
 MASKED = -1e9
 
 
 @dataclasses.dataclass(frozen=True)
 class AttentionMask:
-    """Who sees whom: the segments of queries and keys, and whether time counts.
+    """Segments of queries and keys: a query attends to the keys of its own segment.
 
     Attributes:
         queries: [batch, queries] segment number of each query.
         keys: [batch, keys] segment number of each key.
-        causal: Whether a query sees no key behind its own column.
+        causal: Whether a query attends only to keys up to its own column.
     """
 
     queries: Int[Array, "batch queries"]
@@ -27,7 +27,7 @@ class AttentionMask:
     causal: bool = False
 
     def mask(self) -> Bool[Array, "batch 1 queries keys"]:
-        """True where a query sees a key."""
+        """Makes the mask, True where a query attends to a key."""
         same = self.queries[:, :, None] == self.keys[:, None, :]
         if self.causal:
             before = jnp.arange(same.shape[1])[:, None] >= jnp.arange(same.shape[2])[None, :]
@@ -44,7 +44,7 @@ def attend(
     bias: Float[Array, "heads queries keys"] | None = None,
     dropout_rng: DropoutRng | None = None,
 ) -> Float[Array, "batch heads queries size"]:
-    """Softmax attention in the dtype of `query`; the softmax itself in float32."""
+    """Computes softmax attention in the dtype of `query`; the softmax itself is in float32."""
     scores = jnp.einsum("bhqd,bhkd->bhqk", query, key, preferred_element_type=jnp.float32)
     if bias is not None:
         scores = scores + bias[None]

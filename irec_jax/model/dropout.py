@@ -1,7 +1,7 @@
-"""Dropout from a counter hash: exact to repeat, the same on any mesh, and nearly free.
+"""Dropout from a counter hash, with equal masks on any mesh.
 
-The mask of an element is a function of the step's key, the place in the network and the element's
-indices alone. Why not `jax.random`: docs/decisions/0041-hash-based-dropout.md.
+The mask of an element depends only on the step's key, the position in the network and the
+element's indices. Why not `jax.random`: docs/decisions/0041-hash-based-dropout.md.
 """
 
 import dataclasses
@@ -16,10 +16,10 @@ WORD = np.uint32
 
 @dataclasses.dataclass(frozen=True)
 class DropoutRng:
-    """Where the dropout masks of one place come from, and how much they drop.
+    """Random state and rate of the dropout at one position in the network.
 
     Attributes:
-        words: Two words that differ for each step, layer and place.
+        words: Two words that differ for each step, layer and position.
         rate: Share of elements that are dropped.
     """
 
@@ -28,14 +28,14 @@ class DropoutRng:
 
     @classmethod
     def start(cls, key: Key[Array, ""] | None, rate: float) -> "DropoutRng | None":
-        """Noise from a JAX key; None (drops nothing) without a key or a rate."""
+        """Makes the state from a JAX key; None (drops nothing) without a key or a rate."""
         if key is None or rate == 0.0:
             return None
         return cls(jax.random.key_data(key).reshape(-1)[:2].astype(WORD), rate)
 
 
 def fold_in(dropout_rng: DropoutRng | None, number: int | UInt32[Array, ""]) -> DropoutRng | None:
-    """Other noise for each `number` (a layer or a place); None stays None."""
+    """Derives the state of layer or position `number`; None stays None."""
     if dropout_rng is None:
         return None
     step = jnp.asarray(number, WORD) + 1
@@ -47,10 +47,10 @@ def fold_in(dropout_rng: DropoutRng | None, number: int | UInt32[Array, ""]) -> 
 def keep_mask(
     words: UInt32[Array, " 2"], shape: tuple[int, ...], rate: float
 ) -> Bool[Array, "..."]:
-    """A mask of `shape` that is False with probability `rate`.
+    """Makes a mask of `shape` that is False with probability `rate`.
 
-    Each row (all indices but the last) is hashed once into two words; an element then costs a
-    few integer operations. The second word enters between the rounds, so that no two rows are
+    Each row (all indices but the last) is hashed once into two words; each element costs a few
+    integer operations. The second word enters between the rounds, so that no two rows are
     shifted copies of each other.
     """
     rows = shape[:-1]

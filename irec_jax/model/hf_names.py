@@ -1,4 +1,4 @@
-"""What Hugging Face calls each array and each setting of a T5, mT5 or umT5."""
+"""Hugging Face names of the arrays and settings of T5, mT5 and umT5."""
 
 from typing import Literal, NamedTuple, cast
 
@@ -10,12 +10,12 @@ FAMILIES = {"t5": "T5", "mt5": "MT5", "umt5": "UMT5"}
 
 
 class WeightMapping(NamedTuple):
-    """One line of the table.
+    """The Hugging Face name of one parameter.
 
     Attributes:
-        path: Where our dict holds it, keys joined by dots.
-        name: What Hugging Face calls it; `{}` is the layer, for arrays with a layer axis.
-        transposed: Whether the matrix is the other way round there (torch stores outputs first).
+        path: Keys of the parameter in our dict, joined by dots.
+        name: Name in Hugging Face; `{}` is the layer, for arrays with a layer axis.
+        transposed: Whether the matrix is transposed there (torch stores outputs first).
     """
 
     path: str
@@ -24,11 +24,11 @@ class WeightMapping(NamedTuple):
 
     @property
     def stacked(self) -> bool:
-        """Whether ours has a layer axis; theirs is then one array a layer."""
+        """Whether our array has a layer axis; Hugging Face then has one array per layer."""
         return "{}" in self.name
 
     def names(self, config: T5Config) -> list[str]:
-        """The name of each layer's array, or the one name."""
+        """Returns the name of each layer's array, or the single name."""
         if not self.stacked:
             return [self.name]
         encoder = self.name.startswith("encoder")
@@ -37,7 +37,7 @@ class WeightMapping(NamedTuple):
 
 
 def table(config: T5Config) -> list[WeightMapping]:
-    """Every array of a model, with its name there."""
+    """Lists every parameter of a model with its Hugging Face name."""
     rows = [WeightMapping("embedding", EMBEDDINGS[0], False)]
     if not config.tied_head:
         rows.append(WeightMapping("head", HEAD, True))
@@ -80,11 +80,11 @@ def _feed_forward_rows(config: T5Config, side: str, place: int) -> list[WeightMa
 
 
 EMBEDDINGS = ("shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
-"""The same array; some versions of transformers store all, some only one."""
+"""Names of one array; some versions of transformers store all, some only one."""
 
 HEAD = "lm_head.weight"
 
-# Left by older versions of transformers: the same array again, and one that no T5 uses.
+# Stored by older versions of transformers: copies of the embedding, and an unused array.
 REPEATED = {
     *EMBEDDINGS,
     "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight",
@@ -112,7 +112,7 @@ _PROJECTIONS: dict[tuple[Literal["gelu", "relu"], bool], str] = {
 
 
 def to_hf_config(config: T5Config) -> dict:
-    """The `config.json` of transformers for a model of ours."""
+    """Makes the `config.json` of transformers."""
     return {
         "architectures": [f"{FAMILIES[config.family]}ForConditionalGeneration"],
         "model_type": config.family,
@@ -127,22 +127,22 @@ def to_hf_config(config: T5Config) -> dict:
 
 
 def from_hf_config(settings: dict, where: str = CONFIG) -> T5Config:
-    """Our config from the `config.json` of transformers.
+    """Reads the `config.json` of transformers.
 
     Raises:
-        InputError: If it is of another family or misses a setting.
+        InputError: It is of another model type, or a setting is missing.
     """
     family = settings.get("model_type")
     if family not in FAMILIES:
         raise InputError(
             f"model_type is {family!r}, not 't5', 'mt5' or 'umt5'",
             where=where,
-            hint="give a folder of T5, T5 v1.1, Flan-T5, mT5 or umT5",
+            hint="Give a folder of T5, T5 v1.1, Flan-T5, mT5 or umT5.",
         )
     settings = {"num_decoder_layers": settings.get("num_layers"), **_HF_DEFAULTS, **settings}
     missing = [name for name in _FIELDS.values() if settings.get(name) is None]
     if missing:
-        raise InputError(f"misses {', '.join(missing)}", where=where)
+        raise InputError(f"{', '.join(missing)} missing", where=where)
     projection = settings.get("feed_forward_proj", "relu" if family == "t5" else "gated-gelu")
     form = next((form for form, name in _PROJECTIONS.items() if name == projection), None)
     if form is None:
@@ -150,7 +150,7 @@ def from_hf_config(settings: dict, where: str = CONFIG) -> T5Config:
         raise InputError(
             f"feed_forward_proj {projection!r} is not supported",
             where=where,
-            hint=f"one of {allowed}",
+            hint=f"Use one of {allowed}.",
         )
     sizes = {ours: settings[theirs] for ours, theirs in _FIELDS.items()}
     return T5Config(
@@ -165,8 +165,8 @@ def from_hf_config(settings: dict, where: str = CONFIG) -> T5Config:
 def _is_tied(settings: dict) -> bool:
     """Whether the head is the embedding, scaled.
 
-    transformers 5 writes `tie_word_embeddings` true whatever the model is, so that for T5 and
-    umT5 the scaling tells; mT5's output is never scaled there.
+    transformers 5 always writes `tie_word_embeddings` true, so the scaling decides for T5 and
+    umT5; it never scales the output of mT5.
     """
     if settings["model_type"] == "mt5":
         return False

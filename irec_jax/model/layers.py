@@ -1,6 +1,6 @@
-"""The blocks of T5. Every parameter may have a leading layer axis (`layer_axes`).
+"""The blocks of T5. Every parameter can have a leading layer axis (`layer_axes`).
 
-A block with a layer axis only holds arrays; `irec_jax.model.t5` runs one slice of it per layer.
+`irec_jax.model.t5.LayerStack` scans over that axis and applies one slice per layer.
 """
 
 from typing import NamedTuple
@@ -18,14 +18,14 @@ LayerAxes = tuple[int, ...]
 
 
 class AttentionContext(NamedTuple):
-    """What self-attention goes by: who sees whom, and the position bias."""
+    """Mask and position bias of self-attention."""
 
     mask: AttentionMask
     bias: Float[Array, "heads length length"]
 
 
 class LayerCache(NamedTuple):
-    """What one decoder layer remembers of a request; see `irec_jax.model.t5.Cache`."""
+    """Keys and values of one decoder layer; see `irec_jax.model.t5.Cache`."""
 
     keys: Float[Array, "requests beams heads length size"]
     values: Float[Array, "requests beams heads length size"]
@@ -34,14 +34,14 @@ class LayerCache(NamedTuple):
 
 
 def normal(rngs: nnx.Rngs, shape: tuple[int, ...], deviation: float) -> nnx.Param:
-    """A float32 parameter drawn from a normal distribution of mean 0."""
+    """Draws a float32 parameter from a normal distribution of mean 0."""
     return nnx.Param(deviation * jax.random.normal(rngs.params(), shape, jnp.float32))
 
 
 def linear(
     hidden_states: Float[Array, "*rows inward"], *parameters: nnx.Param
 ) -> Float[Array, "*rows outward"]:
-    """The products of the same input with several matrices, as one product, side by side.
+    """Multiplies the input with several matrices in one product; results are concatenated.
 
     Rows are flattened first: XLA's CPU backend takes three times as long for the gradient of a
     weight when two axes are summed over (docs/decisions/0040-flattened-products.md).
@@ -82,7 +82,7 @@ class FeedForward(nnx.Module):
     def __call__(
         self, hidden_states: Float[Array, "*rows width"], dropout_rng: DropoutRng | None = None
     ) -> Float[Array, "*rows width"]:
-        """Each row on its own."""
+        """Applies the block to each row."""
         # The tanh form of GELU is what T5 v1.1 was trained with ("gelu_new").
         activate = jax.nn.relu if self.activation == "relu" else jax.nn.gelu
         if self.up is None:
@@ -107,7 +107,7 @@ class Attention(nnx.Module):
     def project(
         self, hidden_states: Float[Array, "batch length width"], *parameters: nnx.Param
     ) -> list[Float[Array, "batch heads length size"]]:
-        """Products of the same input, split by head."""
+        """Multiplies the input with each matrix and splits the results by head."""
         products = [linear(hidden_states, parameter) for parameter in parameters]
         heads = (*hidden_states.shape[:2], self.heads, -1)
         return [product.reshape(heads).swapaxes(1, 2) for product in products]
@@ -115,7 +115,7 @@ class Attention(nnx.Module):
     def merge_heads(
         self, attended: Float[Array, "batch heads length size"]
     ) -> Float[Array, "batch length width"]:
-        """The heads' answers as one hidden state."""
+        """Projects the outputs of all heads to one hidden state."""
         batch, _, length, _ = attended.shape
         return linear(attended.swapaxes(1, 2).reshape(batch, length, -1), self.output)
 
@@ -125,7 +125,7 @@ class Attention(nnx.Module):
         context: AttentionContext,
         dropout_rng: DropoutRng | None = None,
     ) -> Float[Array, "batch length width"]:
-        """Self-attention."""
+        """Applies self-attention."""
         query, key, value = self.project(hidden_states, self.query, self.key, self.value)
         attended = attend(
             query, key, value, context.mask, bias=context.bias, dropout_rng=dropout_rng
@@ -139,7 +139,7 @@ class Attention(nnx.Module):
         mask: AttentionMask,
         dropout_rng: DropoutRng | None = None,
     ) -> Float[Array, "rows length width"]:
-        """Attention to an encoded source; `rows // batch` rows in turn share one source row."""
+        """Attends to an encoded source; `rows // batch` adjacent rows share one source row."""
         rows, length, width = hidden_states.shape
         (query,) = self.project(hidden_states.reshape(source.shape[0], -1, width), self.query)
         key, value = self.project(source, self.key, self.value)
@@ -153,10 +153,11 @@ class Attention(nnx.Module):
         position: Int[Array, ""],
         bias: Float[Array, "heads length"],
     ) -> tuple[Float[Array, "requests beams width"], LayerCache]:
-        """Self-attention of the token at `position` to itself and all before it."""
+        """Attends from the token at `position` to itself and all tokens before it."""
         query, key, value = self.project(hidden_states, self.query, self.key, self.value)
         cache = cache._replace(
-            keys=_written(cache.keys, key, position), values=_written(cache.values, value, position)
+            keys=_write_column(cache.keys, key, position),
+            values=_write_column(cache.values, value, position),
         )
         scores = jnp.einsum(
             "rhnd,rnhld->rnhl", query, cache.keys, preferred_element_type=jnp.float32
@@ -172,12 +173,12 @@ class Attention(nnx.Module):
         cache: LayerCache,
         mask: AttentionMask,
     ) -> Float[Array, "requests beams width"]:
-        """Attention to the source; the beams of a request share its keys and values."""
+        """Attends to the source; the beams of a request share its keys and values."""
         (query,) = self.project(hidden_states, self.query)
         return self.merge_heads(attend(query, cache.source_keys, cache.source_values, mask))
 
 
-def _written(
+def _write_column(
     cached: Float[Array, "requests beams heads length size"],
     new: Float[Array, "requests heads beams size"],
     position: Int[Array, ""],
@@ -187,7 +188,7 @@ def _written(
 
 
 class EncoderLayer(nnx.Module):
-    """Self-attention and feed-forward, each behind a norm and beside a residual."""
+    """Pre-norm self-attention and feed-forward blocks with residual connections."""
 
     def __init__(self, config: T5Config, rngs: nnx.Rngs, layer_axes: LayerAxes = ()) -> None:
         self.attention_norm = Norm(config, layer_axes)
@@ -201,7 +202,7 @@ class EncoderLayer(nnx.Module):
         context: AttentionContext,
         dropout_rng: DropoutRng | None = None,
     ) -> Float[Array, "batch length width"]:
-        """One layer."""
+        """Applies the layer."""
         attended = self.attention(
             self.attention_norm(hidden_states), context, fold_in(dropout_rng, 0)
         )
@@ -213,7 +214,7 @@ class EncoderLayer(nnx.Module):
 
 
 class DecoderLayer(nnx.Module):
-    """Causal self-attention, attention to the source, and feed-forward."""
+    """Pre-norm causal self-attention, cross-attention and feed-forward blocks."""
 
     def __init__(self, config: T5Config, rngs: nnx.Rngs, layer_axes: LayerAxes = ()) -> None:
         self.attention_norm = Norm(config, layer_axes)
@@ -231,7 +232,7 @@ class DecoderLayer(nnx.Module):
         source_mask: AttentionMask,
         dropout_rng: DropoutRng | None = None,
     ) -> Float[Array, "rows length width"]:
-        """One layer over whole rows."""
+        """Applies the layer to whole rows."""
         attended = self.attention(
             self.attention_norm(hidden_states), context, fold_in(dropout_rng, 0)
         )
@@ -252,7 +253,7 @@ class DecoderLayer(nnx.Module):
         bias: Float[Array, "heads length"],
         mask: AttentionMask,
     ) -> tuple[Float[Array, "requests beams width"], LayerCache]:
-        """One layer for one more token of each beam."""
+        """Applies the layer to one more token of each beam."""
         attended, cache = self.attention.step(
             self.attention_norm(hidden_states), cache, position, bias
         )

@@ -1,4 +1,4 @@
-"""What every family of encoder-decoder models provides to the other packages.
+"""Protocols of encoder-decoder models: the interface that the other packages use.
 
 A family is a settings dataclass (`Seq2SeqConfig`) whose `build` makes a module (`Seq2Seq`). The
 only one is T5 (`T5Config`). Why methods of the settings: docs/decisions/0193-model-families.md.

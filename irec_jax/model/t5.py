@@ -1,4 +1,4 @@
-"""T5: encode, decode, logits, and decoding one token at a time with the cache as a value."""
+"""T5: encoder, decoder, logits, and decoding one token at a time with a cache."""
 
 import dataclasses
 import functools
@@ -26,7 +26,7 @@ from irec_jax.model.positions import bias_by_distance, bias_matrix
 
 @nnx.dataclass
 class Cache(nnx.Pytree):
-    """What decoding remembers between steps: a value, passed in and given back.
+    """Keys and values of previous steps: an argument and a result of each step.
 
     The keys and values of the source are stored once per request and shared by its beams.
     """
@@ -40,7 +40,7 @@ class Cache(nnx.Pytree):
 
 
 class LayerStack(nnx.Module):
-    """The layers of one side, their position bias (shared, or one each) and the final norm."""
+    """The layers of the encoder or decoder, their position bias and the final norm."""
 
     def __init__(
         self, layer: type[EncoderLayer] | type[DecoderLayer], config: T5Config, rngs: nnx.Rngs
@@ -64,7 +64,14 @@ class LayerStack(nnx.Module):
         dropout_rng: DropoutRng | None,
         *source: Float[Array, "rows source width"] | AttentionMask,
     ) -> Float[Array, "batch length width"]:
-        """All layers and the final norm; `source` is what the decoder attends to."""
+        """Applies all layers and the final norm.
+
+        Args:
+            hidden_states: Embedded tokens.
+            segments: Segment numbers, 0 for padding.
+            dropout_rng: None drops nothing.
+            *source: For the decoder, the encoded source and the mask of the attention to it.
+        """
         mask, table = AttentionMask(segments, segments, self.causal), self.bias[...]
         shared = self._bias(table, hidden_states.shape[1]) if self.shared else None
         split, arrays = self.split()
@@ -91,14 +98,14 @@ class LayerStack(nnx.Module):
         return dropout(self.norm(hidden_states), fold_in(dropout_rng, self.count + 1))
 
     def split(self) -> tuple[nnx.GraphDef, dict]:
-        """The layers as structure and arrays, ready to be scanned over."""
+        """Returns the layers as structure and arrays, to be scanned over."""
         structure, state = nnx.split(self.layers)
         return structure, nnx.to_pure_dict(state)
 
     def bias_at(
         self, position: Int[Array, ""], length: int
     ) -> Float[Array, "*layers heads length"]:
-        """The bias of the query at `position` to each of `length` key columns.
+        """Returns the bias of the query at `position` to each of `length` key columns.
 
         It has a layer axis where the layers do not share it.
         """
@@ -120,7 +127,7 @@ class LayerStack(nnx.Module):
 class T5(nnx.Module):
     """An encoder-decoder of the T5 family (Raffel et al. 2020; Shazeer 2020).
 
-    Made by `irec_jax.model.params.merge` inside a jitted function, never kept.
+    `irec_jax.model.params.merge` makes it inside a jitted function.
     """
 
     def __init__(self, config: T5Config, rngs: nnx.Rngs) -> None:
@@ -129,8 +136,8 @@ class T5(nnx.Module):
         self.encoder = LayerStack(EncoderLayer, config, rngs)
         self.decoder = LayerStack(DecoderLayer, config, rngs)
         shape = (config.width, config.vocabulary)
-        # As T5X starts it. Deviation 1, as Hugging Face has it, makes first logits of deviation
-        # width ** 0.5, and hundreds of steps go by before the loss is that of guessing.
+        # As in T5X. With deviation 1, as in Hugging Face, the first logits have deviation
+        # width ** 0.5, and it takes hundreds of steps to reach the loss of a uniform guess.
         self.head = None if config.tied_head else normal(rngs, shape, config.width**-0.5)
 
     def encode(
@@ -140,12 +147,12 @@ class T5(nnx.Module):
         *,
         dropout_key: Key[Array, ""] | None = None,
     ) -> Float[Array, "batch source width"]:
-        """Hidden states of packed inputs, in the compute dtype.
+        """Computes hidden states of packed inputs, in the compute dtype.
 
         Args:
             inputs: Token ids.
-            segments: Segment numbers, 0 for padding; a token sees only its own segment.
-            dropout_key: Drops while training; None drops nothing.
+            segments: Segment numbers, 0 for padding; a token attends only to its segment.
+            dropout_key: Key of the dropout masks; None drops nothing.
         """
         dropout_rng = fold_in(DropoutRng.start(dropout_key, self.config.dropout), 0)
         return self.encoder.run(self._embed(inputs), segments, dropout_rng)
@@ -159,17 +166,17 @@ class T5(nnx.Module):
         *,
         dropout_key: Key[Array, ""] | None = None,
     ) -> Float[Array, "rows target width"]:
-        """Hidden states of packed decoder inputs, in the compute dtype.
+        """Computes hidden states of packed decoder inputs, in the compute dtype.
 
-        There may be several rows for each source row, in the order of the source rows: they share
-        its keys and values (to score many answers of one request, encode it once).
+        Several rows can follow one source row, in the order of the source rows; they share its
+        keys and values. So a request with many answers is encoded once.
 
         Args:
             decoder_inputs: Token ids shifted right (`shift_right`).
             target_segments: Segment numbers, 0 for padding.
-            encoded: What `encode` gave.
-            source_segments: Segment numbers of the source; targets see the same number.
-            dropout_key: Drops while training; None drops nothing.
+            encoded: The result of `encode`.
+            source_segments: Segment numbers of the source; targets attend to the same number.
+            dropout_key: Key of the dropout masks; None drops nothing.
         """
         dropout_rng = fold_in(DropoutRng.start(dropout_key, self.config.dropout), 1)
         queries = target_segments.reshape(encoded.shape[0], -1)
@@ -180,7 +187,7 @@ class T5(nnx.Module):
     def logits(
         self, hidden_states: Float[Array, "*rows width"]
     ) -> Float[Array, "*rows vocabulary"]:
-        """Scores of every token, float32, from the decoder's hidden states."""
+        """Computes float32 logits of every token from the decoder's hidden states."""
         if self.head is None:
             hidden_states = hidden_states * jnp.asarray(
                 self.config.width**-0.5, hidden_states.dtype
@@ -202,22 +209,22 @@ class T5(nnx.Module):
         *,
         beams: int = 1,
     ) -> Cache:
-        """An empty cache for answers of at most `length` tokens.
+        """Makes an empty cache for answers of at most `length` tokens.
 
         Args:
-            encoded: What `encode` gave; each row holds one request, in segment 1.
+            encoded: The result of `encode`; each row holds one request, in segment 1.
             source_segments: 1 for the request, 0 for padding.
-            length: Most steps that can follow.
-            beams: Answers in the making per request; `gather_cache` can change it.
+            length: Maximum number of steps.
+            beams: Beams per request; `gather_cache` can change it.
         """
         split, arrays = self.decoder.split()
 
         def keys_and_values(_: None, arrays: dict) -> tuple[None, list]:
-            across = nnx.merge(split, arrays).across
-            return None, across.project(encoded, across.key, across.value)
+            attention = nnx.merge(split, arrays).across
+            return None, attention.project(encoded, attention.key, attention.value)
 
-        _, told = jax.lax.scan(keys_and_values, None, arrays)
-        source_keys, source_values = map(_shard_requests, told)
+        _, projected = jax.lax.scan(keys_and_values, None, arrays)
+        source_keys, source_values = map(_shard_requests, projected)
         layers, requests, heads, _, size = source_keys.shape
         empty = jnp.zeros((layers, requests, beams, heads, length, size), encoded.dtype)
         empty = _shard_requests(empty)
@@ -227,14 +234,14 @@ class T5(nnx.Module):
     def step(
         self, tokens: Int[Array, " rows"], cache: Cache
     ) -> tuple[Float[Array, "rows vocabulary"], Cache]:
-        """Feeds one token to each beam and says what may follow.
+        """Decodes one more token of each beam.
 
         Args:
-            tokens: The last token of each beam, beams of a request together; `START` at first.
-            cache: The state before; it must have room for one more token.
+            tokens: The last token of each beam, beams of a request adjacent; `START` at first.
+            cache: The cache before; it must have room for one more token.
 
         Returns:
-            Logits of the next token, float32, and the state after.
+            Float32 logits of the next token, and the cache after.
         """
         requests, beams, _, length = cache.keys.shape[1:5]
         mask = AttentionMask(jnp.ones((requests, beams), jnp.int32), cache.source_segments)
@@ -261,10 +268,10 @@ class T5(nnx.Module):
         return logits, after
 
     def gather_cache(self, cache: Cache, parents: Int[Array, "requests beams"]) -> Cache:
-        """The cache after each beam is replaced by a continuation of its parent.
+        """Replaces each beam by a continuation of its parent.
 
         Args:
-            cache: Before.
+            cache: The cache before.
             parents: For each new beam the number of the old beam of the same request that it
                 continues; there may be more or fewer new beams than old ones.
         """
@@ -276,10 +283,10 @@ class T5(nnx.Module):
         return dataclasses.replace(cache, keys=keys, values=values)
 
     def _embed(self, tokens: Int[Array, "*rows"]) -> Float[Array, "*rows width"]:
-        # Rows are cast after the lookup, so that their gradients are added up in float32.
+        # Rows are cast after the lookup, so that their gradients are summed in float32.
         return self.embedding[...][tokens].astype(self.config.compute)
 
 
 def _shard_requests(array: Float[Array, "layers requests *rest"]) -> Float[Array, "..."]:
-    """Says that each device remembers its own requests; see `shard_batch_axis`."""
+    """Shards the cache by requests; see `shard_batch_axis`."""
     return shard_batch_axis(array.swapaxes(0, 1)).swapaxes(0, 1)

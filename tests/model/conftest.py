@@ -75,7 +75,7 @@ def make_peer(config: T5Config, folder: Path) -> Path:
     family = FAMILIES[config.family]
     settings = getattr(transformers, f"{family}Config")(**to_hf_config(config))
     peer = getattr(transformers, f"{family}ForConditionalGeneration")(settings)
-    # transformers 5 ties the head whatever it is told, so it is untied here.
+    # transformers 5 always ties the head, so it is untied here.
     peer.config.tie_word_embeddings = config.tied_head
     if not config.tied_head:
         peer.lm_head.weight = torch.nn.Parameter(torch.empty(config.vocabulary, config.width))

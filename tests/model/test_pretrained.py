@@ -117,7 +117,7 @@ def test_the_published_configs_are_understood():
 
 BAD_CONFIGS = {
     "model_type": ("bert", "not 't5'"),
-    "d_model": (None, "misses d_model"),
+    "d_model": (None, "d_model missing"),
     "feed_forward_proj": ("swiglu", "swiglu"),
     "dropout_rate": (3.0, r"model\.dropout"),
 }

@@ -235,7 +235,7 @@ def test_a_tied_head_that_is_stored_again_must_be_the_embedding(tmp_path):
 
     for change in (repeat, move):
         jax.tree.map(np.testing.assert_array_equal, restored(tmp_path / "t5", change), params)
-    with pytest.raises(InputError, match="head of its own"):
+    with pytest.raises(InputError, match="untied head"):
         restored(tmp_path / "t5", part)
 
 
@@ -246,9 +246,9 @@ def parts(tmp_path):
 
 
 def refused(folder, message):
-    with pytest.raises(InputError, match=message) as told:
+    with pytest.raises(InputError, match=message) as error:
         load_hf(folder)
-    assert str(told.value).count("Hint:") == 1
+    assert str(error.value).count("Hint:") == 1
 
 
 def test_a_missing_or_cut_off_part_is_named(parts):

@@ -192,7 +192,7 @@ def test_an_invalid_setting_is_named(settings, key):
 
 
 @pytest.mark.parametrize(
-    ("targets", "message"), [("nothing", "no weight's path"), ("scale", "is no matrix")]
+    ("targets", "message"), [("nothing", "matches no path"), ("scale", "is not a matrix")]
 )
 def test_targets_without_a_matrix_are_refused(weights, targets, message):
     with pytest.raises(InputError, match=message):
