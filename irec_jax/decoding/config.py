@@ -9,17 +9,17 @@ from irec_jax.errors import InputError
 
 @dataclasses.dataclass(frozen=True)
 class DecodeConfig:
-    """How answers are searched for.
+    """Settings of the search for answers.
 
     Attributes:
-        method: `beam` follows the best beginnings of titles only, and widens until it is certain
-            of its answer or as wide as `widest`; with the atomic index it is always certain.
-            `exhaustive` scores the whole catalog, exactly, at its price.
-        beams: Beginnings kept at each step, at first.
-        widest: Beginnings kept at each step, at most; more only if more answers are asked for.
-        batch: Requests that are ranked together.
+        method: `beam` keeps the best prefixes only, and widens until the answer is certain or it
+            is as wide as `widest`; with the atomic index the answer is always certain.
+            `exhaustive` computes the exact score of every item, at a higher cost.
+        beams: Initial number of prefixes kept at each step.
+        widest: Maximum number of prefixes kept at each step; more only for more answers.
+        batch: Requests per batch.
         diversity: 0 keeps the model's order; up to 1, answers of categories that are not yet in
-            the list come sooner.
+            the list move up.
     """
 
     method: Literal["beam", "exhaustive"] = "beam"

@@ -1,4 +1,4 @@
-"""The likelihood of every item of the catalog, exact."""
+"""Exact likelihood of every item of the catalog."""
 
 import dataclasses
 import functools
@@ -26,16 +26,17 @@ took up to twice the time (docs/decisions/0062-layout-of-exact-title-scores.md).
 )
 @dataclasses.dataclass(frozen=True, eq=False)
 class CatalogSequences:
-    """The legal sequences of all items, cut into chunks of one shape.
+    """The legal sequences of all items, divided into chunks of one shape.
 
-    Sequences of like length share a chunk, so that a chunk takes no more steps than it needs.
+    Sequences of similar length share a chunk, so that a chunk takes few steps.
     Items of one token (all, with the atomic index) are in no chunk.
 
     Attributes:
         first_tokens: `[items]` the first token of each.
-        chunks: `[chunks, chunk, length]` sequences of the others, padded with `PAD`.
-        slots: `[items]` where each item lies in the flattened chunks; `chunks * chunk` if nowhere.
-        length: Tokens of the longest.
+        chunks: `[chunks, chunk, length]` the longer sequences, padded with `PAD`.
+        slots: `[items]` index of each item in the flattened chunks; `chunks * chunk` for items of
+            one token.
+        length: Tokens of the longest sequence.
     """
 
     first_tokens: Int[Array, " items"]
@@ -45,7 +46,7 @@ class CatalogSequences:
 
 
 def chunk_size(config: Seq2SeqConfig, requests: int, length: int) -> int:
-    """How many items are scored together for `requests` requests within `FLOATS_AT_ONCE`."""
+    """Computes how many items are scored together within `FLOATS_AT_ONCE`."""
     floats = config.vocabulary + config.cache_size(length)
     return int(np.clip(FLOATS_AT_ONCE // (requests * floats), 1, 256))
 
@@ -53,7 +54,7 @@ def chunk_size(config: Seq2SeqConfig, requests: int, length: int) -> int:
 def catalog_sequences(
     offsets: Int[np.ndarray, " items_plus_one"], tokens: Int[np.ndarray, " total"], chunk: int
 ) -> CatalogSequences:
-    """Lays out an item index (`ItemIndex.offsets`, `.tokens`) for `catalog_scores`."""
+    """Arranges item sequences (`ItemSequences.offsets`, `.tokens`) for `catalog_scores`."""
     lengths = np.diff(offsets)
     items, length = len(lengths), int(lengths.max())
     padded = np.full((items, length), PAD, np.int32)
@@ -80,8 +81,8 @@ def catalog_scores(
 ) -> Float[Array, "requests items"]:
     """Scores the whole catalog by log P(sequence | prompt), as `score_items` does for some items.
 
-    With the atomic index this is one step of the decoder; with titles, teacher forcing of every
-    item, chunk after chunk, behind one encoding of the prompt.
+    With the atomic index this is one step of the decoder. With longer sequences it is teacher
+    forcing of every item, chunk after chunk, with one encoding of the prompt.
     """
     model = merge(structure, params)
     first, cache = first_step(model, prompts, catalog.length)

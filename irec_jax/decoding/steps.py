@@ -1,4 +1,4 @@
-"""What a decoder is asked, and asking it one token of every beam at a time."""
+"""Encoding of prompts and steps of the decoder over beams."""
 
 from typing import NamedTuple
 
@@ -10,11 +10,11 @@ from irec_jax.model.seq2seq import Cache, Seq2Seq
 
 
 class PromptTokens(NamedTuple):
-    """The encoder's side of some requests.
+    """Prompts of a batch of requests.
 
     Attributes:
         tokens: Token ids, padded at the end.
-        segments: 1 where there is a prompt, 0 where padding is.
+        segments: 1 on the prompt, 0 on padding.
     """
 
     tokens: Int[Array | np.ndarray, "requests source"]
@@ -22,7 +22,7 @@ class PromptTokens(NamedTuple):
 
 
 def start(model: Seq2Seq, prompts: PromptTokens, length: int) -> Cache:
-    """Encodes each prompt once; the cache has one beam a request and room for `length` steps."""
+    """Encodes the prompts; the cache has one beam per request and room for `length` steps."""
     tokens, segments = jnp.asarray(prompts.tokens), jnp.asarray(prompts.segments)
     return model.start_cache(model.encode(tokens, segments), segments, length)
 
@@ -30,6 +30,6 @@ def start(model: Seq2Seq, prompts: PromptTokens, length: int) -> Cache:
 def step(
     model: Seq2Seq, tokens: Int[Array, "requests beams"], cache: Cache
 ) -> tuple[Float[Array, "requests beams vocabulary"], Cache]:
-    """Feeds each beam its last token; the logits of its next one and the cache after."""
+    """Decodes one token of each beam; returns logits of the next token and the new cache."""
     logits, cache = model.step(tokens.reshape(-1), cache)
     return logits.reshape(*tokens.shape, -1), cache

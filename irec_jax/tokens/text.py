@@ -200,11 +200,6 @@ class TextCodec:
         """Writes the tokenizer's own file into the existing `folder`."""
         self._pieces.save(folder / self._pieces.file)
 
-    @classmethod
-    def load(cls, folder: Path) -> "TextCodec":
-        """Reads what `save` wrote; see `open_codec` for the errors."""
-        return open_codec(folder)
-
 
 def _same_by_word(pieces: Pieces, text: str) -> bool:
     words = [token for word in text.split(" ") for token in pieces.encode(word)]

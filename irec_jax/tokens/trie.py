@@ -20,29 +20,20 @@ class Trie:
         edge_tokens: `[edges]` int32.
         edge_targets: `[edges]` int32 nodes.
         node_item: `[nodes]` int32, the item number of a leaf, -1 elsewhere.
-        node_depth: `[nodes]` int32, tokens from the root.
         leaf_order: `[items]` int32, item numbers in the order of their sequences.
         first_leaf: `[nodes]` int32, index in `leaf_order` of the first item below a node.
         leaf_count: `[nodes]` int32, number of items below a node (1 for a leaf).
         depth: Tokens of the longest sequence.
-        max_branching: Edges of the widest node.
     """
 
     row_offsets: Int[np.ndarray, " nodes_plus_one"]
     edge_tokens: Int[np.ndarray, " edges"]
     edge_targets: Int[np.ndarray, " edges"]
     node_item: Int[np.ndarray, " nodes"]
-    node_depth: Int[np.ndarray, " nodes"]
     leaf_order: Int[np.ndarray, " items"]
     first_leaf: Int[np.ndarray, " nodes"]
     leaf_count: Int[np.ndarray, " nodes"]
     depth: int
-    max_branching: int
-
-    @property
-    def num_nodes(self) -> int:
-        """Number of nodes with the root."""
-        return len(self.node_item)
 
 
 def build_trie(
@@ -85,10 +76,8 @@ def build_trie(
         edge_tokens=table[rows, levels],
         edge_targets=np.arange(1, nodes, dtype=np.int32),
         node_item=node_item,
-        node_depth=np.concatenate([[0], levels + 1]).astype(np.int32),
         leaf_order=order.astype(np.int32),
         first_leaf=np.concatenate([[0], rows]).astype(np.int32),
         leaf_count=leaf_count.astype(np.int32),
         depth=depth,
-        max_branching=int(degree.max()),
     )

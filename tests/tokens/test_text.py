@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from irec_jax.errors import InputError
 from irec_jax.tokens.config import IndexKind, TokensConfig
-from irec_jax.tokens.text import EOS, PAD, UNKNOWN, TextCodec, train_codec
+from irec_jax.tokens.text import EOS, PAD, UNKNOWN, train_codec
 from irec_jax.tokens.text import open_codec as open_tokenizer
 
 T5_TEXT = "translate English to German: The house is wonderful."
@@ -167,7 +167,7 @@ def test_texts_side_by_side_are_their_ids_side_by_side(codec, words, others):
 def test_save_load_and_pickle(codec, tmp_path):
     codec.save(tmp_path)
     text = "Vintage leather backpack by Norden 99"
-    for copy in (TextCodec.load(tmp_path), pickle.loads(pickle.dumps(codec))):
+    for copy in (open_tokenizer(tmp_path), pickle.loads(pickle.dumps(codec))):
         assert copy.encode(text) == codec.encode(text)
         assert copy.size == codec.size
     byte_level(tmp_path / "tokenizer.json")
