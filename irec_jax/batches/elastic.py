@@ -9,7 +9,7 @@ from jaxtyping import Int
 
 from irec_jax.batches.batch import Batch
 from irec_jax.batches.packed import PackedRows
-from irec_jax.batches.pipeline import Ahead
+from irec_jax.batches.pipeline import PrefetchDataset
 from irec_jax.errors import InputError
 
 _POSITION = "global_next_index"
@@ -80,7 +80,7 @@ def packed_batches(
     """
     rows = grain.MapDataset.source(_Whole(stored)).seed(seed).shuffle().repeat()
     own = _OwnRows(rows, batch_size, reader or Reader())
-    return Ahead(lambda _: _Elastic(own, read_threads).map(_Split(stored)))
+    return PrefetchDataset(lambda _: _Elastic(own, read_threads).map(_Split(stored)))
 
 
 @dataclasses.dataclass(frozen=True)

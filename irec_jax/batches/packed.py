@@ -1,8 +1,8 @@
-"""Packed rows on disk, so that any number of hosts can read them in one global order.
+"""Packed rows on disk, which any number of hosts can read in one global order.
 
-Rows that are packed on the fly have a position that only one reader can hold: how many rows a
-window gives is known when it is packed. Rows on disk have numbers, so that a position is one
-number, whoever reads on from there.
+The number of rows of a window is known only when it is packed, so a position among rows packed
+on the fly has a meaning for one reader only. Rows on disk are numbered, so a position is one number
+for all readers.
 """
 
 import dataclasses
@@ -42,17 +42,18 @@ VERSION = "1.0.0"
 MANIFEST_FILE = "packed_rows.json"
 SHARD_WINDOWS = 16
 
-_HINT = "write the rows again with `irec instruct EXPERIMENT --packed DIR`."
+_HINT = "Write the rows again with `irec instruct EXPERIMENT --packed DIR`."
 
 
 @dataclasses.dataclass(frozen=True)
 class Packing:
-    """How records become rows.
+    """Source, writer and lengths of packed rows.
 
     Attributes:
-        source: Gives the records.
-        made_from: All that they depend on, in JSON's types; a build goes on only with the same.
-        writer: Turns them into ids.
+        source: The source of the records.
+        made_from: Everything that the records depend on, in JSON's types; a build is resumed
+            only with equal values.
+        writer: Encodes the records.
         source_length: Encoder columns.
         target_length: Decoder columns.
     """
@@ -64,26 +65,26 @@ class Packing:
     target_length: int
 
     def all_made_from(self) -> dict[str, Any]:
-        """All that the rows depend on besides their lengths, the tokens included."""
+        """Returns everything that the rows depend on besides their lengths, with the tokens."""
         return {**self.made_from, "tokens": writer_sha256(self.writer)}
 
 
 @dataclasses.dataclass(frozen=True)
 class PackedManifest:
-    """What a stored set of packed rows holds.
+    """The manifest of a stored set of packed rows.
 
     Attributes:
-        records: How many instructions.
-        rows: How many rows they fill.
+        records: Number of instructions.
+        rows: Number of rows.
         source_length: Encoder columns.
         target_length: Decoder columns.
         vocabulary: Ids are below it.
-        made_from: What the records depend on, and the tokens.
+        made_from: Everything that the records depend on, and the tokens.
         sha256: The sum of the rows' SHA-256, modulo 2**256.
         source_fill: The share of encoder columns that hold a token, 0 to 1.
-        target_fill: The same of the decoder.
-        cut_inputs: Prompts that were longer than an encoder row.
-        cut_targets: Answers that were longer than a decoder row.
+        target_fill: The same share of the decoder.
+        cut_inputs: Number of prompts longer than an encoder row.
+        cut_targets: Number of answers longer than a decoder row.
         files: Shard -> SHA-256 of the file.
     """
 
@@ -110,24 +111,24 @@ def write_packed(
     auditor: Auditor | None = None,
     runner: Runner | None = None,
 ) -> PackedManifest:
-    """Writes the rows of records 0 to `records - 1`, all of them or nothing.
+    """Writes the rows of records 0 to `records - 1` atomically.
 
-    They are the rows of `PackedWindow`, window after window; a last window may be short. As for
-    instruction sets, the files are the same for any number of workers, and the same call goes on
-    where a killed one was ended.
+    The rows are those of `PackedWindow`, window after window; the last window can be short. As for
+    instruction sets, the files are equal for any number of workers, and the same call resumes a
+    killed build.
 
     Args:
-        packing: How records become rows.
+        packing: Source, writer and lengths.
         folder: Replaced if it holds packed rows.
-        records: How many.
-        workers: How many processes.
-        auditor: Reads every record while it is packed, where it is an instruction.
-        runner: Has the shards made by somebody else; `workers` is not read then.
+        records: Number of records.
+        workers: Number of worker processes.
+        auditor: Checks every instruction while it is packed.
+        runner: Makes the shards in place of worker processes; `workers` is then unused.
 
     Raises:
-        InputError: A number is less than 1, `folder` holds something else, or the audit found
-            something.
-        OSError: The disk is full or cannot be written; what was there before stays.
+        InputError: A number is less than 1, `folder` holds something else, or the audit has
+            findings.
+        OSError: The disk is full or not writable; the folder is unchanged.
     """
     for where, number in (("records", records), ("workers", workers)):
         check_between(number, COUNT, where)
@@ -157,22 +158,22 @@ def write_packed(
 
 @dataclasses.dataclass(frozen=True)
 class PackedContents:
-    """Shards of packed rows: `irec_jax.storage.shards.ShardContents`; their numbers are records.
+    """Shards of packed rows: `irec_jax.storage.shards.ShardContents`, numbered by records.
 
     Attributes:
-        packing: How records become rows.
-        auditor: Reads the records, where there is one.
+        packing: Source, writer and lengths.
+        auditor: Checks the records; None for no audit.
     """
 
     packing: Packing
     auditor: Auditor | None = None
 
-    is_compressed: ClassVar[bool] = True  # to a third: most bytes of small numbers are 0
+    is_compressed: ClassVar[bool] = True  # to a third, as most bytes of small numbers are 0
 
     def write(
         self, numbers: range, put: Callable[[bytes], None], advance: Advance
     ) -> dict[str, Any]:
-        """Packs whole windows; tells tokens, what was cut, and what the audit found."""
+        """Packs whole windows; returns counts of tokens and cuts, and the audit's report."""
         cuts, tokens, summary = Cuts(), np.zeros(2, np.int64), {}
         seen: list[tuple[int, Instruction]] = []
         for start in range(numbers.start, numbers.stop, WINDOW):
@@ -191,10 +192,10 @@ class PackedContents:
         self, start: int, size: int, cuts: Cuts, seen: list[tuple[int, Instruction]]
     ) -> list[Example]:
         packing = self.packing
-        # A short window is one of another size, and counts its records from its own start.
+        # A short window has another size and numbers its records from its own start.
         first = 0 if size == WINDOW else start
         window = PackedWindow(
-            _Watched(packing.source, first, seen),
+            _RecordingSource(packing.source, first, seen),
             packing.writer,
             packing.source_length,
             packing.target_length,
@@ -222,7 +223,7 @@ class PackedRows:
         self._source: Any = grain.sources.ArrayRecordDataSource([str(path) for path in paths])
         if len(self._source) != self.manifest.rows:
             raise InputError(
-                f"{len(self._source)} rows, and the manifest says {self.manifest.rows}",
+                f"has {len(self._source)} rows, but the manifest lists {self.manifest.rows}",
                 where=str(folder),
                 hint=_HINT,
             )
@@ -235,11 +236,11 @@ class PackedRows:
         return self.split(self.whole(index))
 
     def whole(self, index: int) -> Int[np.ndarray, " cells"]:
-        """Returns a row as it is stored, its four arrays one after the other, read only."""
+        """Returns a stored row: its four arrays concatenated, read only."""
         return np.frombuffer(self._source[range(len(self))[index]], "<i4")
 
     def split(self, rows: Int[np.ndarray, "*rows cells"]) -> dict[str, Int[np.ndarray, "*rows _"]]:
-        """Cuts rows as they are stored into the int32 arrays of a `Batch`."""
+        """Splits stored rows into the int32 arrays of a `Batch`."""
         source, target = self.manifest.source_length, self.manifest.target_length
         arrays, start = {}, 0
         for name, length in zip(_ARRAYS, (source, source, target, target), strict=True):
@@ -249,13 +250,13 @@ class PackedRows:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Watched:
-    """Remembers the records that are asked for.
+class _RecordingSource:
+    """A source that keeps the records that were read.
 
     Attributes:
-        source: Gives them.
-        first: Is asked for as number 0.
-        seen: Number and content of each, so far.
+        source: The source of the records.
+        first: Number of the record that is read as number 0.
+        seen: Number and content of each record read so far.
     """
 
     source: RecordSource
@@ -269,7 +270,7 @@ class _Watched:
 
 
 def writer_sha256(writer: TokenWriter) -> str:
-    """Returns the SHA-256 of all that decides a text's ids."""
+    """Computes the SHA-256 of the tokenizer and the item sequences."""
     digest = hashlib.sha256()
     with tempfile.TemporaryDirectory() as folder:
         writer.codec.save(Path(folder))
@@ -311,7 +312,7 @@ def _read_manifest(folder: Path) -> PackedManifest:
         return PackedManifest(**read_manifest(path, WHAT, _HINT))
     except TypeError as error:
         raise InputError(
-            f"not the manifest of the {WHAT}: {error}", where=str(path), hint=_HINT
+            f"is not the manifest of a {WHAT}: {error}", where=str(path), hint=_HINT
         ) from error
 
 

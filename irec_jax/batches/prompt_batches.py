@@ -1,4 +1,4 @@
-"""Prompts of requests as static shapes, a few of them, so that little is compiled."""
+"""Padding of prompts to a few static shapes, so that few programs are compiled."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
@@ -15,38 +15,38 @@ class PromptBuckets:
     """The shapes that prompts are padded to.
 
     Attributes:
-        batches: Numbers of rows, rising.
-        lengths: Numbers of columns, rising; the last is the longest prompt there may be.
+        batches: Numbers of rows, ascending.
+        lengths: Numbers of columns, ascending; the last is the longest possible prompt.
     """
 
     batches: tuple[int, ...] = (1, 8, 64)
     lengths: tuple[int, ...] = (64, 128, 256)
 
     def __post_init__(self) -> None:
-        """Refuses buckets that do not rise from at least 1.
+        """Checks the sizes.
 
         Raises:
-            InputError: They do not.
+            InputError: The sizes are not distinct, ascending and at least 1.
         """
         for name, sizes in (("batches", self.batches), ("lengths", self.lengths)):
             if not sizes or sizes[0] < 1 or list(sizes) != sorted(set(sizes)):
                 raise InputError(
-                    f"{sizes} must be different sizes from 1 on, smallest first",
+                    f"must be distinct sizes of at least 1 in ascending order, got {sizes}",
                     where=f"buckets.{name}",
-                    hint="for example (1, 8, 64)",
+                    hint="Set it to (1, 8, 64), for example.",
                 )
 
 
 def pad_prompts(
     prompts: Sequence[Sequence[int]], buckets: PromptBuckets
 ) -> tuple[Int[np.ndarray, "batch source"], Int[np.ndarray, "batch source"]]:
-    """Pads prompts to the smallest bucket that holds them, one prompt a row.
+    """Pads prompts to the smallest bucket that holds them, one prompt per row.
 
-    Rows without a prompt hold one `EOS`, so that no row attends to nothing.
+    Rows without a prompt hold one `EOS`, so that each row has a key to attend to.
 
     Args:
-        prompts: Ids of each, at least one prompt, none empty.
-        buckets: The shapes that may come out.
+        prompts: Ids of each prompt; at least one prompt, all non-empty.
+        buckets: The possible shapes.
 
     Returns:
         Inputs and their segments (1 on a prompt, 0 on padding), both int32.
@@ -75,10 +75,10 @@ def request_batches(
         Int[np.ndarray, "batch source"],
     ]
 ]:
-    """Cuts many prompts into padded batches; prompts of like length share one.
+    """Divides prompts into padded batches; prompts of similar length share a batch.
 
     Yields:
-        Which prompts (the first rows of the batch are these, in this order), inputs, segments.
+        Numbers of the prompts in the first rows of the batch, inputs, segments.
     """
     order = np.argsort([len(prompt) for prompt in prompts], kind="stable")
     largest = buckets.batches[-1]
@@ -88,8 +88,8 @@ def request_batches(
         yield chosen, inputs, segments
 
 
-def _bucket(size: int, sizes: tuple[int, ...], what: str) -> int:
+def _bucket(size: int, sizes: tuple[int, ...], kind: str) -> int:
     for allowed in sizes:
         if size <= allowed:
             return allowed
-    raise ValueError(f"{size} {what}, but the largest bucket holds {sizes[-1]}")
+    raise ValueError(f"{size} {kind}, but the largest bucket holds {sizes[-1]}")
