@@ -5,9 +5,12 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-_IDEOGRAPHS = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+CJK_RANGES = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+"""Chinese and Japanese characters, as ranges of a regular expression."""
+
 # One ideograph is a word; elsewhere a word is a run of letters and digits.
-_WORD = re.compile(rf"[{_IDEOGRAPHS}]|[^\W_{_IDEOGRAPHS}]+")
+_WORD = re.compile(rf"[{CJK_RANGES}]|[^\W_{CJK_RANGES}]+")
+_CJK_CHARACTER = re.compile(rf"[{CJK_RANGES}]")
 _ASCII_WORD = re.compile(r"[a-z0-9]+")  # the same where nothing else occurs, in half the time
 
 _STOP_WORDS = """
@@ -33,6 +36,15 @@ class Words(NamedTuple):
 
     run: tuple[str, ...]
     content: tuple[str, ...]
+
+
+def is_cjk(word: str) -> bool:
+    """Returns whether a word is one Chinese or Japanese character.
+
+    >>> is_cjk("蓝"), is_cjk("é"), is_cjk("蓝色")
+    (True, False, False)
+    """
+    return _CJK_CHARACTER.fullmatch(word) is not None
 
 
 def words_of(text: str) -> Words:

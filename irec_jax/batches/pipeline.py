@@ -250,14 +250,3 @@ def _close_at_exit(reference: Callable[[], Any]) -> None:
 
 def _to_batch(row: dict[str, Any]) -> Batch:
     return Batch(**row)
-
-
-def fill(batch: Batch) -> float:
-    """Computes the share of encoder positions that are not padding, 0 to 1."""
-    return float(np.mean(np.asarray(batch.input_segments) > 0))
-
-
-def real_tokens(batch: Batch) -> int:
-    """Counts the tokens of both sides without padding."""
-    sides = (batch.input_segments, batch.target_segments)
-    return int(sum(np.count_nonzero(np.asarray(side)) for side in sides))

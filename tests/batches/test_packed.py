@@ -103,7 +103,7 @@ def test_every_record_is_in_one_row(stored: Path, writer: TokenWriter, renderer:
     assert sorted(found) == sorted((e["inputs"].tolist(), e["targets"].tolist()) for e in encoded)
 
 
-def test_the_manifest_says_what_is_there(stored: Path):
+def test_the_manifest_describes_the_rows(stored: Path):
     rows = PackedRows(stored)
     manifest = rows.manifest
     assert (manifest.records, manifest.rows) == (RECORDS, len(rows))
@@ -125,7 +125,7 @@ def test_the_manifest_says_what_is_there(stored: Path):
     assert size < sum(map(len, raw)) / 2
 
 
-def test_what_is_cut_is_counted(packing: Packing, tmp_path: Path):
+def test_shortened_texts_are_counted(packing: Packing, tmp_path: Path):
     short = dataclasses.replace(packing, source_length=16)
     manifest = write_packed(short, tmp_path / "rows", 300)
     cuts = Cuts()
@@ -203,13 +203,13 @@ def test_rows_can_be_pickled(stored: Path):
     assert as_lists(pickle.loads(pickle.dumps(rows))[5]) == as_lists(rows[5])
 
 
-def test_the_tokens_are_part_of_what_a_build_is_made_from(writer: TokenWriter, split: Split):
+def test_a_build_depends_on_the_tokens(writer: TokenWriter, split: Split):
     other = make_writer(split.catalog, split.catalog["title"], TokensConfig(vocabulary=512))
     assert writer_sha256(writer) == writer_sha256(pickle.loads(pickle.dumps(writer)))
     assert writer_sha256(writer) != writer_sha256(other)
 
 
-def test_mistakes_are_told(packing: Packing, stored: Path, tmp_path: Path):
+def test_mistakes_are_refused_with_an_error(packing: Packing, stored: Path, tmp_path: Path):
     with pytest.raises(InputError, match="no set of packed rows here"):
         PackedRows(tmp_path)
     with pytest.raises(InputError, match="must be between 1 and"):
@@ -219,10 +219,10 @@ def test_mistakes_are_told(packing: Packing, stored: Path, tmp_path: Path):
         write_packed(packing, tmp_path, 10)
     write_packed(packing, tmp_path / "rows", 10)
     manifest = tmp_path / "rows" / "packed_rows.json"
-    told = json.loads(manifest.read_text())
-    manifest.write_text(json.dumps(told | {"rows": told["rows"] + 1}))
+    manifest_data = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps(manifest_data | {"rows": manifest_data["rows"] + 1}))
     with pytest.raises(InputError, match="the manifest says"):
         PackedRows(tmp_path / "rows")
-    (tmp_path / "rows" / next(iter(told["files"]))).unlink()
+    (tmp_path / "rows" / next(iter(manifest_data["files"]))).unlink()
     with pytest.raises(InputError, match="a shard is missing"):
         PackedRows(tmp_path / "rows")

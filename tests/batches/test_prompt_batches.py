@@ -24,7 +24,7 @@ def test_padded_to_the_smallest_bucket():
 
 
 @pytest.mark.parametrize("prompts", [[[1]] * 5, [[1] * 17]])
-def test_what_no_bucket_holds_is_refused(prompts):
+def test_prompts_that_fit_no_bucket_are_refused(prompts):
     with pytest.raises(ValueError, match="largest bucket"):
         pad_prompts(prompts, SMALL)
 

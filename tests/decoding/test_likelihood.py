@@ -64,7 +64,7 @@ def truth_of(params, prompts, index):
     return np.stack([np.asarray(score(*row, index.padded())) for row in zip(*prompts, strict=True)])
 
 
-def test_given_items_score_as_teacher_forcing_says(params, index):
+def test_scores_of_given_items_equal_teacher_forcing(params, index):
     prompts = random_prompts(0, 6)
     picks = np.random.default_rng(0).integers(0, ITEMS, (6, 4))
     scores = score_items(STRUCTURE, params, prompts, index.padded()[picks])
@@ -73,7 +73,7 @@ def test_given_items_score_as_teacher_forcing_says(params, index):
 
 
 @pytest.mark.parametrize("chunk", [7, 1000])
-def test_the_catalog_scores_as_teacher_forcing_says(params, index, chunk):
+def test_scores_of_the_catalog_equal_teacher_forcing(params, index, chunk):
     prompts = random_prompts(1, 6)
     catalog = catalog_sequences(index.offsets, index.tokens, chunk)
     scores = catalog_scores(STRUCTURE, params, prompts, catalog)

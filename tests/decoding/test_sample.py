@@ -147,7 +147,7 @@ def test_the_seed_and_the_number_of_a_row_change_its_answer(params):
 
 
 @pytest.mark.parametrize(("temperature", "top_k"), [(1.0, 0), (0.6, 0), (1.7, 6)])
-def test_tokens_are_drawn_as_often_as_the_softmax_says(params, temperature, top_k):
+def test_frequencies_of_drawn_tokens_follow_the_softmax(params, temperature, top_k):
     """Chi-square of the first token, and of the second after the commonest first one."""
     draws = 20_000
     prompts = random_prompts(9, 1)

@@ -102,7 +102,7 @@ def reference_beam(start, trie, allowed, beams):
 
 
 @pytest.mark.parametrize("beams", [1, 4, 9])
-def test_a_narrow_beam_keeps_what_an_ordinary_beam_search_keeps(make_index, beams):
+def test_a_narrow_beam_equals_an_unconstrained_beam_search(make_index, beams):
     index = make_index(7, 50, "title", VOCABULARY)
     rng = np.random.default_rng(beams)
     starts, allowed = rng.integers(0, STATES, 20), rng.random((20, 50)) < 0.6

@@ -160,7 +160,7 @@ def test_missing_strange_and_misshapen_arrays_are_named(folder):
         load_hf(folder)
 
 
-def test_what_older_versions_repeat_is_ignored(config, folder):
+def test_copies_of_arrays_from_older_versions_are_ignored(config, folder):
     shared = load_file(folder / WEIGHTS)["shared.weight"]
     change(folder, lambda arrays: arrays.update({"encoder.embed_tokens.weight": shared}))
     loaded, _ = load_hf(folder)

@@ -271,7 +271,7 @@ def test_a_damaged_index_and_arrays_that_no_file_has_are_named(parts):
         refused(parts, re.escape(INDEX))
 
 
-def test_quantized_weights_and_torch_files_are_refused_with_what_to_do(tmp_path):
+def test_quantized_weights_and_torch_files_are_refused_with_a_hint(tmp_path):
     folder = tmp_path / "t5"
     save_hf(folder, EVEN, random_params(EVEN))
     arrays = load_file(folder / WEIGHTS)

@@ -86,7 +86,7 @@ def test_packed_and_unpacked_batches_have_the_same_losses_and_gradients(config, 
         np.testing.assert_allclose(left, right, atol=1e-5 * scale, rtol=1e-3)
 
 
-def test_an_example_does_not_see_its_neighbors_or_what_comes_after(examples):
+def test_an_example_does_not_attend_to_other_examples_or_later_tokens(examples):
     config = T5Config(**{**SMALL_SIZES, "encoder_layers": 1, "decoder_layers": 1})
     params = random_params(config)
     batch = packed([examples[:2]], 18, 9)
@@ -245,7 +245,7 @@ def test_equal_gradients_of_1000_tokens_add_up_in_bfloat16(side):
     np.testing.assert_allclose(many, 1_000 * one, rtol=0.01, atol=0.01 * np.abs(many).max())
 
 
-def test_shift_right_starts_every_segment_anew():
+def test_shift_right_restarts_at_every_segment():
     targets = jnp.asarray([[5, 6, 1, 7, 1, 0, 0]])
     segments = jnp.asarray([[1, 1, 1, 2, 2, 0, 0]])
     np.testing.assert_array_equal(shift_right(targets, segments), [[0, 5, 6, 0, 7, 0, 0]])

@@ -73,7 +73,7 @@ def writer_of(catalog, codec, kind, **settings):
 
 
 @pytest.mark.parametrize("kind", IndexKind)
-def test_nasty_titles(codec, kind):
+def test_unusual_titles_are_encoded_and_decoded(codec, kind):
     writer = writer_of(titles(NASTY), codec, kind)
     check_index(writer, len(NASTY))
     assert np.diff(writer.index.offsets).max() <= 16
@@ -82,7 +82,7 @@ def test_nasty_titles(codec, kind):
 
 @pytest.mark.parametrize("kind", IndexKind)
 @pytest.mark.parametrize("file", ["tokenizer.json", "spiece.model"])
-def test_nasty_titles_with_t5(shared, kind, file):
+def test_unusual_titles_are_encoded_and_decoded_with_t5(shared, kind, file):
     codec = open_codec(shared / "tokenizer" / "t5" / file)
     unknown = ["東京", "京都", "大阪 東", "東 大阪"]  # all of them <unk> to T5
     writer = writer_of(titles([*NASTY, *unknown]), codec, kind)
@@ -110,7 +110,7 @@ def test_any_catalog_gets_distinct_short_names(codec, names, data):
     assert np.diff(writer.index.offsets).max() <= 16
 
 
-def test_duplicates_are_told_apart_by_year_then_brand_then_number(codec):
+def test_duplicates_get_a_year_then_a_brand_then_a_number(codec):
     catalog = titles(
         ["lamp", "lamp", "lamp", "lamp", "lamp", "kettle"],
         released=["1999-05-01", "2000", "2000", "2000", None, "1999"],

@@ -68,7 +68,7 @@ def test_one_token_an_item():
     "sequences",
     [[], [()], [(3, 1), ()], [(3, 1), (3, 1)], [(3,), (3, 1)], [(3, 4, 1), (3, 4)], [(-1, 1)]],
 )
-def test_what_is_no_set_of_sequences_is_refused(sequences):
+def test_sequences_that_are_not_prefix_free_are_refused(sequences):
     with pytest.raises(ValueError, match="item"):
         build_trie(*flat(sequences))
 
