@@ -18,7 +18,7 @@ from irec_jax.cli.instruction_tables import audit_table, coverage_table, stored_
 from irec_jax.errors import InputError
 from irec_jax.experiment.loading import load_experiment
 from irec_jax.experiment.materials import Materials, open_rows, packing_of, prepare
-from irec_jax.files import check_output_place
+from irec_jax.files import check_output_place, file_sha256
 from irec_jax.instruction_sets.contents import audit_records
 from irec_jax.instruction_sets.store import (
     MANIFEST_FILE,
@@ -26,7 +26,7 @@ from irec_jax.instruction_sets.store import (
     read_audit,
     write_instruction_set,
 )
-from irec_jax.storage.shards import Runner, file_sha256
+from irec_jax.storage.shards import Runner
 from irec_jax.terminal import Console
 
 _WIDTH = 200
