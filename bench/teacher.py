@@ -71,7 +71,9 @@ def _item(split: Split, position: int) -> str:
     return split.catalog["item"][int(split.items[position])]
 
 
-def found(index: BM25Index, rows: dict[str, int], triples: Sequence[TaskVariant], seed: int) -> Figure:
+def found(
+    index: BM25Index, rows: dict[str, int], triples: Sequence[TaskVariant], seed: int
+) -> Figure:
     """Returns how often BM25 ranks a query's item among the first ten; Recall@10."""
     users, queries, items = zip(*triples, strict=True)
     targets = np.array([rows[item] for item in items])

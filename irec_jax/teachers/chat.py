@@ -174,7 +174,9 @@ class _ChatRun:
         self, messages: tuple[tuple[str, str], ...], nonce: int, endpoint: ChatEndpoint
     ) -> tuple[str, ChatResponse]:
         """Returns the key of a request and its response, from the ledger or the endpoint."""
-        body = self._config.body(messages, derive_key(self._seed, RandomStream.CHAT_SEED, nonce) % _SEEDS)
+        body = self._config.body(
+            messages, derive_key(self._seed, RandomStream.CHAT_SEED, nonce) % _SEEDS
+        )
         key = request_key(body, nonce)
         # Users with equal histories have equal requests: the second waits for the response.
         lock = self._locks.setdefault(key, asyncio.Lock())

@@ -405,7 +405,9 @@ def _spread(counts: dict[int, int], top_count: int, generator: TextGenerator, dr
     if top_count >= _FOCUSED_SHARE * known:
         return generator.value("spread", "focused", draw_field(draw, DrawField.SPREAD))
     is_varied = top_count <= _VARIED_SHARE * known
-    return generator.value("spread", "varied", draw_field(draw, DrawField.SPREAD)) if is_varied else ""
+    return (
+        generator.value("spread", "varied", draw_field(draw, DrawField.SPREAD)) if is_varied else ""
+    )
 
 
 def _has_text(

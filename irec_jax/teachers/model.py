@@ -61,7 +61,9 @@ def _generate_group(
             break
         # Equal prompts get equal answers: each is generated once.
         prompts = list(dict.fromkeys(group[index].messages[-1][1] for index in pending))
-        answers = map(clean, generate(prompts, derive_key(seed, RandomStream.MODEL_TEACHER_SAMPLE, attempt)))
+        answers = map(
+            clean, generate(prompts, derive_key(seed, RandomStream.MODEL_TEACHER_SAMPLE, attempt))
+        )
         answer_to = dict(zip(prompts, answers, strict=True))
         rejected = []
         for index in pending:

@@ -120,7 +120,9 @@ TeacherPromptWriter = Callable[[WantedText], tuple[tuple[str, str], ...]]
 
 def draw_users(split: Split, users: int | None, seed: int) -> list[int]:
     """Draws rows of users; a larger number begins with the rows of a smaller one."""
-    return permutation(derive_key(seed, RandomStream.TEACHER_USERS), split.num_users)[:users].tolist()
+    return permutation(derive_key(seed, RandomStream.TEACHER_USERS), split.num_users)[
+        :users
+    ].tolist()
 
 
 def preference_cutoffs(split: Split, row: int) -> list[tuple[int, int]]:
@@ -172,7 +174,10 @@ def wanted_texts(split: Split, scope: RequestScope) -> Iterator[WantedText]:
                 for intention, kind in QUERY_KINDS.items():
                     if not _is_typed(split, start + event_index, intention):
                         # By position: the texts do not depend on the user's number.
-                        focus = derive_key(scope.seed, RandomStream.TEACHER_ANGLE, start + event_index) >> 32
+                        focus = (
+                            derive_key(scope.seed, RandomStream.TEACHER_ANGLE, start + event_index)
+                            >> 32
+                        )
                         yield WantedText(row, event_index, kind, 0, language, focus)
                 if scope.reasons and event_index:
                     yield WantedText(row, event_index, TextKind.REASON, 0, language)
@@ -358,7 +363,9 @@ class RunPromptWriter:
         return next((name for name in choices if name in self.prompt_writer.config.tasks), None)
 
     def _item_names(self, items: Int[np.ndarray, " history"]) -> str:
-        return self.prompt_writer.join_names(items[-self.prompt_writer.config.max_history :].tolist())
+        return self.prompt_writer.join_names(
+            items[-self.prompt_writer.config.max_history :].tolist()
+        )
 
 
 def _serving_template(pack: TemplatePack, task: TaskName, intention: Intention) -> Any:

@@ -2,7 +2,6 @@
 
 from typing import NamedTuple
 
-import jax
 import numpy as np
 from jaxtyping import Int
 
@@ -37,8 +36,6 @@ def batch_work(config: Seq2SeqConfig, batch: Batch, lora: LoraConfig = NO_LORA) 
     slots = sum(side.size for side in segments)
     flops = config.training_flops(source, target, lora)
     return Work(int(source.sum() + target.sum()), slots, flops)
-
-
 
 
 def _lengths(

@@ -227,7 +227,9 @@ def test_missing_and_damaged_files_are_named(tmp_path):
     refused(tmp_path, "there is no interactions.tsv in it", "--table.interactions")
     refused(None, "table.interactions: there is no interactions file")
     refused(tmp_path, "gone.csv: there is no such file", interactions="gone.csv", items="x.csv")
-    refused(write(tmp_path), "names no readable format", "Did you mean 'tsv'?", interactions="log.tsvv")
+    refused(
+        write(tmp_path), "names no readable format", "Did you mean 'tsv'?", interactions="log.tsvv"
+    )
     for data in (b"not gzip", gzip.compress(EVENTS.encode())[:-10]):
         (tmp_path / "x.tsv.gz").write_bytes(data)
         refused(tmp_path, "x.tsv.gz: damaged gzip", interactions=str(tmp_path / "x.tsv.gz"))
