@@ -53,7 +53,7 @@ class FeatureLayout:
     sizes: tuple[int, ...]
 
     @classmethod
-    def of(cls, domain: DomainData) -> "Layout":
+    def of(cls, domain: DomainData) -> "FeatureLayout":
         """Returns the layout of a domain."""
         slots = tuple(len(slot.values) for slot in domain.slots)
         return cls((len(domain.categories), len(domain.brands), *slots))
