@@ -118,7 +118,7 @@ class ItemIndex(Protocol):
     """Settings that decide how the items of a catalog are written as tokens.
 
     The user's own index is a frozen dataclass with these members, set as `tokens.index` in a
-    config file (docs/extending_item_index.md).
+    config file (docs/extending.md).
     """
 
     @property
