@@ -10,7 +10,7 @@ from irec_jax.experiment.config import Experiment
 from irec_jax.experiment.loading import load_experiment
 from irec_jax.experiment.materials import prepare
 from irec_jax.experiment.run_config import fingerprint, load_run, save_run
-from irec_jax.instructions.tasks import TaskName
+from irec_jax.instructions.forms import TaskName
 from irec_jax.log.split import SplitProtocol
 from irec_jax.model.lora import LoraConfig
 from irec_jax.settings import to_json

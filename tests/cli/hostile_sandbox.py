@@ -20,7 +20,7 @@ import polars as pl
 
 from irec_jax.cli.main import COMMANDS, main
 
-from ..instructions.chat_server import KEY, serve
+from ..teachers.chat_server import KEY, serve
 
 CONFIG = """
 from irec_jax.evaluation.protocol import EvaluationConfig

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import polars as pl
 import pytest
 
 from irec_jax.cli.evaluate import evaluate_run

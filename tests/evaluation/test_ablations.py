@@ -8,9 +8,12 @@ import pytest
 from irec_jax.evaluation.ablations import NO_INSTRUCTION, SHUFFLED, UNSEEN, ablations
 from irec_jax.evaluation.protocol import EvaluationConfig
 from irec_jax.evaluation.report import evaluate
-from irec_jax.instructions.built_in_tasks import PERSONALIZED_SEARCH, PRODUCT_SEARCH
+from irec_jax.instructions.built_in_tasks import (
+    PERSONALIZED_SEARCH,
+    PRODUCT_SEARCH,
+)
+from irec_jax.instructions.built_in_tasks import SEQUENTIAL_RECOMMENDATION as SEQUENTIAL
 from irec_jax.instructions.forms import Intention, Ranking, Request
-from irec_jax.instructions.tasks import SEQUENTIAL_RECOMMENDATION as SEQUENTIAL
 from irec_jax.instructions.templates import load_packs
 from irec_jax.log.simulate import SimulateConfig, SimulatedWorld
 from irec_jax.log.split import Role, Split, SplitConfig, split_log
