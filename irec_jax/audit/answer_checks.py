@@ -24,9 +24,9 @@ def check_answer(
     if not answer.strip() or "" in parts:
         return [(Finding.EMPTY, f"the answer is '{answer}', and should be '{expected}'")]
     if answer != expected:
-        told = f"the answer is '{answer}', and should be '{expected}'"
+        message = f"the answer is '{answer}', and should be '{expected}'"
         is_later = _tells_later(subject, evidence, names, expected)
-        return [(Finding.FUTURE if is_later else Finding.ANSWER, told)]
+        return [(Finding.FUTURE if is_later else Finding.ANSWER, message)]
     if task.answer_parts[-1] is Part.ITEM:
         name = names.written[subject.target]
         if graded_part(answer) != parts[-1] or name in names.shared:

@@ -40,7 +40,7 @@ _SHOWN_PROBLEMS = 8
 
 @dataclasses.dataclass(frozen=True)
 class Audit:
-    """What an audit counted; audits of two parts of a set add up to that of the whole.
+    """Counts of an audit; audits of two parts of a set add up to that of the whole.
 
     All of it is whole numbers, so that the order of the parts never matters.
 
@@ -100,7 +100,7 @@ class Audit:
                 records=int(data["records"]),
                 found={str(kind): int(count) for kind, count in data["found"].items()},
                 examples={
-                    str(kind): tuple((int(number), str(told)) for number, told in first)
+                    str(kind): tuple((int(number), str(text)) for number, text in first)
                     for kind, first in data["examples"].items()
                 },
                 tallies={
@@ -179,12 +179,12 @@ class Audit:
         Args:
             config: Limits the overlap of queries with titles.
         """
-        told = []
+        problems = []
         for kind in Finding:
             if count := self.found.get(kind.value, 0):
                 first = "; ".join(f"record {n}: {what}" for n, what in self.examples[kind.value])
-                told.append(f"{MEANINGS[kind]} ({kind.value}, {count:,} records): {first}")
-        return told + self._biases() + self._coincidences() + self._overlaps(config)
+                problems.append(f"{MEANINGS[kind]} ({kind.value}, {count:,} records): {first}")
+        return problems + self._biases() + self._coincidences() + self._overlaps(config)
 
     def refuse(self, config: InstructionsConfig, *, where: str = "instruction set") -> None:
         """Refuses a set that has a problem.
@@ -205,16 +205,16 @@ class Audit:
             raise InputError(
                 f"the audit of {self.records:,} records found:\n" + "\n".join(lines),
                 where=where,
-                hint="mend what made these records (a teacher, a template pack, or the log) and "
+                hint="fix the source of these records (a teacher, a template pack, or the log) and "
                 "render them again.",
             )
 
     def _biases(self) -> list[str]:
-        told = []
+        problems = []
         for task, cells in self.tally(Measure.VERDICTS).items():
             yes, no = cells.get("yes", 0), cells.get("no", 0)
             if chance_of_halves(yes, no) < LEAST_CHANCE:
-                told.append(f"answers of {task} are not balanced: {yes:,} yes, {no:,} no")
+                problems.append(f"answers of {task} are not balanced: {yes:,} yes, {no:,} no")
         for what, measure in (
             ("the right one's place among the candidates of", Measure.PLACES),
             ("the templates of", Measure.TEMPLATES),
@@ -225,19 +225,19 @@ class Audit:
                 weights = [int(weight) for (_, _, weight), _ in drawn]
                 if chance_of_counts([n for _, n in drawn], weights) < LEAST_CHANCE:
                     counts = ", ".join(f"{name} {n:,}" for (name, _, _), n in drawn)
-                    told.append(f"{what} {group}".rstrip() + f" are not as drawn: {counts}")
-        return told
+                    problems.append(f"{what} {group}".rstrip() + f" are not as drawn: {counts}")
+        return problems
 
     def _coincidences(self) -> list[str]:
-        told = []
+        problems = []
         for what, cells in self.tally(Measure.COINCIDENCES).items():
             own, other = cells.get("own", 0), cells.get("other", 0)
             if chance_of_more(own, other) < LEAST_CHANCE:
-                told.append(
+                problems.append(
                     f"{what} stand in {own:,} texts about them and in {other:,} about others: "
                     "more than chance"
                 )
-        return told
+        return problems
 
     def _overlaps(self, config: InstructionsConfig) -> list[str]:
         return [
@@ -288,9 +288,9 @@ class Auditor:
                 continue
             for kind in dict.fromkeys(kind for kind, _ in problems):
                 found[kind.value] += 1
-            for kind, told in problems:
+            for kind, message in problems:
                 kept = examples[kind.value]
-                kept.append((number, told))
+                kept.append((number, message))
                 if len(kept) > 4 * EXAMPLES:
                     kept[:] = sorted(kept)[:EXAMPLES]
         return Audit(

@@ -1,4 +1,4 @@
-"""What is counted of many records, and whether it is as even as honest draws make it."""
+"""Counts over many records, and tests whether they are as even as honest draws make them."""
 
 import collections
 import enum
@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 
 class Measure(enum.Enum):
-    """What an audit counts besides findings."""
+    """Kinds of counts that an audit keeps besides findings."""
 
     VERDICTS = "verdicts"
     PLACES = "places"

@@ -1,4 +1,4 @@
-"""What the records of a task have in common, laid out for reading them."""
+"""Properties that all records of a task share, and the expected content of one record."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ _SIZES = {TaskForm.POINTWISE: 1, TaskForm.PAIRWISE: 2, TaskForm.MATCHING: 0}
 
 @dataclasses.dataclass(frozen=True)
 class TaskProfile:
-    """What all records of a task and kind of query have in common.
+    """Properties that all records of a task and kind of query share.
 
     Attributes:
         asked: The task and the kind of query.
@@ -65,8 +65,8 @@ class TaskProfile:
             name = f"{task.name.value} {asked.intention.value} {pack.language}"
             for has_context in (True, False):
                 cells = _cells(templates, has_context)
-                told = "" if len(cells) == len(templates) else " without a context"
-                groups[pack.language, has_context] = (name + told, cells)
+                suffix = "" if len(cells) == len(templates) else " without a context"
+                groups[pack.language, has_context] = (name + suffix, cells)
         one_item = not task.is_ranked or task.needs_query
         return cls(
             asked=asked,
@@ -124,7 +124,7 @@ class Expectations(NamedTuple):
 def _cells(templates: Sequence[Template], has_context: bool) -> dict[str, str]:
     """Names the templates that can be filled, and how many draws of the list lead to each.
 
-    A draw of one that cannot be filled goes on to the next that can.
+    A draw of one that cannot be filled continues with the next that can.
     """
     fits = [has_context or Slot.CONTEXT not in template.slots for template in templates]
     draws = dict.fromkeys((t.name for t, f in zip(templates, fits, strict=True) if f), 0)

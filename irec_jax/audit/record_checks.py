@@ -52,7 +52,7 @@ class RecordChecker:
         moments: The times and places of the split.
         has_context: `[events]` bool, where there is a context.
         plans: One for each of `renderer.variants`.
-        count: Counts the tokens of a text; words where there is none.
+        count: Counts the tokens of a text; without it, words are counted.
         role: Which events are targets, a value of `Role`.
         role_name: The same, as records write it.
     """
@@ -182,7 +182,7 @@ class RecordChecker:
         )
 
     def value(self, slot: str, subject: Expectations) -> str:
-        """Returns the text that belongs into a slot, "" where there is none."""
+        """Returns the text that belongs into a slot, "" if it has no text."""
         inputs = SlotInputs(
             history=subject.history,
             candidates=subject.candidates,
@@ -215,11 +215,13 @@ class RecordChecker:
         record, plan, evidence = subject.record, subject.plan, self.evidence
         role, found = evidence.split.roles.item(subject.position), []
         if role != self.role or record.split != self.role_name:
-            told = f"event {subject.position} has the role {role}, the record says {record.split}"
-            found.append((Finding.ROLE, f"{told}, and {self.role_name} is asked for"))
+            message = (
+                f"event {subject.position} has the role {role}, the record says {record.split}"
+            )
+            found.append((Finding.ROLE, f"{message}, and {self.role_name} is asked for"))
         if evidence.early.item(subject.position):
-            told = f"the events before event {subject.position} hold a later one"
-            found.append((Finding.FUTURE, told))
+            message = f"the events before event {subject.position} hold a later one"
+            found.append((Finding.FUTURE, message))
         target = subject.target if plan.names_item else -1
         wanted = (evidence.users.item(subject.position), target, self.renderer.seed, *plan.labels)
         labels = (record.scenario, record.strategy, record.task)
@@ -231,25 +233,25 @@ class RecordChecker:
         plan, offered = subject.plan, subject.record.candidates
         if not plan.size:
             return [(Finding.CANDIDATES, f"{offered} for no candidates")] if offered else []
-        told = ""
+        problem = ""
         evidence, target = self.evidence, subject.target
         if len(offered) != len(subject.candidates):
-            told = "not all are items"
+            problem = "not all are items"
         elif len(set(offered)) < len(offered):
-            told = "one stands there twice"
+            problem = "one occurs twice"
         elif plan.task.form is not TaskForm.POINTWISE and target not in offered:
-            told = f"the target {target} is not among them"
+            problem = f"the target {target} is not among them"
         else:
             had = {target, *evidence.before(subject.position)}
             wrong = [item for item in offered if item != target]
             if len(offered) != plan.size and len(wrong) != self._drawable(had):
-                told = f"not {plan.size}"
+                problem = f"not {plan.size}"
             for item in wrong:
                 if item in had:
-                    told = f"the user has had {item}"
+                    problem = f"the user has had {item}"
                 elif not evidence.warm.item(item):
-                    told = f"{item} was not met in training"
-        return [(Finding.CANDIDATES, f"{offered}: {told}")] if told else []
+                    problem = f"{item} was not met in training"
+        return [(Finding.CANDIDATES, f"{offered}: {problem}")] if problem else []
 
     def _prompt(self, subject: Expectations) -> list[Problem]:
         record = subject.record
@@ -289,8 +291,8 @@ class RecordChecker:
             not plan.task.reads_preference or teacher.preference(position, 0, language),
             not plan.task.reads_reason or teacher.reason(position, language),
         ]
-        told = f"'{language}' was drawn and can be written, the record is in '{record.language}'"
-        return [(Finding.TEMPLATE, told)] if all(can) else []
+        message = f"'{language}' was drawn and can be written, the record is in '{record.language}'"
+        return [(Finding.TEMPLATE, message)] if all(can) else []
 
     def _texts(self, subject: Expectations, counts: Counts) -> list[Problem]:
         """Reads the query and the preference."""
@@ -334,22 +336,22 @@ class RecordChecker:
 
     def tallies(self, counts: Counts) -> dict[str, Tally]:
         """Returns counts by measure and group, with a 0 where an outcome never came."""
-        told: dict[str, Tally] = {}
+        tallies: dict[str, Tally] = {}
         for (measure, group, cell), count in counts.items():
-            cells = told.setdefault(measure, {}).setdefault(group, {})
+            cells = tallies.setdefault(measure, {}).setdefault(group, {})
             for name, times in _shares(cell) if isinstance(cell, float) else ((str(cell), 1),):
                 cells[name] = cells.get(name, 0) + times * count
         for plan in self.plans:
             for group, cells in plan.groups.values():
-                _fill_up(told.get(_TEMPLATES, {}).get(group), list(cells.values()))
-        for group, cells in told.get(_PLACES, {}).items():
+                _fill_up(tallies.get(_TEMPLATES, {}).get(group), list(cells.values()))
+        for group, cells in tallies.get(_PLACES, {}).items():
             size = int(group.rpartition("(")[2].rstrip(")"))
             _fill_up(cells, [_place(place, size) for place in range(size)])
         languages = [f"{pack.language}*1" for pack in self.renderer.prompt_writer.packs]
-        _fill_up(told.get(_LANGUAGES, {}).get(""), languages)
+        _fill_up(tallies.get(_LANGUAGES, {}).get(""), languages)
         return {
             measure: {group: dict(sorted(cells.items())) for group, cells in sorted(tally.items())}
-            for measure, tally in sorted(told.items())
+            for measure, tally in sorted(tallies.items())
         }
 
 

@@ -131,13 +131,13 @@ def _source(auditor: Auditor, record: Instruction, asked: TaskVariant, position:
         items = range(len(auditor.inspector.names.written))
         named = [_item(auditor, item) if item in items else str(item) for item in record.candidates]
         rows.append(("candidates", _safe(" ; ".join(named))))
-    rows += [(f"answer: {part.value}", _safe(told)) for part, told in _hidden_parts(task)]
-    told = "".join(f"<dt>{_safe(name)}</dt><dd dir='auto'>{value}</dd>" for name, value in rows)
+    rows += [(f"answer: {part.value}", _safe(note)) for part, note in _hidden_parts(task)]
+    facts = "".join(f"<dt>{_safe(name)}</dt><dd dir='auto'>{value}</dd>" for name, value in rows)
     listed = "".join(f"<li dir='auto'>{event}</li>" for event in before)
     history = f"<ol start='{start - first + 1}'>{listed}</ol>" if before else "<p>none</p>"
     return (
         f"<details open><summary>source events of user {evidence.users.item(position)}</summary>"
-        f"<span class='label'>history</span>{earlier}{history}<dl>{told}</dl></details>"
+        f"<span class='label'>history</span>{earlier}{history}<dl>{facts}</dl></details>"
     )
 
 
@@ -152,12 +152,12 @@ def _event(auditor: Auditor, position: int, *, hidden: bool) -> str:
     """Writes an event: its item, and when it was."""
     split = auditor.inspector.evidence.split
     time = split.times.item(position)
-    told = f"position {time}"
+    when = f"position {time}"
     if split.time_unit is TimeUnit.SECONDS:
         moment = datetime.datetime(1970, 1, 1) + datetime.timedelta(seconds=time)
-        told = f"{moment:%Y-%m-%d %H:%M}"
+        when = f"{moment:%Y-%m-%d %H:%M}"
     item = _text(_item(auditor, split.items.item(position)), hidden=hidden)
-    return f"{item} <small>{told}</small>"
+    return f"{item} <small>{when}</small>"
 
 
 def _item(auditor: Auditor, item: int) -> str:
@@ -171,8 +171,8 @@ def _text(text: str, *, hidden: bool) -> str:
 
 
 def _problem(problem: Problem) -> str:
-    kind, told = problem
-    return f"<p class='wrong'>{_safe(kind.value)}: {_safe(told)}</p>"
+    kind, message = problem
+    return f"<p class='wrong'>{_safe(kind.value)}: {_safe(message)}</p>"
 
 
 def _fact(name: str, value: str) -> str:

@@ -1,4 +1,4 @@
-"""What a record may show, worked out from the split alone: no part of the renderer is believed."""
+"""Index of what a record may show, built from the split alone, without the renderer."""
 
 import dataclasses
 from typing import Any

@@ -1,4 +1,4 @@
-"""What can be wrong with a record, and how it is found in a prompt that is not as it should be."""
+"""Kinds of problems in a record, and the search for them in a prompt that is not as expected."""
 
 import collections
 import dataclasses
@@ -15,7 +15,7 @@ _MASK = " \x00 "
 
 
 class Finding(enum.Enum):
-    """What is wrong with a record; the value is how reports write it."""
+    """Kind of problem in a record; the value is its name in reports."""
 
     TARGET = "target"
     FUTURE = "future"
@@ -37,14 +37,15 @@ class Finding(enum.Enum):
 
 MEANINGS = {
     Finding.TARGET: "the prompt names the item that it hides",
-    Finding.FUTURE: "something that its user did later, or in a later part of the split, is told",
+    Finding.FUTURE: "the record shows what its user did later, or in a later part of the split",
     Finding.USER: "the prompt holds the user's number",
     Finding.STRANGER: "the prompt names an item that neither the history, the candidates nor what "
     "was popular explain",
     Finding.HIDDEN: "the prompt holds a part of the answer",
     Finding.CANDIDATES: "the candidates are not the target and items of training that its user "
     "has not had",
-    Finding.POPULAR: "what is told as popular was not, in the training events of the days before",
+    Finding.POPULAR: "an item named as popular was not popular in the training events of the "
+    "days before",
     Finding.TEXT: "the query or the preference is not the one of its event",
     Finding.PROMPT: "the prompt is not what its template and events give",
     Finding.SLOT: "a slot is not filled",
@@ -92,7 +93,7 @@ class TemplatePieces:
 
 @dataclasses.dataclass(frozen=True)
 class ShownValues:
-    """What a prompt may show and what it hides.
+    """Values that a prompt may show, and those that it hides.
 
     Attributes:
         values: Slot -> the text that belongs there.
@@ -119,8 +120,8 @@ class ItemNames:
 
     Attributes:
         written: `[items]` names in prompts.
-        titles: `[items]` cleaned titles of the catalog, "" where there is none.
-        separator: What stands between two names.
+        titles: `[items]` cleaned titles of the catalog, "" for an item without a title.
+        separator: The text between two names.
     """
 
     written: Sequence[str]
@@ -139,7 +140,7 @@ class ItemNames:
 
     @functools.cached_property
     def are_tokens(self) -> bool:
-        """Whether each name is one token, so that it means the item wherever it stands."""
+        """Whether each name is one token, so that it means the item wherever it occurs."""
         return all(item_tokens(name) == [name] for name in self.written)
 
     @functools.cached_property
@@ -196,7 +197,7 @@ def diagnose(
 
 
 def holds_number(text: str, number: int) -> bool:
-    """Says whether a number stands in a text, alone among digits."""
+    """Says whether a number occurs in a text, alone among digits."""
     written = str(number)
     return written in text and bool(re.search(rf"(?<!\d){written}(?!\d)", text))
 
@@ -214,7 +215,7 @@ def slot_marks(text: str) -> list[str]:
 def _parts(
     inputs: str, wording: TemplatePieces, values: Mapping[str, str]
 ) -> list[tuple[str, str]] | None:
-    """Cuts a prompt at the text of its template; None where that does not stand there."""
+    """Cuts a prompt at the text of its template; None if that text is missing."""
     if not inputs.startswith(wording.first):
         return None
     place, parts = len(wording.first), []
@@ -234,12 +235,12 @@ def _parts(
 
 
 def _search(text: str, slot: str, shown: ShownValues, names: ItemNames) -> list[Problem]:
-    """Looks for all that may not stand in a text, the longest names first.
+    """Looks for all that may not occur in a text, the longest names first.
 
     Args:
         text: A part of a prompt.
-        slot: Where it stands, "" for the whole prompt.
-        shown: What may stand there.
+        slot: Where it occurs, "" for the whole prompt.
+        shown: What may occur there.
         names: How items are called.
     """
     everywhere = [item for items in shown.items.values() for item in items]
@@ -277,7 +278,7 @@ def _search(text: str, slot: str, shown: ShownValues, names: ItemNames) -> list[
 
 
 def _alone(name: str) -> str:
-    """Returns the pattern of a name that is no part of a longer word."""
+    """Returns the pattern of a name that is not a part of a longer word."""
     start = r"(?<![a-z0-9])" if name[:1].isascii() and name[:1].isalnum() else ""
     end = r"(?![a-z0-9])" if name[-1:].isascii() and name[-1:].isalnum() else ""
     return start + re.escape(name) + end

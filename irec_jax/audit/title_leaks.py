@@ -1,4 +1,4 @@
-"""What the words of a query or a preference give away."""
+"""Leaks in the words of a query or a preference."""
 
 import dataclasses
 import functools
@@ -48,10 +48,10 @@ class TitleWords(NamedTuple):
 
 
 class RequestText(NamedTuple):
-    """A query or a preference, and where it stands.
+    """A query or a preference, and its event.
 
     Attributes:
-        text: As it stands in the prompt.
+        text: As written in the prompt.
         words: The same in words.
         position: The event that it was written for.
         is_query: Whether it is a query.
@@ -69,8 +69,8 @@ class RequestText(NamedTuple):
 class TextLeaks:
     """Looks for titles and user numbers in texts that somebody wrote.
 
-    A title of two words and more, or a number of five digits, stands in a text for a reason. A
-    shorter one can stand there by chance ("Her", or user 12), so it is only counted, beside how
+    A title of two words and more, or a number of five digits, occurs in a text for a reason. A
+    shorter one can occur there by chance ("Her", or user 12), so it is only counted, beside how
     often the same texts hold that of another event, drawn at random: were it chance, both would
     be as many.
 
@@ -94,8 +94,8 @@ class TextLeaks:
         columns = [catalog[name].to_list() for name in ("brand",) if name in catalog.columns]
         lists = catalog["categories"].to_list() if "categories" in catalog.columns else []
         labels = [
-            tuple(str(label) for label in (*told, *(categories or ())) if label)
-            for told, categories in zip(
+            tuple(str(label) for label in (*brand, *(categories or ())) if label)
+            for brand, categories in zip(
                 zip(*columns, strict=True) if columns else [()] * catalog.height,
                 lists or [()] * catalog.height,
                 strict=True,
@@ -139,7 +139,7 @@ class TextLeaks:
         whole = text.words.run
         if not (title.different or text.typed):
             found += self._signs(text, self.names.titles[item])
-        if title.different <= held and _stands(title, whole):
+        if title.different <= held and _occurs(title, whole):
             if text.typed:
                 counts[_COUNTED, "", TYPED_TITLES] += 1
             elif not self._explained(title, item, text):
@@ -162,8 +162,8 @@ class TextLeaks:
 
     def _signs(self, text: RequestText, title: str) -> list[Problem]:
         """Finds a title that has no words, such as one of emoji."""
-        is_told = not title.isascii() and title in text.text
-        return [(Finding.TARGET, f"'{title}' in '{text.text}'")] if is_told else []
+        is_shown = not title.isascii() and title in text.text
+        return [(Finding.TARGET, f"'{title}' in '{text.text}'")] if is_shown else []
 
     def _tokens(self, text: RequestText) -> list[Problem]:
         target: int = self.evidence.split.items.item(text.position)
@@ -184,7 +184,7 @@ class TextLeaks:
             if (
                 title.different <= held
                 and len(title.words.content) >= _SURE_WORDS
-                and _stands(title, text.words.run)
+                and _occurs(title, text.words.run)
                 and item != target
                 and not self._explained(title, item, text)
             ):
@@ -215,7 +215,7 @@ class TextLeaks:
             title.different <= held
             and len(title.words.content) == 1
             and item != items.item(text.position)
-            and _stands(title, text.words.run)
+            and _occurs(title, text.words.run)
             and not self._explained(title, item, text)
         ):
             counts[_COINCIDENCES, TITLES, "other"] += 1
@@ -228,9 +228,9 @@ class TextLeaks:
         """
         history = () if text.is_query else self.evidence.before(text.position)
         about = [item, *history]
-        if any(_stands(title, words_of(name).run) for i in about for name in self.labels[i]):
+        if any(_occurs(title, words_of(name).run) for i in about for name in self.labels[i]):
             return True
-        return any(_stands(title, self.title(shown).words.run) for shown in history)
+        return any(_occurs(title, self.title(shown).words.run) for shown in history)
 
 
 class _Anchors(dict[int, str]):
@@ -249,12 +249,12 @@ class _Anchors(dict[int, str]):
 
 
 def titles_of(evidence: SplitIndex) -> list[str]:
-    """Returns `[items]` cleaned titles, "" where there is none."""
+    """Returns `[items]` cleaned titles, "" for an item without a title."""
     return [clean(title or "") for title in evidence.split.catalog["title"].to_list()]
 
 
-def _stands(title: TitleWords, words: Sequence[str]) -> bool:
-    """Says whether a title that says anything stands in a text, word after word."""
+def _occurs(title: TitleWords, words: Sequence[str]) -> bool:
+    """Says whether a title that says anything occurs in a text, word after word."""
     run = title.words.run
     if not title.words.content:
         return False

@@ -143,7 +143,7 @@ def test_honest_records_of_every_task_pass(world: Split, rendered, task, names: 
     wrong = [kind for kind in audit.found if kind != "answer"]
     assert (wrong, audit.records) == ([], len(renderer))
     # The one answer that cannot be read back is of the title that holds the answer's own mark.
-    assert all(is_odd and is_odd in told for _, told in audit.examples.get("answer", ()))
+    assert all(is_odd and is_odd in message for _, message in audit.examples.get("answer", ()))
     honest = dataclasses.replace(audit, found={}, examples={})
     assert honest.problems(renderer.prompt_writer.config) == []
     honest.refuse(renderer.prompt_writer.config)
@@ -183,12 +183,12 @@ def test_the_target_in_the_place_of_an_item_of_the_history(world, rendered, name
 def test_the_target_behind_the_prompt(world, rendered, names, case):
     renderer = rendered(TaskName.PRODUCT_SEARCH, names=names)
     number = first_number(renderer, lambda p, _: usual(p, split=world))
-    told = case(names[world.items[renderer.origin(number).position]])
+    title = case(names[world.items[renderer.origin(number).position]])
     audit = found_after(
         renderer,
         world,
         number,
-        lambda r: r._replace(inputs=f"{r.inputs} It is {told} ."),
+        lambda r: r._replace(inputs=f"{r.inputs} It is {title} ."),
     )
     assert audit.found == {"target": 1}
 
@@ -324,8 +324,8 @@ def test_candidates_from_nowhere(world, rendered, form, wrong, names):
 
     def change(record: Instruction) -> Instruction:
         old = record.candidates[-1]
-        told = names[item] if item in range(len(names)) else "nothing"
-        changed = put(names[old], told)(record)
+        replacement = names[item] if item in range(len(names)) else "nothing"
+        changed = put(names[old], replacement)(record)
         if wrong == "others":
             return changed
         return changed._replace(candidates=(*record.candidates[:-1], item))
@@ -403,7 +403,7 @@ def test_the_item_of_a_test_event_as_popular(world, rendered):
     assert audited(moved, world).found["popular"] > 10
 
 
-def test_popular_items_are_counted_anew(world: Split):
+def test_popular_items_are_counted_again(world: Split):
     evidence = SplitIndex.build(world)
     moments = RequestContext.build(world, (ContextPart.POPULAR,))
     for position in range(len(world.items)):
@@ -420,16 +420,16 @@ def test_popular_items_are_counted_anew(world: Split):
 class TellingTeacher(WishTeacher):
     """Writes queries and preferences that give something away."""
 
-    def __init__(self, split: Split, told: Callable[[Split, int], str]) -> None:
+    def __init__(self, split: Split, leaked: Callable[[Split, int], str]) -> None:
         super().__init__(split)
-        self.told = told
+        self.leaked = leaked
         self.users = np.repeat(split.users, np.diff(split.offsets))
 
     def query(self, position: int, intention: Intention, language: str) -> str:
-        return f"some wish {self.told(self.split, position)}"
+        return f"some wish {self.leaked(self.split, position)}"
 
     def preference(self, position: int, variant: int, language: str) -> str:
-        return f"likes {self.told(self.split, position)}"
+        return f"likes {self.leaked(self.split, position)}"
 
 
 def user_of(split: Split, position: int) -> int:
@@ -442,7 +442,7 @@ def title_at(split: Split, position: int) -> str:
 
 @pytest.mark.parametrize("task", [TaskName.PRODUCT_SEARCH, TaskName.PREFERENCE_RECOMMENDATION])
 @pytest.mark.parametrize(
-    ("kind", "told"),
+    ("kind", "leaked"),
     [
         ("target", lambda split, position: f"of {title_at(split, position).upper()} , maybe"),
         ("target", lambda split, position: ATOMIC[split.items[position]]),
@@ -451,19 +451,19 @@ def title_at(split: Split, position: int) -> str:
         ("slot", lambda split, position: "of {query}"),
     ],
 )
-def test_a_teacher_that_tells(world, rendered, task, kind, told):
-    renderer = rendered(task, names=ATOMIC, teacher=lambda split: TellingTeacher(split, told))
+def test_a_teacher_that_tells(world, rendered, task, kind, leaked):
+    renderer = rendered(task, names=ATOMIC, teacher=lambda split: TellingTeacher(split, leaked))
     audit = audited(renderer, world)
     assert set(audit.found) == {kind}
     assert audit.found[kind] > 0.8 * len(renderer) - 20
 
 
 def test_a_teacher_that_reads_what_comes_next(world, rendered):
-    def told(split: Split, position: int) -> str:
+    def leaked(split: Split, position: int) -> str:
         return title_at(split, position + 1)
 
     renderer = rendered(
-        TaskName.PRODUCT_SEARCH, names=ATOMIC, teacher=lambda split: TellingTeacher(split, told)
+        TaskName.PRODUCT_SEARCH, names=ATOMIC, teacher=lambda split: TellingTeacher(split, leaked)
     )
     audit = audited(renderer, world)
     # One of the titles holds what looks like a slot.
@@ -478,14 +478,14 @@ def test_what_explains_a_title(make, rendered):
     categories = [["Beauty", "Face", "Night Cream"] if n == 2 else [] for n in range(len(titles))]
     split = dataclasses.replace(split, catalog=split.catalog.with_columns(categories=categories))
 
-    def told(split: Split, position: int) -> str:
+    def leaked(split: Split, position: int) -> str:
         return {1: titles[1], 6: "a night cream"}.get(position, "this")
 
     renderer = rendered(
         TaskName.PREFERENCE_RECOMMENDATION,
         names=[f"<item_{n}>" for n in range(len(titles))],
         split=split,
-        teacher=lambda split: TellingTeacher(split, told),
+        teacher=lambda split: TellingTeacher(split, leaked),
         context=(),
     )
     assert audited(renderer, split).found == {}
@@ -522,15 +522,15 @@ ONE_WORD = [f"Glow{chr(97 + n % 26)}{chr(97 + n // 26)}" for n in range(60)]
 
 @pytest.mark.parametrize("tells", [True, False])
 @pytest.mark.parametrize("what", ["user numbers", "titles of one word"])
-def test_short_names_are_told_apart_from_chance(make, rendered, tells: bool, what: str):
-    """A word or a number that stands in a text of its own event, or in one drawn at random."""
+def test_short_names_are_distinguished_from_chance(make, rendered, tells: bool, what: str):
+    """A word or a number that occurs in a text of its own event, or in one drawn at random."""
     draw = random.Random(5)
     histories = [draw.sample(range(60), 8) for _ in range(60)]
     split = make(histories, ONE_WORD)
     split = dataclasses.replace(split, users=np.arange(60) + 10)
     shuffled = draw.sample(range(len(split.items)), len(split.items))
 
-    def told(split: Split, position: int) -> str:
+    def leaked(split: Split, position: int) -> str:
         place = position if tells else shuffled[position]
         user = user_of(split, place)
         return str(user) if what == "user numbers" else ONE_WORD[split.items[place]]
@@ -539,7 +539,7 @@ def test_short_names_are_told_apart_from_chance(make, rendered, tells: bool, wha
         TaskName.PRODUCT_SEARCH,
         names=ATOMIC,
         split=split,
-        teacher=lambda split: TellingTeacher(split, told),
+        teacher=lambda split: TellingTeacher(split, leaked),
         context=(),
         max_overlap=1.0,
     )
@@ -741,9 +741,9 @@ def test_audits_add_up_and_survive_json(parts: list):
     assert (first + second) + third == first + (second + third)
     assert first + second == second + first
     assert first + Audit() == first
-    told = json.dumps(first.to_json())
-    assert Audit.from_json(json.loads(told)) == first
-    assert json.dumps((Audit() + first).to_json()) == told
+    text = json.dumps(first.to_json())
+    assert Audit.from_json(json.loads(text)) == first
+    assert json.dumps((Audit() + first).to_json()) == text
 
 
 @pytest.mark.parametrize("data", [None, [], {"records": 1}, {"records": "x", "found": {}}])
@@ -759,27 +759,27 @@ def test_an_audit_shows_the_lowest_records_and_not_all_problems(world, rendered)
     audit = Auditor.build(renderer, world).audit(reversed(wrong))
     assert audit.found == {"empty": len(wrong), "label": len(wrong)}
     assert [n for n, _ in audit.examples["empty"]] == [0, 1, 2, 3, 4]
-    with pytest.raises(InputError, match=r"record 0: .*record 4: ") as told:
+    with pytest.raises(InputError, match=r"record 0: .*record 4: ") as error:
         audit.refuse(renderer.prompt_writer.config, where="sets/x")
-    assert told.value.where == "sets/x"
-    assert "record 5" not in str(told.value)
+    assert error.value.where == "sets/x"
+    assert "record 5" not in str(error.value)
 
 
 def test_overlap_is_counted_by_intention(world, rendered):
-    def told(split: Split, position: int) -> str:
+    def leaked(split: Split, position: int) -> str:
         return (*words_of(title_at(split, position)).run, "picture")[0]
 
     renderer = rendered(
         TaskName.PRODUCT_SEARCH,
         names=ATOMIC,
-        teacher=lambda split: TellingTeacher(split, told),
+        teacher=lambda split: TellingTeacher(split, leaked),
         max_overlap=0.6,
     )
     audit = audited(renderer, world)
     shares = collections.defaultdict(list)
     for number in range(len(renderer)):
         asked, position, *_ = renderer.origin(number)
-        query, title = f"some wish {told(world, position)}", title_at(world, position)
+        query, title = f"some wish {leaked(world, position)}", title_at(world, position)
         mine, theirs = (set(words_of(text).content) for text in (query, title))
         share = len(mine & theirs) / len(mine)
         shares[f"{asked.intention.value} en"].append(share)

@@ -128,14 +128,14 @@ def test_a_page_shows_every_record_and_its_events(auditor: Auditor, world: Split
         page, record = Page(article), renderer.record(number)
         position = renderer.origin(number).position
         start = max(renderer.starts[position], position - 3)
-        for told in (
+        for text in (
             *(record.inputs, record.targets, record.scenario, record.strategy),
             *(record.template, record.language, record.task.replace("_", " ")),
             *(titles[item] for item in world.items[start : position + 1]),
             *(titles[item] for item in record.candidates),
             *(world.queries[position], world.reviews[position], f"user {record.user}"),
         ):
-            assert " ".join(told.split()) in page.text, told
+            assert " ".join(text.split()) in page.text, text
         shown = start > renderer.starts[position]
         assert ("earlier events" in page.text) == shown
 
@@ -157,13 +157,13 @@ def test_what_a_prompt_hides_is_marked(auditor: Auditor, world: Split):
         )
         position = renderer.origin(number).position
         page = Page(re.findall(r"<article>.*?</article>", page_of(auditor, [number])[0])[0])
-        told = {
+        contents = {
             "target": world.catalog["title"][world.items.item(position)],
             "history": world.catalog["title"][world.items.item(position - 1)],
             "query": world.queries[position],
             "review": world.reviews[position],
         }
-        marked = {what for what, content in told.items() if content in page.hidden}
+        marked = {what for what, content in contents.items() if content in page.hidden}
         assert marked == expected, name
 
 
