@@ -38,7 +38,7 @@ class Instruct:
 
     Training does not need it: `irec tune` renders the same records on the fly. Use it to read
     the instructions, to publish them, or to train something else on them. Every record is
-    audited, and a set with a leak or a bias is not published. A build that was killed goes on
+    audited, and a set with a leak or a bias is not published. A build that was killed continues
     when the same command is given again; packed rows that are whole are left as they are. Any
     setting of the experiment can be changed: `--section.key value`.
 
@@ -196,6 +196,6 @@ def _whole_rows(materials: Materials, folder: Path, records: int) -> PackedManif
 
 
 def _console() -> Console:
-    # In a file or a pipe nobody sees the lines' ends, and a cut name cannot be searched for.
+    # In a file or a pipe no window limits a line, and a cut name cannot be searched for.
     width = None if sys.stdout.isatty() else _WIDTH
     return Console(highlight=False, soft_wrap=True, width=width)

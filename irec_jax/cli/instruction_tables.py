@@ -1,4 +1,4 @@
-"""What `irec instruct` shows: what was stored, what the audit found, what could be asked."""
+"""Tables of `irec instruct`: stored records, findings of the audit, and possible requests."""
 
 from collections.abc import Sequence
 

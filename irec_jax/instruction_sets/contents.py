@@ -1,4 +1,4 @@
-"""What the shards of an instruction set hold: records, rendered and audited on their way."""
+"""Contents of the shards of an instruction set: records, audited as they are rendered."""
 
 import collections
 import dataclasses

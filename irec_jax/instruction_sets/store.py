@@ -52,7 +52,7 @@ def record_features() -> tfds.features.FeaturesDict:
 
 @dataclasses.dataclass(frozen=True)
 class StoreManifest:
-    """What a stored set holds and what it takes to make it again.
+    """Contents of a stored set, and all that it takes to render it again.
 
     Attributes:
         records: How many; record i is `renderer.record(i)`.
@@ -126,7 +126,7 @@ def write_instruction_set(
     """Writes records 0 to `records - 1` as a TFDS data set, all of it or nothing.
 
     `tfds.builder_from_directory(folder).as_data_source(split)` reads it. Finished shards wait in
-    a hidden folder beside it, so that the same call goes on where a killed one was ended. The
+    a hidden folder beside it, so that the same call continues where a killed one ended. The
     files are the same for any number of workers.
 
     Args:
@@ -191,7 +191,7 @@ def read_audit(folder: Path) -> Audit:
     """Reads the audit of a stored set.
 
     Raises:
-        InputError: There is none, or it is damaged.
+        InputError: The audit is missing or damaged.
     """
     return Audit.from_json(read_manifest(folder / AUDIT_FILE, "audit", _HINT))
 

@@ -92,14 +92,14 @@ def test_workers_and_packed_rows(
 ):
     one, two, rows = tmp_path / "one", tmp_path / "two", tmp_path / "rows"
     assert instruct(experiment, "--out", one, "--packed", rows) == 0
-    told = capsys.readouterr().out
+    printed = capsys.readouterr().out
     renderer = prepare(load_experiment(experiment)).renderer
     assert len(InstructionSet(one)) == len(renderer)
     stored = PackedRows(rows)
     assert stored.manifest.records == len(renderer)
     assert stored.manifest.source_length == 256
-    assert f"{len(renderer)} instructions in {len(stored)} rows" in told
-    assert stored.manifest.sha256 in told
+    assert f"{len(renderer)} instructions in {len(stored)} rows" in printed
+    assert stored.manifest.sha256 in printed
     assert instruct(experiment, "--out", two, "--workers", 2) == 0
     assert InstructionSet(one).manifest == InstructionSet(two).manifest
 
@@ -112,9 +112,9 @@ def test_audit_writes_nothing_and_says_what_it_finds(
 ):
     before = sorted(tmp_path.rglob("*"))
     assert instruct(experiment, "--audit", "--records", 400, "--workers", 2) == 0
-    told = capsys.readouterr().out
-    assert "400 instructions: nothing was found" in told
-    assert "prompts longer than 256" in told
+    printed = capsys.readouterr().out
+    assert "400 instructions: nothing was found" in printed
+    assert "prompts longer than 256" in printed
 
     record = Renderer.record
 
@@ -173,7 +173,7 @@ def test_describe_counts_templates_and_instructions(
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         ([], "--out: there is no folder to write"),
         (["--audit", "--describe"], "each does nothing else"),
@@ -184,10 +184,10 @@ def test_describe_counts_templates_and_instructions(
     ],
 )
 def test_what_does_not_go_together(
-    experiment: Path, words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+    experiment: Path, words: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ):
     assert instruct(experiment, *words) == 2
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def test_beam_is_named_where_it_is_missing(

@@ -1,4 +1,4 @@
-"""Stored sets: what comes back is what was rendered, whoever stored it; all or nothing."""
+"""Stored sets: any writer stores exactly what was rendered; all or nothing."""
 
 import dataclasses
 import errno
@@ -146,10 +146,10 @@ def test_the_manifest_says_what_is_there_and_what_made_it(
     records = [renderer.record(n) for n in range(100)]
     sums = [int(hashlib.sha256(encode_record(r, n)).hexdigest(), 16) for n, r in enumerate(records)]
     assert manifest.sha256 == f"{sum(sums) % 2**256:064x}"
-    told = {tuple(c[k] for k in ("task", "language", "template")): 0 for c in manifest.counts}
+    counts = {tuple(c[k] for k in ("task", "language", "template")): 0 for c in manifest.counts}
     for record in records:
-        told[record.task, record.language, record.template] += 1
-    assert sorted(told.values()) == sorted(count["records"] for count in manifest.counts)
+        counts[record.task, record.language, record.template] += 1
+    assert sorted(counts.values()) == sorted(count["records"] for count in manifest.counts)
     assert manifest.pass_records == len(renderer)
     assert manifest.cut_histories == renderer.cut_histories > 0
     assert manifest.config["max_history"] == 2
@@ -399,11 +399,11 @@ def test_a_killed_build_goes_on_to_the_same_bytes(renderer: Renderer, tmp_path: 
     wait_for_the_end_of(workers)
     assert not (tmp_path / "set").exists()
 
-    told = build(tmp_path / "renderer", tmp_path / "set").communicate(timeout=60)[1]
-    there = re.search(r"(\d+) of 30 shards are there already", told)
-    assert there is not None, told
+    output = build(tmp_path / "renderer", tmp_path / "set").communicate(timeout=60)[1]
+    there = re.search(r"(\d+) of 30 shards are there already", output)
+    assert there is not None, output
     assert 4 <= int(there[1]) < 30
-    assert f"{(30 - int(there[1])) * 1_000}/" in told, "no more is rendered than is missing"
+    assert f"{(30 - int(there[1])) * 1_000}/" in output, "no more is rendered than is missing"
     build(tmp_path / "renderer", tmp_path / "fresh").communicate(timeout=60)
     assert contents(tmp_path / "set") == contents(tmp_path / "fresh")
     assert len(InstructionSet(tmp_path / "set")) == 30_000
@@ -413,17 +413,17 @@ def test_ctrl_c_and_a_killed_worker_end_everything(renderer: Renderer, tmp_path:
     process = started(renderer, tmp_path / "set")
     workers = children(process.pid)
     process.send_signal(signal.SIGINT)
-    told = process.communicate(timeout=20)[1]
-    assert "KeyboardInterrupt" in told
-    assert "finished shards are kept in" in told
+    output = process.communicate(timeout=20)[1]
+    assert "KeyboardInterrupt" in output
+    assert "finished shards are kept in" in output
     wait_for_the_end_of(workers)
 
     process = started(renderer, tmp_path / "other")
     workers = children(process.pid)
     os.kill(workers[-1], signal.SIGKILL)
-    told = process.communicate(timeout=20)[1]
+    output = process.communicate(timeout=20)[1]
     assert process.returncode == 1
-    assert "a worker was ended from outside (exit code -9)" in told
+    assert "a worker was ended from outside (exit code -9)" in output
     wait_for_the_end_of(workers)
 
 
@@ -480,7 +480,7 @@ def test_no_tensorflow_and_a_full_disk(renderer: Renderer, tmp_path: Path):
     assert done.stdout == "", "a library writes only what it is asked to"
 
 
-def test_what_fails_in_a_worker_is_told(renderer: Renderer, tmp_path: Path):
+def test_what_fails_in_a_worker_is_reported(renderer: Renderer, tmp_path: Path):
     broken = Broken(**fields_of(renderer))
     with pytest.raises(ZeroDivisionError, match="record 300"):
         write_instruction_set(broken, tmp_path / "set", 500)

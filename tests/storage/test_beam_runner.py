@@ -1,4 +1,4 @@
-"""Shards made by Apache Beam: the same set as without it, resumable, with its mistakes told."""
+"""Shards made by Apache Beam: the same set as without it, resumable, with its errors reported."""
 
 import json
 from pathlib import Path
@@ -86,12 +86,12 @@ def test_beam_goes_on_where_another_build_was_ended(
             write_instruction_set(renderer, tmp_path / "set", 500)
     runner = beam_runner("DirectRunner")
     assert write_instruction_set(renderer, tmp_path / "set", 500, runner=runner) == expected
-    told = capsys.readouterr().err
-    assert "3 of 8 shards are there already" in told
-    assert "5 shards for Beam's DirectRunner" in told
+    printed = capsys.readouterr().err
+    assert "3 of 8 shards are there already" in printed
+    assert "5 shards for Beam's DirectRunner" in printed
 
 
-def test_what_fails_on_beam_is_told_without_a_traceback(renderer: Renderer, tmp_path: Path):
+def test_what_fails_on_beam_is_reported_without_a_traceback(renderer: Renderer, tmp_path: Path):
     runner = beam_runner("NoSuchRunner")
     with pytest.raises(InputError, match="NoSuchRunner"):
         write_instruction_set(renderer, tmp_path / "set", 50, runner=runner)
