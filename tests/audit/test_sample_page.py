@@ -128,14 +128,14 @@ def test_a_page_shows_every_record_and_its_events(auditor: Auditor, world: Split
         page, record = Page(article), renderer.record(number)
         position = renderer.origin(number).position
         start = max(renderer.starts[position], position - 3)
-        for text in (
+        for shown_text in (
             *(record.inputs, record.targets, record.scenario, record.strategy),
             *(record.template, record.language, record.task.replace("_", " ")),
             *(titles[item] for item in world.items[start : position + 1]),
             *(titles[item] for item in record.candidates),
             *(world.queries[position], world.reviews[position], f"user {record.user}"),
         ):
-            assert " ".join(text.split()) in page.text, text
+            assert " ".join(shown_text.split()) in page.text, shown_text
         shown = start > renderer.starts[position]
         assert ("earlier events" in page.text) == shown
 
