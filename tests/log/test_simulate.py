@@ -195,6 +195,5 @@ def test_an_unknown_domain_is_refused_with_the_nearest_name():
         "except InputError as error: print(error)"
     )
     process = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert process.stdout.startswith(
-        "data.simulate.domain: unknown domain 'contents'; Did you mean"
-    )
+    assert process.stdout.startswith("data.simulate.domain: 'contents' is not possible")
+    assert "Did you mean 'content'?" in process.stdout
