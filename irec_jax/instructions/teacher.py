@@ -1,4 +1,4 @@
-"""What a teacher is, and the one that adds nothing to a log."""
+"""The protocol of a teacher, and the teacher that adds nothing to a log."""
 
 import dataclasses
 import hashlib
@@ -21,8 +21,8 @@ class Teacher(Protocol):
     A *position* is the number of an event in the split that it was made for. All text is in the
     asked language (but for names of items, brands and categories, which stay as they are), one
     line, cleaned. "" means that it has nothing to say there. A preference is written from events
-    before the position alone, and queries and reasons from the event at it; nothing is ever read
-    that lies behind it, or that another user did.
+    before the position alone, and queries and reasons from the event at it. A
+    teacher never reads later events, or events of another user.
     """
 
     @property
@@ -43,11 +43,11 @@ class Teacher(Protocol):
         ...
 
     def preference(self, position: int, variant: int, language: str) -> str:
-        """What the user of an event likes, judged by the events before it."""
+        """Returns the taste of the user of an event, judged by the events before it."""
         ...
 
     def query(self, position: int, intention: Intention, language: str) -> str:
-        """What the user could have asked for before the event at `position`."""
+        """Returns a query that the user could have sent before the event at `position`."""
         ...
 
     def reason(self, position: int, language: str) -> str:
@@ -109,7 +109,7 @@ class LogTeacher:
         return ""
 
     def query(self, position: int, intention: Intention, language: str) -> str:
-        """What the user typed."""
+        """Returns the query that the user typed."""
         matches = self.kinds.item(position) == INTENTION_CODES.get(intention, -1)
         return self.queries[position] if matches else ""
 

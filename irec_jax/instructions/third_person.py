@@ -1,4 +1,4 @@
-"""A request in the user's own words, told about the user, as prompts speak."""
+"""Rewrites a user's request from the first person to the third, as prompts are written."""
 
 import functools
 import re
@@ -56,7 +56,7 @@ _ADVERBS = _word_set(
     "totally"
 )
 _MOST_ADVERBS = 2
-# What goes on after "and" with the same subject; none of these is a noun.
+# Verbs that follow "and" with the same subject; none of these is also a noun.
 _CONTINUING = _word_set("am want prefer enjoy have don't dont haven't dislike")
 _HAD_BEFORE = _word_set("been had better got bought seen found")
 _OTHERS = {
@@ -81,7 +81,7 @@ _CHINESE_VERB = re.compile(
 )
 
 
-@functools.lru_cache(maxsize=64)  # what is told is audited right after
+@functools.lru_cache(maxsize=64)  # the audit reads each text right after
 def to_third_person(text: str, language: str, person: str) -> str:
     """Turns a request in the user's own words into the model's view of the user.
 
@@ -93,21 +93,21 @@ def to_third_person(text: str, language: str, person: str) -> str:
         language: Of the text, BCP 47; texts in other languages than English and Chinese stay.
         person: What a user is called, without an article, such as `TemplatePack.person`.
 
-    >>> third_person("I'm looking for boots , and I need them for my son", "en", "shopper")
+    >>> to_third_person("I'm looking for boots , and I need them for my son", "en", "shopper")
     'the shopper is looking for boots , and the shopper needs them for their son'
-    >>> third_person("what do i need for a rainy hike", "en", "shopper")
+    >>> to_third_person("what do i need for a rainy hike", "en", "shopper")
     'what does the shopper need for a rainy hike'
-    >>> third_person("my little pony doll", "en", "shopper")
+    >>> to_third_person("my little pony doll", "en", "shopper")
     'my little pony doll'
-    >>> third_person("我想给我的女儿买一顶帐篷", "zh", "顾客")
+    >>> to_third_person("我想给我的女儿买一顶帐篷", "zh", "顾客")
     '顾客想给顾客的女儿买一顶帐篷'
     """
     spoken = language.partition("-")[0].lower()
     if spoken == "en":
-        told = ""
-        # What was told may show a first person between its words to be a subject, too.
-        while text != told and _ENGLISH.search(text):
-            told, text = text, _english(text, person)
+        previous = ""
+        # After a rewrite, another first person between its words may be a subject, too.
+        while text != previous and _ENGLISH.search(text):
+            previous, text = text, _english(text, person)
         return text
     if spoken == "zh" and ("我" in text or "咱" in text):
         return _chinese(text, person)
@@ -148,7 +148,7 @@ def _english(text: str, person: str) -> str:
 def _subject(
     words: Sequence[str], titled: Sequence[bool], position: int, person: str
 ) -> dict[int, str]:
-    """Returns what becomes of a first person and its verb, nothing if it is no subject."""
+    """Returns the new words of a first person and its verb, none if it is not a subject."""
     if position and not (words[position - 1].isspace() or words[position - 1] in _OPENING):
         return {}
     somebody = f"the {person}"
@@ -159,8 +159,8 @@ def _subject(
         if tail not in _CONTRACTIONS:
             return {}
         had = following in _HAD_BEFORE or _is_regular_past(following)
-        told = "had" if tail == "d" and had else _CONTRACTIONS[tail]
-        return {position: f"{somebody} {told}"}
+        auxiliary = "had" if tail == "d" and had else _CONTRACTIONS[tail]
+        return {position: f"{somebody} {auxiliary}"}
     if head == "im":
         return {position: f"{somebody} is"} if following.endswith("ing") else {}
     if not verb or titled[verb]:
@@ -177,7 +177,7 @@ def _subject(
 
 
 def _verb_after(words: Sequence[str], position: int) -> int:
-    """Returns where the next word is that is no adverb, 0 if a mark or the end comes first."""
+    """Returns the position of the next word but adverbs, 0 if a mark or the end is before it."""
     for _ in range(_MOST_ADVERBS + 1):
         space, position = position + 1, position + 2
         if position >= len(words) or not words[space].isspace() or not words[position][0].isalnum():

@@ -40,7 +40,7 @@ HISTORIES = [[0, 1, 2, 3, 4, 5], [5, 6, 7, 8, 9, 2], [1, 3, 5, 11, 10], [10, 11,
 
 
 class MarkingTeacher:
-    """Writes where its texts come from; without a word in the language of every third event."""
+    """Writes the source of each text; in other languages than English, skips every third event."""
 
     def __init__(self, split: Split) -> None:
         self.events = len(split.items)
@@ -48,13 +48,13 @@ class MarkingTeacher:
 
     variants = 3
 
-    def _speaks(self, position: int, language: str) -> bool:
+    def _has_text(self, position: int, language: str) -> bool:
         return language == "en" or position % 3 != 0
 
     def _where(self, language: str, late: bool) -> np.ndarray:
-        spoken = [self._speaks(position, language) for position in range(self.events)]
+        spoken = [self._has_text(position, language) for position in range(self.events)]
         return np.array(
-            [s and not (late and p in self.first) for p, s in enumerate(spoken)], dtype=bool
+            [has and not (late and p in self.first) for p, has in enumerate(spoken)], dtype=bool
         )
 
     def has_preference(self, language: str) -> np.ndarray:
@@ -67,14 +67,16 @@ class MarkingTeacher:
         return self._where(language, late=True)
 
     def preference(self, position: int, variant: int, language: str) -> str:
-        return f"taste<{position}.{variant}.{language}>" if self._speaks(position, language) else ""
+        return (
+            f"taste<{position}.{variant}.{language}>" if self._has_text(position, language) else ""
+        )
 
     def query(self, position: int, intention: Intention, language: str) -> str:
-        told = f"wish<{position}.{intention.value}.{language}>"
-        return told if self._speaks(position, language) else ""
+        text = f"wish<{position}.{intention.value}.{language}>"
+        return text if self._has_text(position, language) else ""
 
     def reason(self, position: int, language: str) -> str:
-        return f"why<{position}.{language}>" if self._speaks(position, language) else ""
+        return f"why<{position}.{language}>" if self._has_text(position, language) else ""
 
     def fingerprint(self) -> str:
         return hashlib.sha256(b"marks").hexdigest()
@@ -198,7 +200,7 @@ def test_candidates_are_new_to_the_user_and_their_order_changes_nothing_else(
     assert blank.sub("#", shuffled.inputs) == blank.sub("#", record.inputs)
 
 
-def test_the_right_candidate_stands_at_every_place_and_is_right_half_of_the_time(
+def test_the_right_candidate_occurs_at_every_place_and_is_right_half_of_the_time(
     make: Callable[..., Split],
 ):
     renderer = build(make, (TaskName.SEQUENTIAL_RERANKING,), candidates=4)

@@ -1,4 +1,4 @@
-"""Every example comes once in a pass, whoever asks for it and in whatever order."""
+"""Every example occurs once in a pass, for any reader and in any order."""
 
 import concurrent.futures
 import pickle

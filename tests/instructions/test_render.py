@@ -46,7 +46,7 @@ ODD = ["", "{history} ", "{0} ", "a ; b ", "line\nbreak ", "שלום ", "\u202e"
 def slow_inputs(
     template_id: str, history: list[str], query: str, domain: str, separator: str = " ; "
 ) -> str:
-    """Fills a template read anew from the file, word by word."""
+    """Fills a template from the file, word by word."""
     text = next(t["text"] for t in PACK["template"] if t["id"] == template_id)
     values = {f"{{{word}}}": value for word, value in PACK["words"][domain].items()}
     values |= {"{history}": separator.join(history), "{query}": query}
@@ -169,7 +169,7 @@ def test_a_record_depends_on_the_seed_and_the_number_alone(
 
 def test_no_rendering_ever_changes(renderer: Renderer):
     # If this fails, stored sets no longer equal what is rendered on the fly: say so in the
-    # changelog, or mend the change that did it.
+    # changelog, or fix the change that did it.
     records = [renderer.record(number) for number in (0, 1, 2, 3, 30, 1_000_003)]
     assert [(record.template, record.target_item) for record in records] == [
         ("next-guess", 2),
@@ -222,9 +222,7 @@ def test_other_roles_have_their_own_targets(split: Split, titles: list[str]):
     assert sorted(record.target_item for record in records) == [5, 5, 9]
 
 
-def test_the_prompt_of_a_request_is_the_first_template_unless_told(
-    renderer: Renderer, split: Split
-):
+def test_the_prompt_of_a_request_is_the_first_template_by_default(renderer: Renderer, split: Split):
     request = PERSONALIZED_SEARCH.request(split, 8)
     history = ["Brand5 lamp model5", "Brand6 lamp model6"]
     query = "cheap {light} for bed"

@@ -110,7 +110,7 @@ def test_the_groups_of_the_paper():
         ({"tasks": (TaskName.PREFERENCE_SEARCH,)}, "teacher", "a log has none"),
         ({"tasks": (TaskName.REASONED_SEARCH,)}, "teacher", "a log has none"),
         ({"tasks": (TaskName.HISTORY_ITEM_TO_REASON,)}, "teacher", "a log has none"),
-        ({"tasks": (TaskName.CONTEXT_POINTWISE,)}, "context", "there is none"),
+        ({"tasks": (TaskName.CONTEXT_POINTWISE,)}, "context", "no part is listed"),
         ({"teacher_texts": "somewhere"}, "teacher_texts", "the teacher is 'log'"),
         ({"teacher": "texts"}, "teacher_texts", "the teacher is 'texts'"),
         ({"packs": ("de",)}, "packs", "'de'"),
@@ -129,11 +129,13 @@ def test_settings_that_make_no_sense_fail_when_the_config_is_read(
     assert caught.value.where == f"instructions.{key}"
 
 
-def test_an_explicit_preference_is_asked_about_where_somebody_told_it(split: Split):
+def test_an_explicit_preference_is_asked_about_where_it_is_given(split: Split):
     task = task_named(TaskName.PREFERENCE_RECOMMENDATION)
     assert not len(task.eligible(split, Role.TEST))
-    told = ["likes lamps" if position in (5, 13) else "" for position in range(len(split.items))]
-    split = dataclasses.replace(split, preferences=told)
+    preferences = [
+        "likes lamps" if position in (5, 13) else "" for position in range(len(split.items))
+    ]
+    split = dataclasses.replace(split, preferences=preferences)
     assert task.eligible(split, Role.TEST).tolist() == [5, 13]
     request = task.request(split, 5)
     assert (request.preference, request.instruction) == ("likes lamps", "")

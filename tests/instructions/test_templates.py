@@ -361,9 +361,9 @@ def test_pointwise_templates_ask_and_the_main_ones_say_how_to_answer(language: s
     for task in TASKS:
         if task.form is TaskForm.POINTWISE:
             texts = [t.fill(DATA) for t in pack.templates if t.task is task.name]
-            told = [text for text in texts if pack.yes in text and pack.no in text]
-            assert told, task.name
-            assert all("?" in text or "\uff1f" in text or text in told for text in texts)
+            explicit = [text for text in texts if pack.yes in text and pack.no in text]
+            assert explicit, task.name
+            assert all("?" in text or "\uff1f" in text or text in explicit for text in texts)
 
 
 def test_the_text_of_a_pack_is_the_file():

@@ -22,7 +22,7 @@ CHINESE = (
 
 
 @pytest.mark.parametrize(
-    ("said", "told"),
+    ("said", "expected"),
     [
         ("I want", "the shopper wants"),
         ("I'm looking for a tent", "the shopper is looking for a tent"),
@@ -53,11 +53,11 @@ CHINESE = (
         ("i want   i robot", "the shopper wants   i robot"),
     ],
 )  # fmt: skip
-def test_what_i_say_becomes_what_the_user_says(said: str, told: str):
-    assert to_third_person(said, "en", "shopper") == told
-    assert to_third_person(said, "en-GB", "client") == told.replace("shopper", "client").replace(
-        "Shopper", "Client"
-    )
+def test_what_i_say_becomes_what_the_user_says(said: str, expected: str):
+    assert to_third_person(said, "en", "shopper") == expected
+    assert to_third_person(said, "en-GB", "client") == expected.replace(
+        "shopper", "client"
+    ).replace("Shopper", "Client")
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_a_text_without_a_first_person_as_subject_stays(text: str):
 
 
 @pytest.mark.parametrize(
-    ("said", "told"),
+    ("said", "expected"),
     [
         ("我想买一顶帐篷", "顾客想买一顶帐篷"),
         ("我最近一直在看科幻片\uff0c请给我推荐", "顾客最近一直在看科幻片\uff0c请给顾客推荐"),
@@ -100,9 +100,9 @@ def test_a_text_without_a_first_person_as_subject_stays(text: str):
         ("我喜欢《我不是药神》和自我提升", "顾客喜欢《我不是药神》和自我提升"),
     ],
 )
-def test_chinese_names_the_person_instead_of_me(said: str, told: str):
-    assert to_third_person(said, "zh", "顾客") == told
-    assert to_third_person(said, "zh-Hans", "用户") == told.replace("顾客", "用户")
+def test_chinese_names_the_person_instead_of_me(said: str, expected: str):
+    assert to_third_person(said, "zh", "顾客") == expected
+    assert to_third_person(said, "zh-Hans", "用户") == expected.replace("顾客", "用户")
 
 
 @pytest.mark.parametrize(
@@ -142,16 +142,16 @@ def test_any_text_twice_is_once(text: str, language: str):
 
 @hypothesis.given(st.lists(st.sampled_from(ENGLISH.split()), max_size=9))
 def test_nothing_but_persons_and_verbs_changes(words: list[str]):
-    told = to_third_person(" ".join(["i want", *words]), "en", "shopper")
-    assert told.startswith("the shopper wants")
+    result = to_third_person(" ".join(["i want", *words]), "en", "shopper")
+    assert result.startswith("the shopper wants")
     kept = {"robot", "legend", "phone,", "a", "looking", "foo", "i-pad", "i5", "titles"}
-    assert [w for w in told.split() if w in kept] == [w for w in words if w in kept]
+    assert [w for w in result.split() if w in kept] == [w for w in words if w in kept]
 
 
 @pytest.mark.parametrize("domain", ["shop", "content", "social", "finance"])
-def test_the_persons_of_the_packs_are_told_about(domain: str):
+def test_the_persons_of_the_packs_are_named(domain: str):
     english, chinese = (load_pack(name, domain) for name in ("en", "zh"))
-    told = to_third_person("i want boots", english.language, english.person)
-    assert told == f"the {english.person} wants boots"
-    told = to_third_person("我想要靴子", chinese.language, chinese.person)
-    assert told == f"{chinese.person}想要靴子"
+    result = to_third_person("i want boots", english.language, english.person)
+    assert result == f"the {english.person} wants boots"
+    result = to_third_person("我想要靴子", chinese.language, chinese.person)
+    assert result == f"{chinese.person}想要靴子"
