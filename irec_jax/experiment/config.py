@@ -24,7 +24,7 @@ class Experiment:
         instructions: Which tasks are asked, in which language and domain.
         tokens: The tokenizer, the item index and the lengths of packed rows.
         model: The T5 model; its `vocabulary` is set to what the tokens need.
-        lora: Which weights are trained through adapters; all are trained unless told.
+        lora: Which weights are trained through adapters; by default all are trained.
         mesh: How the devices are laid out.
         optimizer: The optimizer and its schedule.
         train: Steps, batch size, checkpoints.

@@ -1,4 +1,4 @@
-"""What an experiment is made of: log, split, tokens and instructions."""
+"""The materials of an experiment: log, split, tokens and instructions."""
 
 import dataclasses
 from pathlib import Path
@@ -27,7 +27,7 @@ UNKNOWN_SHARE = 0.1  # of a pack's tokens, at most
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Materials:
-    """What an experiment is made of, once its log is read.
+    """The materials of an experiment, after its log is read.
 
     Attributes:
         experiment: With the model's vocabulary resolved.

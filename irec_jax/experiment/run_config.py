@@ -48,7 +48,7 @@ def load_run(run: Path) -> Experiment:
     """Reads the resolved experiment of a run.
 
     Raises:
-        InputError: If the folder is no run, or its config does not fit this version.
+        InputError: The folder does not hold a run, or its config does not fit this version.
     """
     path = run / CONFIG_FILE
     if not path.is_file():

@@ -15,7 +15,7 @@ TAUGHT_SAMPLE = 5_000  # events whose teacher's texts a tokenizer learns from
 
 
 def training_texts(split: Split, config: InstructionsConfig, teacher: Teacher) -> list[str]:
-    """What a tokenizer may learn from: titles, queries before training events, and templates.
+    """Returns the texts to train on: titles, queries before training events, and templates.
 
     Each template counts `TEMPLATE_WEIGHT` times, so that its words become pieces of their own:
     a prompt of 20 atomic items then has 33 tokens, 68 without. Held-out templates are not read.
@@ -40,7 +40,7 @@ def training_texts(split: Split, config: InstructionsConfig, teacher: Teacher) -
 
 
 def _fixed_words(pack: TemplatePack, config: InstructionsConfig) -> list[str]:
-    """What answers and contexts hold besides names and what a teacher writes."""
+    """Returns the fixed words of answers and contexts, without names and teacher texts."""
     tasks = config.listed_tasks
     words = [pack.yes, pack.no] if any(Part.VERDICT in task.answer_parts for task in tasks) else []
     if any(len(task.answer_parts) > 1 for task in tasks):

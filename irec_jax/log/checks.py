@@ -1,4 +1,4 @@
-"""What a behavior log promises, checked at once over whole columns."""
+"""Checks of a behavior log, over whole columns at once."""
 
 from collections.abc import Sequence
 

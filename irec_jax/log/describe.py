@@ -1,4 +1,4 @@
-"""What is in a log: sizes, lengths, and what would make a recommender look better than it is."""
+"""The contents of a log: sizes, lengths, and causes of inflated results."""
 
 import dataclasses
 import datetime

@@ -37,7 +37,7 @@ COUNTED_CORE = 5
 
 
 class EventKind(enum.Enum):
-    """What a user did with an item."""
+    """An action of a user on an item."""
 
     VIEW = "view"
     PURCHASE = "purchase"
@@ -50,7 +50,7 @@ _KINDS = [kind.value for kind in EventKind]
 
 
 class TimeUnit(enum.Enum):
-    """What the log's `time` counts; a position orders one user's events and no more."""
+    """The unit of the log's `time`; a position only orders the events of one user."""
 
     SECONDS = "seconds"
     POSITION = "position"
@@ -114,7 +114,7 @@ class LogManifest:
 
     @property
     def time_unit(self) -> TimeUnit:
-        """What the log's `time` counts."""
+        """The unit of the log's `time`."""
         return TimeUnit(self.settings.get("time", TimeUnit.SECONDS.value))
 
 

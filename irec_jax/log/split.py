@@ -30,7 +30,7 @@ class SplitProtocol(enum.Enum):
 
 
 class Role(enum.IntEnum):
-    """What an event may be used for."""
+    """The permitted use of an event."""
 
     TRAIN = 0
     VALIDATION = 1
