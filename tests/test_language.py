@@ -33,11 +33,21 @@ BANNED = re.compile(
 TITLE_START = re.compile(r"(What|Who|How far)\b")
 HEADING = re.compile(r"^#+ (?:\d+\. )?(.*)$", re.MULTILINE)
 FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+# Banned words that a file must hold as data, each with its reason.
+EXEMPT = {
+    "irec_jax/instructions/third_person.py": (("told",), "a verb form of the English grammar"),
+    "CHANGELOG.md": (("told",), "the former name of a renamed argument"),
+}
 SAME_NAME_ALLOWED = {"__init__.py", "config.py"}
 
 
 def banned(text: str) -> list[str]:
     return [match.group() for match in BANNED.finditer(" ".join(text.split()))]
+
+
+def banned_in(path: Path, text: str) -> list[str]:
+    exempt, _ = EXEMPT.get(path.relative_to(ROOT).as_posix(), ((), ""))
+    return [word for word in banned(text) if word.lower() not in exempt]
 
 
 def words_of_code(path: Path) -> Iterator[tuple[int, str]]:
@@ -52,14 +62,14 @@ def words_of_code(path: Path) -> Iterator[tuple[int, str]]:
 
 @pytest.mark.parametrize("path", CODE, ids=lambda path: str(path.relative_to(ROOT)))
 def test_code_has_no_banned_word(path: Path):
-    found = [(line, word) for line, text in words_of_code(path) for word in banned(text)]
+    found = [(line, word) for line, text in words_of_code(path) for word in banned_in(path, text)]
     assert not found, f"{path}: {found}"
 
 
 @pytest.mark.parametrize("path", DOCS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_page_has_no_banned_word_and_its_titles_are_nouns(path: Path):
     text = path.read_text(encoding="utf-8")
-    assert not banned(text), f"{path}: {banned(text)}"
+    assert not banned_in(path, text), f"{path}: {banned_in(path, text)}"
     titles = HEADING.findall(FENCE.sub("", text))
     assert not [title for title in titles if TITLE_START.match(title)], path
 
@@ -74,6 +84,14 @@ def test_a_docstring_starts_with_a_noun_or_an_imperative(path: Path):
     ]
     first_lines = [(ast.get_docstring(node) or "").partition("\n")[0] for node in nodes]
     assert not [line for line in first_lines if TITLE_START.match(line)], path
+
+
+@pytest.mark.parametrize("name", EXEMPT)
+def test_an_exempt_word_is_still_used(name: str):
+    words, reason = EXEMPT[name]
+    found = {word.lower() for word in banned((ROOT / name).read_text(encoding="utf-8"))}
+    assert found >= set(words), name
+    assert reason, name
 
 
 def test_a_file_name_occurs_once():
