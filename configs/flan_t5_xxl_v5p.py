@@ -1,6 +1,6 @@
 """Flan-T5-XXL tuned for recommendation on one v5p slice of 64 chips, weights cut 16 ways.
 
-"pretrained/flan-t5-xxl" stands for a folder with the published weights: config.json, the
+"pretrained/flan-t5-xxl" is a placeholder for a folder with the published weights: config.json, the
 safetensors files and tokenizer.json of google/flan-t5-xxl on the Hugging Face Hub.
 
 Prepare: irec data prepare amazon PATH --out data/amazon

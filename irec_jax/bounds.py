@@ -80,7 +80,7 @@ def check_numbers(settings: Any, prefix: str, **allowed: Range) -> None:
 
     Args:
         settings: The object.
-        prefix: What stands before a field's name in messages: `train.`, `--chat.` or `--`.
+        prefix: The text before a field's name in messages: `train.`, `--chat.` or `--`.
         **allowed: The range of each field.
 
     Raises:

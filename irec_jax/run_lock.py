@@ -93,7 +93,7 @@ class RunLock:
         return self._file
 
     def holder(self) -> Holder | None:
-        """The process that holds the lock; None if there is none, or it is dead."""
+        """The process that holds the lock; None if no process holds it, or it is dead."""
         try:
             file = os.open(self.path, os.O_RDONLY)
         except FileNotFoundError:
@@ -253,7 +253,7 @@ def _myself(command: str) -> Holder:
 
 
 def _started(pid: int) -> str:
-    """When a process of this host started; "" if there is none."""
+    """When a process of this host started; "" if it does not run."""
     try:
         if not Path("/proc/self/stat").exists():
             words = ["ps", "-o", "lstart=", "-p", str(pid)]

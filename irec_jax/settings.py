@@ -208,7 +208,7 @@ def read_fields(settings: Any, prefix: str) -> dict[str, Any]:
 
     Args:
         settings: The dataclass.
-        prefix: What stands before a field's name in messages.
+        prefix: The text before a field's name in messages.
 
     Raises:
         InputError: A value does not read as the type of its field.

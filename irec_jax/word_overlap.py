@@ -1,4 +1,4 @@
-"""How much of a text stands in a title, in words."""
+"""The overlap of a text with a title, in words."""
 
 import itertools
 import re

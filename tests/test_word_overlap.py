@@ -1,4 +1,4 @@
-"""How much of a query stands in a title."""
+"""The overlap of a query with a title."""
 
 import pytest
 from hypothesis import given

@@ -38,7 +38,7 @@ COMMANDS = {
     "instruct": Command("instruct", "Instruct", "render and store an instruction set", True),
     "teach": Command("teach", "Teach", "have a model write preferences and queries", True),
     "tune": Command("tune", "Tune", "train a model, or resume training", True),
-    "launch status": Command("launch", "LaunchStatus", "how a launch stands"),
+    "launch status": Command("launch", "LaunchStatus", "show the state of a launch"),
     "launch stop": Command("launch", "LaunchStop", "have a launch save and leave"),
     "launch": Command("launch", "Launch", "tune in the background, or on other machines", True),
     "evaluate": Command("evaluate", "Evaluate", "rank the whole catalog and report"),

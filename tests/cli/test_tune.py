@@ -212,8 +212,8 @@ def test_ctrl_c_while_a_batch_is_packed_is_answered_at_once(config, environment,
     time.sleep(3)  # into a batch of 131,072 rows, which takes minutes
     start = time.monotonic()
     process.send_signal(signal.SIGINT)
-    told = process.communicate(timeout=120)[1]
-    assert process.returncode == 130, told
+    errors = process.communicate(timeout=120)[1]
+    assert process.returncode == 130, errors
     assert time.monotonic() - start < 20
-    assert "stopped at step 0 of 6" in told
-    assert "Traceback" not in told
+    assert "stopped at step 0 of 6" in errors
+    assert "Traceback" not in errors

@@ -113,7 +113,7 @@ def test_a_narrow_beam_equals_an_unconstrained_beam_search(make_index, beams):
         assert got[got >= 0].tolist() == expected
 
 
-def test_a_node_is_open_exactly_if_an_allowed_item_lies_below_it(make_index):
+def test_a_node_is_open_exactly_if_an_allowed_item_is_below_it(make_index):
     index = make_index(3, 40, "title", VOCABULARY)
     trie, legal = index.trie, legal_sequences(index.trie)
 
