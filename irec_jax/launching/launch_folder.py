@@ -1,13 +1,15 @@
-"""What a launch keeps in its run folder: what was started, how it stands, the logs."""
+"""Files of a launch in its run folder: plan, state and logs."""
 
 import dataclasses
 import json
 from pathlib import Path
 from typing import Literal, TypeVar
 
+from irec_jax.bounds import check_numbers
 from irec_jax.errors import InputError
 from irec_jax.files import write_text
 from irec_jax.launching.launch_plan import LaunchPlan
+from irec_jax.launching.target_checks import DEVICES, GRACE, PROCESSES, TIME_LIMIT
 from irec_jax.run_lock import LAUNCH, RunLock, here
 from irec_jax.settings import from_json, to_json
 
@@ -18,18 +20,49 @@ Phase = Literal["starting", "running", "finished", "stopped", "failed"]
 
 
 @dataclasses.dataclass(frozen=True)
-class LaunchState:
-    """How a launch stands.
+class HostLaunch:
+    """A launch on this host: the run and how its processes are supervised.
 
     Attributes:
-        phase: `stopped` saved and left after a signal; the same launch goes on from there.
-        host: Where it runs.
-        supervisor: The process that started the others.
-        processes: Those others, by their numbers in the run.
-        started: When, in ISO 8601.
-        ended: When, or "".
-        exit_code: Of the launch, once it ended.
-        message: Why it ended so.
+        plan: The run.
+        processes: Number of processes.
+        devices: Devices per process: simulated devices on a CPU, otherwise GPUs; 0 uses all.
+        time_limit: Minutes after which the run saves and exits; 0 for no limit.
+        grace: Seconds from SIGTERM to SIGKILL.
+        take_over: Whether the run may be one that another host left locked.
+    """
+
+    plan: LaunchPlan
+    processes: int = 1
+    devices: int = 0
+    time_limit: int = 0
+    grace: int = 300
+    take_over: bool = False
+
+    def __post_init__(self) -> None:
+        check_numbers(
+            self,
+            "--",
+            processes=PROCESSES,
+            devices=DEVICES,
+            time_limit=TIME_LIMIT,
+            grace=GRACE,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class LaunchState:
+    """State of a launch on this host.
+
+    Attributes:
+        phase: `stopped` means saved after a signal; the same launch resumes from there.
+        host: Host name.
+        supervisor: Process id of the supervisor.
+        processes: Process ids of the run's processes, by their index in the run.
+        started: Start time in ISO 8601.
+        ended: End time, or "".
+        exit_code: Exit code of the launch, once it has ended.
+        message: Reason of the end.
     """
 
     phase: Phase
@@ -43,10 +76,10 @@ class LaunchState:
 
 
 class LaunchFolder:
-    """The launch of a run folder.
+    """The files of a launch on this host.
 
-    The lock is held by whoever runs there, the supervisor and the processes alike, and ends with
-    the last of them however they end: whether a launch is alive depends on no process number.
+    The supervisor and all processes hold the lock, and the kernel releases it when the last of
+    them ends, so that liveness depends on no process id.
 
     Args:
         run: The run folder.
@@ -58,13 +91,13 @@ class LaunchFolder:
         self.lock = RunLock(run)
 
     def claim(self, *, take_over: bool = False) -> int:
-        """Takes the lock of the run.
+        """Acquires the lock of the run.
 
         Args:
             take_over: Whether to take a lock whose holder was on another host.
 
         Returns:
-            The file that holds it, until all copies of it are closed.
+            The file descriptor that holds it, until all copies of it are closed.
 
         Raises:
             InputError: Another launch, or `irec tune`, is at work in the run folder.
@@ -74,47 +107,47 @@ class LaunchFolder:
         return file
 
     def is_live(self) -> bool:
-        """Whether anything of the launch still runs, or may run on another host."""
+        """Whether any process of the launch is running, or may be running on another host."""
         holder = self.lock.holder()
         return holder is not None and holder.command == LAUNCH
 
     def state(self) -> LaunchState:
-        """How the launch stands; what vanished without a word has failed.
+        """Reads the state; a launch that vanished without an exit code has failed.
 
         Raises:
-            InputError: Nothing was launched there.
+            InputError: There is no launch in the run folder.
         """
         live = self.is_live()
         path = self.folder / "state.json"
         if not path.is_file():
-            hint = f"Launch it: irec launch EXPERIMENT --on local --out {self.run}"
-            raise InputError("nothing was launched there", where=str(self.run), hint=hint)
+            hint = f"Start one: irec launch EXPERIMENT --on local --out {self.run}"
+            raise InputError("there is no launch in this folder", where=str(self.run), hint=hint)
         state = _read_json(LaunchState, path)
         if state.phase in ("starting", "running") and not live and state.host == here():
-            what = "it ended without a word: killed, or the machine was started anew"
-            return dataclasses.replace(state, phase="failed", exit_code=1, message=what)
+            message = "exited without reporting a status: killed, or the machine was restarted"
+            return dataclasses.replace(state, phase="failed", exit_code=1, message=message)
         return state
 
     def save_state(self, state: LaunchState) -> None:
-        """Writes how the launch stands."""
+        """Writes the state."""
         write_text(self.folder / "state.json", json.dumps(to_json(state), indent=2) + "\n")
 
-    def plan(self) -> LaunchPlan:
-        """What was launched; the values of its environment are masked."""
-        return _read_json(LaunchPlan, self.folder / "plan.json")
+    def launch(self) -> HostLaunch:
+        """Reads the launch; the values of its environment are masked."""
+        return _read_json(HostLaunch, self.folder / "plan.json")
 
-    def save_plan(self, plan: LaunchPlan) -> None:
-        """Writes what is launched, without the values of its environment."""
-        text = json.dumps(to_json(plan.masked()), indent=2)
-        write_text(self.folder / "plan.json", f"{text}\n")
+    def save_launch(self, launch: HostLaunch) -> None:
+        """Writes the launch without the values of its environment."""
+        masked = dataclasses.replace(launch, plan=launch.plan.masked())
+        write_text(self.folder / "plan.json", json.dumps(to_json(masked), indent=2) + "\n")
 
     def log(self, process: int) -> Path:
-        """What a process prints."""
+        """Returns the file with the output of a process."""
         return self.folder / f"process-{process}.log"
 
 
 def _read_json(cls: type[T], path: Path) -> T:
-    """Reads what a launch wrote; anything else in its place is one clear error."""
+    """Reads a file that a launch wrote; any other content is one clear error."""
     try:
         return from_json(cls, json.loads(path.read_bytes()), where=str(path))
     except FileNotFoundError:
@@ -130,11 +163,11 @@ def _read_json(cls: type[T], path: Path) -> T:
 
 
 def last_lines(path: Path, count: int) -> list[str]:
-    """The last lines of a text that may be long, and may still be written.
+    """Reads the last lines of a text file that may be long and still grow.
 
     Args:
-        path: The file; none has no lines.
-        count: How many lines.
+        path: The file; a missing one has no lines.
+        count: Number of lines.
     """
     if not path.is_file():
         return []
