@@ -1,4 +1,4 @@
-"""Arguments and settings that are no text: refused in one line, whatever the command."""
+"""Arguments and settings that are not valid text are refused in one line by every command."""
 
 import os
 import subprocess
@@ -31,7 +31,7 @@ def test_bytes_that_are_not_utf8_are_refused(words: list[bytes], tmp_path: Path)
     first, *rest = done.stderr.splitlines()
     assert first.startswith(f"irec: error: argument {len(words)}: '")
     assert first.endswith("' is not valid UTF-8")
-    assert len(rest) == 1  # what to do about it
+    assert len(rest) == 1  # the hint
     assert not list(tmp_path.iterdir())
 
 
@@ -53,7 +53,7 @@ def test_a_nul_is_refused(words: list[str], capsys: pytest.CaptureFixture[str]):
 
 
 @pytest.mark.parametrize("text", ["a\\0b", "\\udcff"])
-def test_a_config_with_such_a_path_is_refused(
+def test_a_config_with_an_invalid_path_is_refused(
     text: str, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     path = tmp_path / "odd.py"
@@ -66,7 +66,7 @@ def test_a_config_with_such_a_path_is_refused(
 
 
 @pytest.mark.parametrize("text", ["a\\u0000b", "\\ud800"])
-def test_a_run_with_such_a_path_is_refused(
+def test_a_run_with_an_invalid_path_is_refused(
     text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     (tmp_path / "config.json").write_text(f'{{"data": {{"log": "{text}"}}}}')

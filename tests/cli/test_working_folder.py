@@ -18,7 +18,7 @@ MODULES = ("html", "json", "pickle", "socket", "token", "secrets")
 
 @pytest.fixture
 def folder(tmp_path: Path, config: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder whose modules leave a mark if anything imports them."""
+    """A working folder whose modules write a file when they are imported."""
     for name in MODULES:
         text = f"open({str(tmp_path / 'imported')!r}, 'a').write({name!r})\nraise OSError\n"
         (tmp_path / f"{name}.py").write_text(text)
@@ -34,8 +34,8 @@ def test_a_launch_imports_nothing_from_the_working_folder(folder: Path, target: 
     command = [sys.executable, "-P", "-m", "irec_jax.cli.main", *words]
     environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
-    state, until = {"phase": "running"}, time.monotonic() + 120
-    while state["phase"] in ("starting", "running") and time.monotonic() < until:
+    state, deadline = {"phase": "running"}, time.monotonic() + 120
+    while state["phase"] in ("starting", "running") and time.monotonic() < deadline:
         time.sleep(0.1)
         state = json.loads((folder / "run" / "launch" / "state.json").read_text())
     printed = (folder / "run" / "launch" / "process-0.log").read_text()
