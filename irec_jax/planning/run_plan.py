@@ -1,4 +1,4 @@
-"""A run on devices that are not here: does it fit, and which small change makes it fit."""
+"""Plan of a run on devices that are not present, with the smallest change that makes it fit."""
 
 import dataclasses
 import itertools
@@ -12,39 +12,39 @@ from irec_jax.experiment.config import Experiment
 from irec_jax.log.dataset import SIMULATED
 from irec_jax.log.events import MANIFEST_FILE
 from irec_jax.planning.compiled import (
-    FAST,
-    Compiled,
+    FAST_EFFORT,
+    CompiledProgram,
     CompileJob,
     CompilerCrash,
     CompileResult,
-    compile_closely,
+    compile_with_recheck,
 )
 from irec_jax.planning.cost import FILL, RunCost, train_cost
-from irec_jax.planning.estimate import held
+from irec_jax.planning.estimate import estimate_memory
 from irec_jax.planning.topology import Topology
 from irec_jax.tokens.item_index import padded_vocabulary
 from irec_jax.tokens.text import open_codec
 from irec_jax.training.sharding import BATCH_AXES, MeshConfig
 
-Tell = Callable[[str], None]
+Report = Callable[[str], None]
 
 ASSUMED_ITEMS = 100_000
-"""A catalog's size where neither the experiment nor the caller says it."""
+"""Number of items if neither the experiment nor the caller gives it."""
 
-DOUBT = 1.4
-"""A change is not worth compiling if the formula says so many times the memory that there is."""
+HOPELESS_FACTOR = 1.4
+"""A change is not compiled if its estimate exceeds the usable memory by this factor."""
 
-MOST_PARTS = 64
+MAX_ACCUMULATE = 64
 
 
 class PlanInputs(NamedTuple):
-    """What is planned.
+    """Inputs of a plan.
 
     Attributes:
         experiment: With a vocabulary, and a mesh that uses the topology's devices exactly.
         topology: The devices.
-        items: Size of the catalog.
-        notes: What was assumed on the way.
+        items: Number of items of the catalog.
+        notes: Assumptions, one line each.
     """
 
     experiment: Experiment
@@ -57,65 +57,65 @@ class Change(NamedTuple):
     """A change of an experiment or of its devices.
 
     Attributes:
-        words: As the command line would be told.
-        experiment: After it.
-        topology: After it.
+        flags: The change on the command line.
+        experiment: The changed experiment.
+        topology: The changed devices.
     """
 
-    words: str
+    flags: str
     experiment: Experiment
     topology: Topology
 
 
 class RunPlan(NamedTuple):
-    """What is known of a run before it is paid for.
+    """Memory, cost and fit of a run.
 
     Attributes:
-        subject: What was planned.
-        answer: What the compiler said.
-        cost: Of the training step; None where it was not compiled or was refused.
-        change: The smallest change that makes it fit; None where it fits or none was found.
+        inputs: The planned run.
+        result: Of the compiler.
+        cost: Of the training step; None if it was not compiled or was refused.
+        change: The smallest change that makes the run fit; None if it fits or none was found.
     """
 
-    subject: PlanInputs
-    answer: CompileResult
+    inputs: PlanInputs
+    result: CompileResult
     cost: RunCost | None
     change: Change | None = None
 
     @property
     def fits(self) -> bool:
-        """Whether every program does."""
-        return all(program.fits for program in self.answer.programs)
+        """Whether every program fits."""
+        return all(program.fits for program in self.result.programs)
 
 
-def make_subject(
+def make_inputs(
     experiment: Experiment, topology: Topology, *, vocabulary: int = 0, items: int = 0
 ) -> PlanInputs:
-    """Settles what a plan needs and an experiment leaves open: vocabulary, catalog, mesh.
+    """Resolves vocabulary, catalog size and mesh of an experiment.
 
-    The log itself is never read: of a prepared one the manifest, at most.
+    The log is not read; of a prepared log only the manifest is.
 
     Args:
-        experiment: As its file and the command line give it.
+        experiment: From its file and the command line.
         topology: The devices.
         vocabulary: Rows of the embedding; 0 estimates them.
-        items: Size of the catalog; 0 finds it out or assumes one.
+        items: Number of items; 0 takes it from the log's manifest, or assumes one.
 
     Raises:
         InputError: The vocabulary cannot be estimated.
     """
     notes: list[str] = []
-    known = items or _catalog_size(experiment)
-    if not known:
-        notes.append(f"a catalog of {ASSUMED_ITEMS:,} items is assumed; --items says how many")
+    known_items = items or _catalog_size(experiment)
+    if not known_items:
+        notes.append(f"assuming a catalog of {ASSUMED_ITEMS:,} items; set --items to change it")
     if not vocabulary:
-        vocabulary, note = _vocabulary(experiment, known)
+        vocabulary, note = _vocabulary(experiment, known_items)
         notes += [note] if note else []
     mesh, note = _fitting_mesh(experiment.mesh, topology)
     notes += [note] if note else []
     model = dataclasses.replace(experiment.model, vocabulary=vocabulary)
-    settled = dataclasses.replace(experiment, model=model, mesh=mesh)
-    return PlanInputs(settled, topology, known or ASSUMED_ITEMS, tuple(notes))
+    resolved = dataclasses.replace(experiment, model=model, mesh=mesh)
+    return PlanInputs(resolved, topology, known_items or ASSUMED_ITEMS, tuple(notes))
 
 
 def _catalog_size(experiment: Experiment) -> int:
@@ -132,7 +132,7 @@ def _catalog_size(experiment: Experiment) -> int:
 
 
 def _vocabulary(experiment: Experiment, items: int) -> tuple[int, str]:
-    """Rows of the embedding: of text, and of item tokens."""
+    """Returns the rows of the embedding, item tokens included, and a note."""
     tokens = experiment.tokens
     note = ""
     if tokens.tokenizer == "trained":
@@ -141,165 +141,165 @@ def _vocabulary(experiment: Experiment, items: int) -> tuple[int, str]:
         text = open_codec(tokens.tokenizer).size
     else:
         text = experiment.model.vocabulary
-        note = f"{tokens.tokenizer} is not here: a vocabulary of {text:,} is taken from the model"
+        note = f"{tokens.tokenizer} does not exist; using the model's vocabulary of {text:,}"
     index = tokens.item_index()
     if not items and index.num_item_tokens(1) > index.num_item_tokens(0):
-        hint = "Give --vocabulary, or --items: each item has tokens of its own."
-        raise InputError("the log is not here", where=f"data.log {experiment.data.log}", hint=hint)
+        hint = "Set --vocabulary, or --items: each item has tokens of its own."
+        raise InputError(
+            "the log does not exist", where=f"data.log {experiment.data.log}", hint=hint
+        )
     return padded_vocabulary(text + index.num_item_tokens(items)), note
 
 
 def _fitting_mesh(mesh: MeshConfig, topology: Topology) -> tuple[MeshConfig, str]:
-    """The mesh, or the nearest that uses the devices of the topology."""
+    """Returns the mesh, or the nearest one that uses all devices of the topology, and a note."""
     if topology.chip is None:
         return mesh, ""
     devices = topology.devices
-    copies = mesh.replica
-    if copies % topology.slices:
-        copies = topology.slices
-    rest = copies * mesh.fsdp * mesh.tensor
-    exact = devices % rest == 0 and mesh.data in (-1, devices // rest)
-    if exact and copies == mesh.replica:
+    replicas = mesh.replica
+    if replicas % topology.slices:
+        replicas = topology.slices
+    others = replicas * mesh.fsdp * mesh.tensor
+    is_exact = devices % others == 0 and mesh.data in (-1, devices // others)
+    if is_exact and replicas == mesh.replica:
         return mesh, ""
-    tensor = mesh.tensor if devices % (copies * mesh.tensor) == 0 else 1
-    left = devices // (copies * tensor)
+    tensor = mesh.tensor if devices % (replicas * mesh.tensor) == 0 else 1
+    left = devices // (replicas * tensor)
     fsdp = max(part for part in range(1, min(mesh.fsdp, left) + 1) if left % part == 0)
     if mesh.fsdp > 1 and mesh.data == 1:
         fsdp = left
-    made = MeshConfig(copies, -1, fsdp, tensor)
+    fitted = MeshConfig(replicas, -1, fsdp, tensor)
     note = (
-        f"the mesh is for another number of devices; taken: replica {copies} x "
+        f"the mesh does not fit the devices; using replica {replicas} x "
         f"data {left // fsdp} x fsdp {fsdp} x tensor {tensor}"
     )
-    return made, note
+    return fitted, note
 
 
 def make_plan(
-    subject: PlanInputs,
+    inputs: PlanInputs,
     *,
     programs: tuple[str, ...] = ("train", "score", "decode"),
     fill: float = FILL,
     price: float = 0.0,
-    effort: float = FAST,
-    tell: Tell | None = None,
+    effort: float = FAST_EFFORT,
+    report: Report | None = None,
 ) -> RunPlan:
-    """Compiles a run; where it does not fit, looks for the smallest change that makes it fit.
+    """Compiles a run, and finds the smallest change that makes it fit if it does not.
 
     Args:
-        subject: What to plan.
-        programs: Which of its programs.
-        fill: Share of the slots of packed rows that hold real tokens.
-        price: Dollars for an hour of one chip.
-        effort: How much work the compiler takes.
-        tell: Is told what is going on.
+        inputs: The run.
+        programs: Names of the programs to compile.
+        fill: Share of token positions that are not padding.
+        price: Dollars per chip-hour.
+        effort: Of the compiler.
+        report: Called with a line for each step of the work.
 
     Raises:
         InputError: See `compile_job`.
     """
-    job = CompileJob(subject.experiment, subject.topology, subject.items, programs, effort)
-    answer = compile_closely(job, tell)
-    train = next((program for program in answer.programs if program.program == "train"), None)
+    job = CompileJob(inputs.experiment, inputs.topology, inputs.items, programs, effort)
+    result = compile_with_recheck(job, report)
+    train = next((program for program in result.programs if program.program == "train"), None)
     cost = None
     if train is not None and not train.refused:
-        cost = train_cost(
-            subject.experiment, subject.topology, answer, train, fill=fill, price=price
-        )
-    plan = RunPlan(subject, answer, cost)
+        cost = train_cost(inputs.experiment, inputs.topology, result, train, fill=fill, price=price)
+    plan = RunPlan(inputs, result, cost)
     if plan.fits:
         return plan
-    failing = [program for program in answer.programs if not program.fits]
-    return plan._replace(change=smallest_change(subject, failing, tell))
+    failing = [program for program in result.programs if not program.fits]
+    return plan._replace(change=smallest_change(inputs, failing, report))
 
 
 def smallest_change(
-    subject: PlanInputs, failing: "list[Compiled]", tell: Tell | None = None
+    inputs: PlanInputs, failing: list[CompiledProgram], report: Report | None = None
 ) -> Change | None:
-    """The first of `changes` with which the programs that did not fit do.
+    """Finds the first of `changes` with which the failing programs fit.
 
-    Formulas leave out what is hopeless; the compiler decides about the rest.
+    An estimate excludes hopeless changes; the compiler decides about the others.
 
     Args:
-        subject: What does not fit.
-        failing: Which of its programs.
-        tell: Is told of each change that is tried.
+        inputs: The run that does not fit.
+        failing: Its programs that do not fit.
+        report: Called with a line for each change that is tried.
     """
     names = tuple(program.program for program in failing)
-    for change in changes(subject, names):
+    for change in changes(inputs, names):
         if "train" in names and is_hopeless(change):
             continue
-        if tell:
-            tell(f"tries {change.words}")
-        job = CompileJob(change.experiment, change.topology, subject.items, names, FAST)
+        if report:
+            report(f"trying {change.flags}")
+        job = CompileJob(change.experiment, change.topology, inputs.items, names, FAST_EFFORT)
         try:
-            answer = compile_closely(job, tell)
+            result = compile_with_recheck(job, report)
         except CompilerCrash as crash:
-            if tell:
-                tell(crash.problem)
+            if report:
+                report(crash.problem)
             continue
-        if all(program.fits for program in answer.programs):
+        if all(program.fits for program in result.programs):
             return change
     return None
 
 
 def is_hopeless(change: Change) -> bool:
-    """Whether the formula is so far above the memory that compiling is not worth it."""
+    """Whether the estimated memory is too far above the limit to try the compiler."""
     chip = change.topology.chip
     if chip is None:
         return False
     sizes = mesh_sizes(change.experiment.mesh, change.topology.devices)
-    return held(change.experiment, sizes).total > DOUBT * chip.usable
+    return estimate_memory(change.experiment, sizes).total > HOPELESS_FACTOR * chip.usable
 
 
-def changes(subject: PlanInputs, names: tuple[str, ...]) -> Iterator[Change]:
-    """What could make a run fit, smallest first.
+def changes(inputs: PlanInputs, names: tuple[str, ...]) -> Iterator[Change]:
+    """Yields changes that could make a run fit, smallest first.
 
-    Less is remembered (`dots`, `full`), the batch is computed in more parts, fewer requests are
-    answered together, the weights are cut into more parts, larger slices are taken.
+    More rematerialization (`dots`, `full`), more gradient accumulation, smaller batches of
+    requests, weights sharded over more devices, larger slices.
 
     Args:
-        subject: What does not fit.
-        names: The programs that do not.
+        inputs: The run that does not fit.
+        names: Its programs that do not fit.
     """
-    experiment, topology = subject.experiment, subject.topology
+    experiment, topology = inputs.experiment, inputs.topology
     if "train" not in names:
         yield from _fewer_requests(experiment, topology)
         return
-    yield from _within(experiment, topology, "")
-    cut = _more_cut(experiment.mesh, topology)
-    if cut != experiment.mesh:
-        words = f"--mesh.data {cut.data} --mesh.fsdp {cut.fsdp}"
-        there = dataclasses.replace(experiment, mesh=cut)
-        yield Change(words, there, topology)
-        yield from _within(there, topology, words)
+    yield from _same_mesh_changes(experiment, topology, "")
+    sharded = _fully_sharded(experiment.mesh, topology)
+    if sharded != experiment.mesh:
+        flags = f"--mesh.data {sharded.data} --mesh.fsdp {sharded.fsdp}"
+        changed = dataclasses.replace(experiment, mesh=sharded)
+        yield Change(flags, changed, topology)
+        yield from _same_mesh_changes(changed, topology, flags)
     for larger in topology.larger():
         mesh, _ = _fitting_mesh(experiment.mesh, larger)
         if mesh.fsdp == experiment.mesh.fsdp:
-            mesh = _more_cut(experiment.mesh, larger)
-        there = dataclasses.replace(experiment, mesh=mesh)
-        words = f"--topology {larger} --mesh.data {mesh.data} --mesh.fsdp {mesh.fsdp}"
-        if _divides(there, larger):
-            yield Change(words, there, larger)
-        yield from _within(there, larger, words)
+            mesh = _fully_sharded(experiment.mesh, larger)
+        changed = dataclasses.replace(experiment, mesh=mesh)
+        flags = f"--topology {larger} --mesh.data {mesh.data} --mesh.fsdp {mesh.fsdp}"
+        if _batch_divides(changed, larger):
+            yield Change(flags, changed, larger)
+        yield from _same_mesh_changes(changed, larger, flags)
 
 
-def _within(experiment: Experiment, topology: Topology, before: str) -> Iterator[Change]:
-    """Changes that keep the devices and the mesh."""
+def _same_mesh_changes(experiment: Experiment, topology: Topology, prefix: str) -> Iterator[Change]:
+    """Yields changes that keep devices and mesh, behind the flags in `prefix`."""
     order = ("none", "dots", "full")
     for remat in order[order.index(experiment.model.remat) + 1 :]:
         model = dataclasses.replace(experiment.model, remat=remat)
         changed = dataclasses.replace(experiment, model=model)
-        if _divides(changed, topology):
-            yield Change(f"{before} --model.remat {remat}".strip(), changed, topology)
+        if _batch_divides(changed, topology):
+            yield Change(f"{prefix} --model.remat {remat}".strip(), changed, topology)
     model = dataclasses.replace(experiment.model, remat="full")
     remat = "" if experiment.model.remat == "full" else " --model.remat full"
-    for doubled in itertools.count(1):
-        parts = experiment.train.accumulate * 2**doubled
+    for doublings in itertools.count(1):
+        parts = experiment.train.accumulate * 2**doublings
         train = dataclasses.replace(experiment.train, accumulate=parts)
         changed = dataclasses.replace(experiment, model=model, train=train)
-        if parts > MOST_PARTS or not _divides(changed, topology):
+        if parts > MAX_ACCUMULATE or not _batch_divides(changed, topology):
             return
-        words = f"{before}{remat} --train.accumulate {parts}"
-        yield Change(words.strip(), changed, topology)
+        flags = f"{prefix}{remat} --train.accumulate {parts}"
+        yield Change(flags.strip(), changed, topology)
 
 
 def _fewer_requests(experiment: Experiment, topology: Topology) -> Iterator[Change]:
@@ -311,16 +311,16 @@ def _fewer_requests(experiment: Experiment, topology: Topology) -> Iterator[Chan
         yield Change(f"--decode.batch {requests}", changed, topology)
 
 
-def _more_cut(mesh: MeshConfig, topology: Topology) -> MeshConfig:
-    """All devices of a slice cut the weights."""
+def _fully_sharded(mesh: MeshConfig, topology: Topology) -> MeshConfig:
+    """Returns the mesh that shards the weights over all devices of a slice."""
     if topology.chip is None:
         return mesh
-    copies = max(mesh.replica, topology.slices)
-    return MeshConfig(copies, 1, topology.devices // (copies * mesh.tensor), mesh.tensor)
+    replicas = max(mesh.replica, topology.slices)
+    return MeshConfig(replicas, 1, topology.devices // (replicas * mesh.tensor), mesh.tensor)
 
 
-def _divides(experiment: Experiment, topology: Topology) -> bool:
-    """Whether the devices cut the batch into equal parts."""
+def _batch_divides(experiment: Experiment, topology: Topology) -> bool:
+    """Whether the devices divide the batch into equal parts."""
     if topology.chip is None:
         return True
     sizes = mesh_sizes(experiment.mesh, topology.devices)
@@ -331,6 +331,6 @@ def _divides(experiment: Experiment, topology: Topology) -> bool:
 
 
 def mesh_sizes(mesh: MeshConfig, devices: int) -> dict[str, int]:
-    """Devices along each axis, in the mesh's order."""
+    """Returns the devices along each axis, in the mesh's order."""
     data = mesh.data if mesh.data > 0 else devices // (mesh.replica * mesh.fsdp * mesh.tensor)
     return {"replica": mesh.replica, "data": data, "fsdp": mesh.fsdp, "tensor": mesh.tensor}

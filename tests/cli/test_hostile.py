@@ -83,14 +83,14 @@ def smaller_quickstart(patch: pytest.MonkeyPatch) -> None:
 @contextlib.contextmanager
 def _compiled_once(patch: pytest.MonkeyPatch) -> Iterator[None]:
     """Keeps the compiler's answer: it works in another process, which takes seconds each time."""
-    real, answers = plan.compile_closely, []
+    real, answers = plan.compile_with_recheck, []
 
-    def compile_closely(job, tell=None):
+    def compile_once(job, report=None):
         if not answers:
-            answers.append(real(job, tell))
+            answers.append(real(job, report))
         return answers[0]
 
-    patch.setattr(plan, "compile_closely", compile_closely)
+    patch.setattr(plan, "compile_with_recheck", compile_once)
     yield
 
 

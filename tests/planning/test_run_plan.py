@@ -1,4 +1,4 @@
-"""What a plan settles by itself, what it tries where a run does not fit, and ranks."""
+"""Assumptions of a plan, changes that make a run fit, and the ranking of a search."""
 
 import dataclasses
 
@@ -11,18 +11,18 @@ from irec_jax.model.config import BASE, XL, T5Config
 from irec_jax.planning import compiled as compiling
 from irec_jax.planning import run_plan as planning
 from irec_jax.planning.compiled import (
-    FAST,
-    FULL,
-    Compiled,
+    FAST_EFFORT,
+    FULL_EFFORT,
+    CompiledProgram,
     CompileJob,
     CompilerCrash,
     CompileResult,
     Memory,
 )
 from irec_jax.planning.cost import train_cost
-from irec_jax.planning.estimate import held
-from irec_jax.planning.run_plan import changes, make_plan, make_subject, mesh_sizes
-from irec_jax.planning.search import SearchResult, candidates, promising, ranked
+from irec_jax.planning.estimate import estimate_memory
+from irec_jax.planning.run_plan import changes, make_inputs, make_plan, mesh_sizes
+from irec_jax.planning.search import SearchResult, candidates, rank_candidates, rank_results
 from irec_jax.planning.topology import Topology
 from irec_jax.tokens.config import IndexKind, TokensConfig
 from irec_jax.training.config import TrainConfig
@@ -44,29 +44,29 @@ def experiment_of(model=BASE, mesh=DATA_ONLY, batch=32, **train):
 
 def test_the_vocabulary_of_a_trained_tokenizer_and_atomic_items():
     experiment = Experiment(tokens=TokensConfig(vocabulary=2_048))
-    subject = make_subject(experiment, V5E4)
-    assert subject.items == experiment.data.simulate.items == 1_000
-    assert subject.experiment.model.vocabulary == 3_072  # 3,048, up to a multiple of 128
-    assert make_subject(experiment, V5E4, vocabulary=999).experiment.model.vocabulary == 999
-    assert make_subject(experiment, V5E4, items=10_000).experiment.model.vocabulary == 12_160
+    inputs = make_inputs(experiment, V5E4)
+    assert inputs.items == experiment.data.simulate.items == 1_000
+    assert inputs.experiment.model.vocabulary == 3_072  # 3,048, up to a multiple of 128
+    assert make_inputs(experiment, V5E4, vocabulary=999).experiment.model.vocabulary == 999
+    assert make_inputs(experiment, V5E4, items=10_000).experiment.model.vocabulary == 12_160
 
 
-def test_a_manifest_tells_the_catalog_and_nothing_else_is_read(tmp_path):
+def test_the_catalog_size_is_read_from_the_manifest_alone(tmp_path):
     (tmp_path / "manifest.json").write_text('{"counts": {"items": 7000}}')
     experiment = Experiment(data=DataConfig(log=str(tmp_path)))
-    subject = make_subject(experiment, V5E4)
-    assert subject.items == 7_000
-    assert subject.experiment.model.vocabulary == 9_088
+    inputs = make_inputs(experiment, V5E4)
+    assert inputs.items == 7_000
+    assert inputs.experiment.model.vocabulary == 9_088
 
 
-def test_what_is_not_here_is_assumed_and_said_or_refused():
+def test_missing_inputs_are_assumed_with_a_note_or_refused():
     data = DataConfig(log="nowhere")
     with pytest.raises(InputError, match="--vocabulary"):
-        make_subject(Experiment(data=data), V5E4)
-    subject = make_subject(dataclasses.replace(experiment_of(), data=data), V5E4)
-    assert subject.experiment.model.vocabulary == 32_128
-    assert any("nowhere/t5" in note for note in subject.notes)
-    assert any("--items" in note for note in subject.notes)
+        make_inputs(Experiment(data=data), V5E4)
+    inputs = make_inputs(dataclasses.replace(experiment_of(), data=data), V5E4)
+    assert inputs.experiment.model.vocabulary == 32_128
+    assert any("nowhere/t5" in note for note in inputs.notes)
+    assert any("--items" in note for note in inputs.notes)
 
 
 @pytest.mark.parametrize(
@@ -82,16 +82,16 @@ def test_what_is_not_here_is_assumed_and_said_or_refused():
         (MeshConfig(fsdp=3), Topology.parse("v5e:2x4"), (1, 4, 2, 1)),
     ],
 )
-def test_a_mesh_for_other_devices_is_fitted(mesh, topology, sizes):
-    subject = make_subject(experiment_of(mesh=mesh), topology)
-    fitted = mesh_sizes(subject.experiment.mesh, topology.devices)
+def test_a_mesh_for_another_number_of_devices_is_fitted(mesh, topology, sizes):
+    inputs = make_inputs(experiment_of(mesh=mesh), topology)
+    fitted = mesh_sizes(inputs.experiment.mesh, topology.devices)
     assert tuple(fitted.values()) == sizes
 
 
-def test_changes_come_smallest_first_and_cut_the_batch_evenly():
-    subject = make_subject(experiment_of(batch=16, mesh=MeshConfig(fsdp=2)), V5E4)
-    tried = list(changes(subject, ("train",)))
-    assert [change.words for change in tried[:6]] == [
+def test_changes_are_ordered_by_size_and_divide_the_batch():
+    inputs = make_inputs(experiment_of(batch=16, mesh=MeshConfig(fsdp=2)), V5E4)
+    tried = list(changes(inputs, ("train",)))
+    assert [change.flags for change in tried[:6]] == [
         "--model.remat dots",
         "--model.remat full",
         "--model.remat full --train.accumulate 2",
@@ -99,7 +99,7 @@ def test_changes_come_smallest_first_and_cut_the_batch_evenly():
         "--mesh.data 1 --mesh.fsdp 4",
         "--mesh.data 1 --mesh.fsdp 4 --model.remat dots",
     ]
-    assert tried[-1].topology.chips == 16  # 16 rows cannot be cut into more
+    assert tried[-1].topology.chips == 16  # 16 rows cannot be divided further
     chips = [change.topology.chips for change in tried]
     assert chips == sorted(chips)
     for change in tried:
@@ -113,120 +113,129 @@ def test_changes_come_smallest_first_and_cut_the_batch_evenly():
         assert change.experiment.train.batch_size % parts == 0
 
 
-def test_fewer_requests_where_only_answering_does_not_fit():
-    subject = make_subject(experiment_of(), V5E4)
-    words = [change.words for change in changes(subject, ("score", "decode"))]
-    assert words[:2] == ["--decode.batch 32", "--decode.batch 16"]
-    assert words[-1] == "--decode.batch 1"
+def test_fewer_requests_if_only_serving_does_not_fit():
+    inputs = make_inputs(experiment_of(), V5E4)
+    flags = [change.flags for change in changes(inputs, ("score", "decode"))]
+    assert flags[:2] == ["--decode.batch 32", "--decode.batch 16"]
+    assert flags[-1] == "--decode.batch 1"
 
 
 def compiler_with(limit, seen):
-    """A compiler whose programs take what the formula says, in memory of `limit` bytes."""
+    """A compiler whose programs need the estimated memory, on devices with `limit` bytes."""
 
-    def compile_job(job, tell=None):
+    def compile_job(job, report=None):
         sizes = mesh_sizes(job.experiment.mesh, job.topology.devices)
-        total = held(job.experiment, sizes).total
+        total = estimate_memory(job.experiment, sizes).total
         seen.append(total)
         memory = Memory(0, 0, 0, 0, total, 0, total, limit)
-        programs = tuple(Compiled(name, memory) for name in job.programs)
+        programs = tuple(CompiledProgram(name, memory) for name in job.programs)
         return CompileResult(job.topology.devices, sizes, 0.0, programs)
 
     return compile_job
 
 
-def test_the_first_change_that_fits_is_told(monkeypatch):
+def test_the_first_change_that_fits_is_returned(monkeypatch):
     experiment = experiment_of(batch=64)
     seen = []
     sizes = {"replica": 1, "data": 4, "fsdp": 1, "tensor": 1}
     full = dataclasses.replace(
         experiment, model=dataclasses.replace(experiment.model, remat="full")
     )
-    limit = held(full, sizes).total
-    monkeypatch.setattr(planning, "compile_closely", compiler_with(limit, seen))
-    plan = make_plan(make_subject(experiment, V5E4), programs=("train",))
+    limit = estimate_memory(full, sizes).total
+    monkeypatch.setattr(planning, "compile_with_recheck", compiler_with(limit, seen))
+    plan = make_plan(make_inputs(experiment, V5E4), programs=("train",))
     assert not plan.fits
     assert plan.change is not None
-    assert plan.change.words == "--model.remat full"
-    monkeypatch.setattr(planning, "compile_closely", compiler_with(10**15, seen))
-    assert make_plan(make_subject(experiment, V5E4)).change is None
+    assert plan.change.flags == "--model.remat full"
+    monkeypatch.setattr(planning, "compile_with_recheck", compiler_with(10**15, seen))
+    assert make_plan(make_inputs(experiment, V5E4)).change is None
 
 
-def test_what_is_hopeless_is_not_compiled(monkeypatch):
+def test_hopeless_changes_are_not_compiled(monkeypatch):
     seen = []
-    monkeypatch.setattr(planning, "compile_closely", compiler_with(V5E4.chip.usable, seen))
-    plan = make_plan(make_subject(experiment_of(XL, batch=64), V5E4), programs=("train",))
+    monkeypatch.setattr(planning, "compile_with_recheck", compiler_with(V5E4.chip.usable, seen))
+    plan = make_plan(make_inputs(experiment_of(XL, batch=64), V5E4), programs=("train",))
     assert plan.change is not None
-    assert all(total <= planning.DOUBT * V5E4.chip.usable for total in seen[1:])
+    assert all(total <= planning.HOPELESS_FACTOR * V5E4.chip.usable for total in seen[1:])
     assert len(seen) < 6
 
 
-def test_candidates_use_the_devices_and_cut_what_they_must():
+def test_candidates_use_all_devices_and_divide_batch_and_heads():
     experiment = experiment_of(BASE, batch=64)
-    ways = list(candidates(experiment, 64))
-    assert len({(w.mesh, w.train.batch_size, w.model.remat) for w in ways}) == len(ways)
-    assert {w.mesh.tensor for w in ways} == {1, 2, 4}  # 12 heads are not cut into 8
-    for way in ways:
-        mesh = way.mesh
+    found = list(candidates(experiment, 64))
+    assert len({(w.mesh, w.train.batch_size, w.model.remat) for w in found}) == len(found)
+    assert {w.mesh.tensor for w in found} == {1, 2, 4}  # 8 does not divide 12 heads
+    for candidate in found:
+        mesh = candidate.mesh
         assert mesh.replica * mesh.data * mesh.fsdp * mesh.tensor == 64
-        assert way.train.batch_size % (mesh.replica * mesh.data * mesh.fsdp) == 0
+        assert candidate.train.batch_size % (mesh.replica * mesh.data * mesh.fsdp) == 0
     chip = V5E64.chip
-    good = promising(experiment, 64, chip)
+    good = rank_candidates(experiment, 64, chip)
     assert good
-    assert all(held(w, mesh_sizes(w.mesh, 64)).total <= chip.usable for w in good)
-    # Where all fits, nothing is faster than remembering all.
+    assert all(estimate_memory(w, mesh_sizes(w.mesh, 64)).total <= chip.usable for w in good)
+    # If everything fits, no remat is the fastest.
     assert good[0].model.remat == "none"
 
 
-def test_ways_are_ranked_by_speed_then_memory():
-    def way(batch, temporary):
+def test_results_are_ranked_by_speed_and_then_memory():
+    def result_of(batch, temporary):
         experiment = experiment_of(T5Config(), batch=batch)
         memory = Memory(10**6, 10, 0, 0, temporary, 0, temporary, 10**12)
-        compiled = Compiled("train", memory)
-        answer = CompileResult(4, mesh_sizes(experiment.mesh, 4), 0.0, (compiled,))
-        return SearchResult(experiment, compiled, train_cost(experiment, V5E4, answer, compiled))
+        compiled = CompiledProgram("train", memory)
+        compile_result = CompileResult(4, mesh_sizes(experiment.mesh, 4), 0.0, (compiled,))
+        return SearchResult(
+            experiment, compiled, train_cost(experiment, V5E4, compile_result, compiled)
+        )
 
-    slow, fast, small = way(32, 10**11), way(32, 10**9), way(64, 2 * 10**9)
-    order = ranked([slow, fast, small])
+    slow, fast, small = result_of(32, 10**11), result_of(32, 10**9), result_of(64, 2 * 10**9)
+    order = rank_results([slow, fast, small])
     assert order[-1] is slow
-    speeds = [found.tokens_per_s for found in order]
+    speeds = [result.tokens_per_s for result in order]
     assert speeds == sorted(speeds, reverse=True)
 
 
-def test_what_is_close_to_the_limit_is_compiled_as_a_run_compiles_it(monkeypatch):
-    asked = []
+def test_programs_near_the_limit_are_compiled_with_full_effort(monkeypatch):
+    compiled_jobs = []
 
-    def compile_job(job, tell=None):
-        asked.append((job.programs, job.effort))
-        need = {"train": 96 if job.effort == FAST else 102, "score": 50, "decode": 150}
+    def compile_job(job, report=None):
+        compiled_jobs.append((job.programs, job.effort))
+        need = {"train": 96 if job.effort == FAST_EFFORT else 102, "score": 50, "decode": 150}
         programs = tuple(
-            Compiled(name, Memory(0, 0, 0, 0, need[name], 0, need[name], 100))
+            CompiledProgram(name, Memory(0, 0, 0, 0, need[name], 0, need[name], 100))
             for name in job.programs
         )
         return CompileResult(4, {}, 0.0, programs)
 
     monkeypatch.setattr(compiling, "compile_job", compile_job)
-    answer = compiling.compile_closely(CompileJob(experiment_of(), V5E4, 10))
-    assert asked == [(("train", "score", "decode"), FAST), (("train",), FULL)]
-    assert [program.fits for program in answer.programs] == [False, True, False]
+    result = compiling.compile_with_recheck(CompileJob(experiment_of(), V5E4, 10))
+    assert compiled_jobs == [(("train", "score", "decode"), FAST_EFFORT), (("train",), FULL_EFFORT)]
+    assert [program.fits for program in result.programs] == [False, True, False]
 
 
-def test_a_crash_at_little_effort_is_asked_again_and_one_at_full_is_passed_over(monkeypatch):
-    asked = []
+def test_a_crash_is_retried_with_full_effort_and_then_skipped(monkeypatch):
+    compiled_jobs = []
 
-    def compile_job(job, tell=None):
-        asked.append((job.experiment.model.remat, job.effort))
-        if job.effort == FAST or job.experiment.model.remat == "dots":
+    def compile_job(job, report=None):
+        compiled_jobs.append((job.experiment.model.remat, job.effort))
+        if job.effort == FAST_EFFORT or job.experiment.model.remat == "dots":
             raise CompilerCrash("it crashed", where="topology")
         total = 10 if job.experiment.model.remat == "full" else 1_000
-        return CompileResult(4, {}, 0.0, (Compiled("train", Memory(0, 0, 0, 0, 0, 0, total, 100)),))
+        return CompileResult(
+            4, {}, 0.0, (CompiledProgram("train", Memory(0, 0, 0, 0, 0, 0, total, 100)),)
+        )
 
     monkeypatch.setattr(compiling, "compile_job", compile_job)
-    subject = make_subject(experiment_of(), V5E4)
-    told = []
-    plan = planning.smallest_change(
-        subject, [Compiled("train", Memory(0, 0, 0, 0, 0, 0, 1_000, 100))], told.append
+    inputs = make_inputs(experiment_of(), V5E4)
+    lines = []
+    change = planning.smallest_change(
+        inputs, [CompiledProgram("train", Memory(0, 0, 0, 0, 0, 0, 1_000, 100))], lines.append
     )
-    assert plan is not None
-    assert plan.words == "--model.remat full"
-    assert asked == [("dots", FAST), ("dots", FULL), ("full", FAST), ("full", FULL)]
-    assert "it crashed" in told
+    assert change is not None
+    assert change.flags == "--model.remat full"
+    assert compiled_jobs == [
+        ("dots", FAST_EFFORT),
+        ("dots", FULL_EFFORT),
+        ("full", FAST_EFFORT),
+        ("full", FULL_EFFORT),
+    ]
+    assert "it crashed" in lines
