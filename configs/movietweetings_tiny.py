@@ -1,4 +1,4 @@
-"""Film recommendations from MovieTweetings 100k, small enough for a laptop.
+"""Film recommendations from MovieTweetings 100k with a model for a laptop.
 
 Prepare: irec data prepare movietweetings PATH --out data/movietweetings
 Command: irec tune configs/movietweetings_tiny.py && irec evaluate runs/movietweetings_tiny
