@@ -278,7 +278,7 @@ def _environment(topology: Topology) -> dict[str, str]:
             "JAX_PLATFORMS": "cpu",
             # Without it libtpu asks a metadata server that exists only in the cloud.
             "TPU_SKIP_MDS_QUERY": "1",
-            # libtpu's lock keeps two processes from one TPU; here there is none.
+            # libtpu's lock protects a TPU from two processes; this machine has no TPU.
             "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
             "TPU_LOG_DIR": "disabled",
             "TPU_STDERR_LOG_LEVEL": "3",
