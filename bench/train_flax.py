@@ -66,7 +66,7 @@ def prepare(shape: Shape, rate: float, compute: str) -> Prepared:
 
 
 def _accept_old_names() -> None:
-    """Lets `jnp.clip` accept `a_min` and `a_max`, which transformers passes and JAX 0.10 removed."""
+    """Lets `jnp.clip` accept `a_min` and `a_max`, which JAX 0.10 removed and transformers uses."""
     import jax.numpy as jnp
 
     clip = jnp.clip
