@@ -148,7 +148,7 @@ class Worker:
         self.name, self.side = name, side
         self.repeats: list[dict[str, Any]] = []
         settings = {key: getattr(options, key) for key in ("shape", "data", "compute", "threads")}
-        settings |= {key: getattr(options, key) for key in ("warm", "settle", "steps", "repeats")}
+        settings |= {key: getattr(options, key) for key in ("steps", "repeats")}
         settings |= {"side": side.variant, "layout": side.layout}
         settings["keep_memory"] = options.keep_memory == "all" or side.family == "ours"
         variables = environment(options.threads)
@@ -228,7 +228,6 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, choices=(1, 2), default=1)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--steps", type=int, default=5, help="training steps of one repeat")
-    parser.add_argument("--warm", type=int, default=3, help="steps before the first repeat")
     parser.add_argument("--settle", type=int, default=1, help="warm-up steps of each repeat")
     parser.add_argument("--sides", nargs="*", help="names, as in the table; see --list")
     parser.add_argument("--list", action="store_true", help="print the names of the sides and exit")

@@ -98,7 +98,7 @@ def _json_figures(
     figures_of: dict[str, dict[str, Any]], missing: dict[str, str], options: argparse.Namespace
 ) -> dict[str, Any]:
     names = ("shape", "data", "compute", "threads", "repeats")
-    names += ("steps", "settle", "warm", "keep_memory")
+    names += ("steps", "keep_memory")
     models = [
         line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
     ]

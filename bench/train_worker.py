@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from train_data import SHAPES, Prepared, batches, examples
 
-FIRST_STEPS = 2
-"""Number of first steps that may compile."""
+FIRST_STEPS, WARM_STEPS = 2, 3
+"""Numbers of first steps that may compile, and of steps before the first repeat."""
 RATE = 1e-3
 EXAMPLES = 4_000
 """Enough for all repeats of the side with the most examples per batch."""
@@ -88,7 +88,7 @@ def main(settings: dict[str, Any]) -> None:
         batches(examples(settings["data"], shape["vocabulary"], EXAMPLES), settings["layout"])
     )
     tokens, positions = sum(r.tokens() for r in rows), sum(r.positions() for r in rows)
-    position = max(settings["warm"], FIRST_STEPS)
+    position = WARM_STEPS
     warm = rows[:position]
     if settings["layout"] == "stepped":  # one program per shape
         ahead = rows[position : position + settings["steps"] * settings["repeats"]]
@@ -101,8 +101,7 @@ def main(settings: dict[str, Any]) -> None:
     ready = {"parameters": parameters, "versions": versions, "fill": tokens / positions}
     print(json.dumps(ready | {"second_loss": second_loss}), flush=True)
     for _ in sys.stdin:
-        for _ in range(settings["settle"]):
-            step(rows[position % len(rows)])
+        step(rows[position % len(rows)])  # caches are cold after the other sides
         tokens, loss = 0, 0.0
         wall, cpu = time.perf_counter(), cpu_seconds()
         for _ in range(settings["steps"]):
