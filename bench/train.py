@@ -228,7 +228,6 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, choices=(1, 2), default=1)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--steps", type=int, default=5, help="training steps of one repeat")
-    parser.add_argument("--settle", type=int, default=1, help="warm-up steps of each repeat")
     parser.add_argument("--sides", nargs="*", help="names, as in the table; see --list")
     parser.add_argument("--list", action="store_true", help="print the names of the sides and exit")
     parser.add_argument(

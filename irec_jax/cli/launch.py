@@ -171,7 +171,7 @@ class LaunchStop:
         _show(state, self.folder)
 
 
-def launch_settings(arguments: Sequence[str]) -> type[Launch]:
+def launch_settings(arguments: Sequence[str]) -> Any:
     """Returns the settings of `irec launch` with the flags of the target that `--on` names.
 
     Args:

@@ -108,7 +108,8 @@ def test_processes_receive_the_values_and_no_file_holds_them(target: str, folder
         time.sleep(0.1)
         phase = json.loads((launch / "state.json").read_text())["phase"]
     assert "the value is there" in (launch / "process-0.log").read_text()
-    assert json.loads((launch / "plan.json").read_text())["environment"] == ["TOKEN=***"]
+    stored = json.loads((launch / "plan.json").read_text())
+    assert stored["plan"]["environment"] == ["TOKEN=***"]
     assert "hunter2" not in done.stdout + done.stderr
     for path in folder.rglob("*"):
         assert path == config or not path.is_file() or b"hunter2" not in path.read_bytes(), path
