@@ -62,10 +62,14 @@ def environment(tmp_path_factory, cached) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def irec(environment):
-    def call(*words, **options) -> subprocess.CompletedProcess:
+    def call(*arguments, **options) -> subprocess.CompletedProcess:
         options = {"timeout": 300, **options}
         return subprocess.run(
-            ["irec", *map(str, words)], env=environment, capture_output=True, text=True, **options
+            ["irec", *map(str, arguments)],
+            env=environment,
+            capture_output=True,
+            text=True,
+            **options,
         )
 
     return call
@@ -111,8 +115,8 @@ def phase(run: Path) -> str:
 def test_a_run_in_the_background_is_shown_stopped_and_resumed(config, irec, losses, folder):
     run = folder
     # Long enough to be stopped in the middle.
-    words = ("launch", config, "--on", "local", "--out", run, "--train.steps", 100_000)
-    start_time = irec(*words)
+    arguments = ("launch", config, "--on", "local", "--out", run, "--train.steps", 100_000)
+    start_time = irec(*arguments)
     assert start_time.returncode == 0, start_time.stderr
     assert "irec launch status " in start_time.stdout
     wait_for(lambda: is_training(run))
@@ -122,7 +126,7 @@ def test_a_run_in_the_background_is_shown_stopped_and_resumed(config, irec, loss
     assert f"{run}: running" in status.stdout
     assert " loss=" in status.stdout  # the last lines of its log
 
-    again = irec(*words)
+    again = irec(*arguments)
     assert again.returncode == 2
     assert "`irec launch` is running there" in again.stderr
     assert "Traceback" not in again.stderr
@@ -135,8 +139,8 @@ def test_a_run_in_the_background_is_shown_stopped_and_resumed(config, irec, loss
     done = len(losses_of(run))
     assert irec("launch", "stop", run).stdout.splitlines()[0] == stopped.stdout.splitlines()[0]
 
-    words = (*words[:-1], done + 2)
-    assert irec(*words).returncode == 0
+    arguments = (*arguments[:-1], done + 2)
+    assert irec(*arguments).returncode == 0
     wait_for(lambda: phase(run) != "running")
     assert phase(run) == "finished"
     assert f"resumed at step {done}" in (run / "log.txt").read_text()
@@ -146,8 +150,17 @@ def test_a_run_in_the_background_is_shown_stopped_and_resumed(config, irec, loss
 
 def test_a_run_that_fails_in_the_background_reports_the_reason(config, irec, folder, tmp_path):
     run = folder
-    words = ("launch", config, "--on", "local", "--out", run, "--data.log", tmp_path / "nowhere")
-    assert irec(*words).returncode == 0
+    arguments = (
+        "launch",
+        config,
+        "--on",
+        "local",
+        "--out",
+        run,
+        "--data.log",
+        tmp_path / "nowhere",
+    )
+    assert irec(*arguments).returncode == 0
     wait_for(lambda: phase(run) != "running")
     status = irec("launch", "status", run)
     assert status.returncode == 1
@@ -169,9 +182,9 @@ def test_two_processes_train_as_one(config, irec, losses, folder):
 @pytest.mark.slow  # tests/launching/test_local.py tests the same with small programs
 def test_a_killed_process_ends_the_launch(config, environment, folder):
     run = folder
-    words = ["launch", config, "--on", "processes", "--out", run, "--train.steps", "100000"]
+    arguments = ["launch", config, "--on", "processes", "--out", run, "--train.steps", "100000"]
     launch = subprocess.Popen(
-        ["irec", *map(str, words)],
+        ["irec", *map(str, arguments)],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -187,9 +200,9 @@ def test_a_killed_process_ends_the_launch(config, environment, folder):
 
 def test_a_signal_reaches_all_processes(config, environment, folder):
     run = folder
-    words = ["launch", config, "--on", "processes", "--out", run, "--train.steps", "100000"]
+    arguments = ["launch", config, "--on", "processes", "--out", run, "--train.steps", "100000"]
     launch = subprocess.Popen(
-        ["irec", *map(str, words)], env=environment, stdout=subprocess.PIPE, text=True
+        ["irec", *map(str, arguments)], env=environment, stdout=subprocess.PIPE, text=True
     )
     wait_for(lambda: is_training(run))
     launch.send_signal(signal.SIGINT)
@@ -236,9 +249,9 @@ def test_a_slurm_job_saves_before_the_limit_and_resumes(
         "SLURM_NTASKS": "2",
         "SLURM_JOB_NODELIST": "node[1-2]",
     }
-    words = ["launch", config, "--on", "slurm", "--processes", 2, "--out", "a run"]
-    words += ["--environment", "IREC_TEST=it's $me", "--train.steps", 100_000]
-    script = irec(*words, "--dry-run", cwd=tmp_path)
+    arguments = ["launch", config, "--on", "slurm", "--processes", 2, "--out", "a run"]
+    arguments += ["--environment", "IREC_TEST=it's $me", "--train.steps", 100_000]
+    script = irec(*arguments, "--dry-run", cwd=tmp_path)
     assert script.returncode == 0, script.stderr
     (tmp_path / "job").write_text(script.stdout)
 
@@ -379,25 +392,25 @@ def test_nothing_is_submitted_without_the_flag(config, irec, environment, tmp_pa
     shutil.copy(config, tmp_path / "configs")
     sbatch = tmp_path / "sbatch"
     sbatch.write_text('#!/bin/sh\necho "$@" > submitted\n')
-    words = ["launch", "configs/small.py", "--on", "slurm"]
-    done = irec(*words, cwd=tmp_path)
+    arguments = ["launch", "configs/small.py", "--on", "slurm"]
+    done = irec(*arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     path = "runs/small/launch/small-slurm.sbatch"
     assert f"Nothing was submitted. To submit it: sbatch {path}" in done.stdout
     assert (tmp_path / path).read_text().startswith("#!/usr/bin/env bash")
 
-    missing = irec(*words, "--submit", cwd=tmp_path)
+    missing = irec(*arguments, "--submit", cwd=tmp_path)
     assert missing.returncode == 2
     assert "sbatch is not installed" in missing.stderr
 
     sbatch.chmod(0o755)
     here = {**environment, "PATH": f"{tmp_path}:{environment['PATH']}"}
-    subprocess.run(["irec", *words, "--submit"], cwd=tmp_path, env=here, check=True)
+    subprocess.run(["irec", *arguments, "--submit"], cwd=tmp_path, env=here, check=True)
     assert (tmp_path / "submitted").read_text().split() == [path]
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("arguments", "message"),
     [
         (["configs/none.py", "--on", "local"], "there is no such experiment file"),
         ([*MOVIES, "--on", "moon"], "moon"),
@@ -415,8 +428,8 @@ def test_nothing_is_submitted_without_the_flag(config, irec, environment, tmp_pa
         (["stop", "runs/none"], "there is no launch in this folder"),
     ],
 )
-def test_bad_input_is_reported_in_one_message(words, message, irec):
-    done = irec("launch", *words, cwd=ROOT)
+def test_bad_input_is_reported_in_one_message(arguments, message, irec):
+    done = irec("launch", *arguments, cwd=ROOT)
     assert done.returncode == 2
     assert message in done.stderr + done.stdout
     assert "Traceback" not in done.stderr

@@ -36,8 +36,8 @@ def config(tmp_path):
 
 def test_a_run_is_planned_for_this_machine(config, tmp_path, capsys):
     out = tmp_path / "plan.json"
-    words = ["plan", str(config), "--topology", "local", "--json", str(out)]
-    assert main([*words, "--price-per-chip-hour", "2", "--train.steps", "1800"]) == 0
+    arguments = ["plan", str(config), "--topology", "local", "--json", str(out)]
+    assert main([*arguments, "--price-per-chip-hour", "2", "--train.steps", "1800"]) == 0
     printed = capsys.readouterr().out
     for word in ("parameters", "temporary", "all-reduce", "real tokens/s", "The run fits local."):
         assert word in printed
@@ -65,9 +65,9 @@ def test_a_run_is_planned_for_this_machine(config, tmp_path, capsys):
 
 def test_the_optimizer_state_of_a_run_with_adapters_covers_only_them(config, tmp_path):
     out = tmp_path / "plan.json"
-    words = ["plan", str(config), "--topology", "local", "--programs", "train"]
-    words += ["--mesh.fsdp", "1", "--optimizer.kind", "adamw", "--lora.rank", "2"]
-    assert main([*words, "--json", str(out)]) == 0
+    arguments = ["plan", str(config), "--topology", "local", "--programs", "train"]
+    arguments += ["--mesh.fsdp", "1", "--optimizer.kind", "adamw", "--lora.rank", "2"]
+    assert main([*arguments, "--json", str(out)]) == 0
     plan = json.loads(out.read_text())
     weights = abstract(from_json(T5Config, plan["experiment"]["model"]))
     adapters = count(abstract_adapters(weights, LoraConfig(rank=2)))
@@ -96,7 +96,7 @@ def test_devices_that_wait_for_rendered_rows_are_warned_of(config, tmp_path, cap
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("arguments", "message"),
     [
         (["--topology", "v5x:8x8"], "Did you mean"),
         (["--topology", "local", "--fill", "1.5"], "fill"),
@@ -106,8 +106,8 @@ def test_devices_that_wait_for_rendered_rows_are_warned_of(config, tmp_path, cap
         (["--topology", "local", "--search"], "datasheet"),
     ],
 )
-def test_an_impossible_plan_is_refused(config, capsys, words, message):
-    assert main(["plan", str(config), *words]) == 2
+def test_an_impossible_plan_is_refused(config, capsys, arguments, message):
+    assert main(["plan", str(config), *arguments]) == 2
     assert message in capsys.readouterr().err
 
 

@@ -30,8 +30,8 @@ def folder(tmp_path: Path, config: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 
 @pytest.mark.parametrize("target", ["local", "processes"])
 def test_a_launch_imports_nothing_from_the_working_folder(folder: Path, target: str):
-    words = ["launch", "small.py", "--on", target, "--out", "run", "--data.log", "nowhere"]
-    command = [sys.executable, "-P", "-m", "irec_jax.cli.main", *words]
+    arguments = ["launch", "small.py", "--on", target, "--out", "run", "--data.log", "nowhere"]
+    command = [sys.executable, "-P", "-m", "irec_jax.cli.main", *arguments]
     environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
     state, deadline = {"phase": "running"}, time.monotonic() + 120
@@ -47,8 +47,8 @@ def test_a_launch_imports_nothing_from_the_working_folder(folder: Path, target: 
 
 
 def test_a_plan_imports_nothing_from_the_working_folder(folder: Path):
-    words = ["plan", "small.py", "--topology", "local", "--programs", "score"]
-    assert main(words) == 0
+    arguments = ["plan", "small.py", "--topology", "local", "--programs", "score"]
+    assert main(arguments) == 0
     assert not (folder / "imported").exists()
 
 
@@ -56,6 +56,6 @@ def test_workers_import_nothing_from_the_working_folder(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(store, "SHARD_RECORDS", 50)
-    words = ["instruct", "small.py", "--records", "100", "--workers", "2", "--out", "set"]
-    assert main(words) == 0
+    arguments = ["instruct", "small.py", "--records", "100", "--workers", "2", "--out", "set"]
+    assert main(arguments) == 0
     assert not (folder / "imported").exists()

@@ -162,10 +162,10 @@ def test_hopeless_changes_are_not_compiled(monkeypatch):
 
 def test_candidates_use_all_devices_and_divide_batch_and_heads():
     experiment = experiment_of(BASE, batch=64)
-    found = list(candidates(experiment, 64))
-    assert len({(w.mesh, w.train.batch_size, w.model.remat) for w in found}) == len(found)
-    assert {w.mesh.tensor for w in found} == {1, 2, 4}  # 8 does not divide 12 heads
-    for candidate in found:
+    considered = list(candidates(experiment, 64))
+    assert len({(w.mesh, w.train.batch_size, w.model.remat) for w in considered}) == len(considered)
+    assert {w.mesh.tensor for w in considered} == {1, 2, 4}  # 8 does not divide 12 heads
+    for candidate in considered:
         mesh = candidate.mesh
         assert mesh.replica * mesh.data * mesh.fsdp * mesh.tensor == 64
         assert candidate.train.batch_size % (mesh.replica * mesh.data * mesh.fsdp) == 0

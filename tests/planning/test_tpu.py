@@ -94,10 +94,10 @@ def test_a_run_that_does_not_fit_is_refused_with_a_change_that_makes_it_fit(tmp_
         ")\n"
     )
     out = tmp_path / "plan.json"
-    words = ["plan", str(path), "--topology", "v5e:2x2", "--programs", "train"]
-    words += ["--json", str(out)]
+    arguments = ["plan", str(path), "--topology", "v5e:2x2", "--programs", "train"]
+    arguments += ["--json", str(out)]
     with pytest.raises(SystemExit) as ended:
-        main(words)
+        main(arguments)
     assert ended.value.code == 1
     printed = capsys.readouterr().out
     assert "The run does not fit v5e:2x2: train." in printed
