@@ -85,7 +85,7 @@ class Tune:
 
 @contextlib.contextmanager
 def run_locked(run: Path, *, take_over: bool = False) -> Iterator[None]:
-    """Holds the lock of a run folder, for all processes of a run.
+    """Hold the lock of a run folder, for all processes of a run.
 
     Args:
         run: The folder.
@@ -132,8 +132,7 @@ def tune(
     if is_first():
         _report_model_and_data(materials, run)
     decisive = {**fingerprint(experiment), "sources": sources}
-    for known in ("model", "lora"):  # the checkpoint knows them itself
-        del decisive[known]
+    del decisive["model"], decisive["lora"]  # `train` adds them itself
     if experiment.train.packed:
         rows = open_rows(materials, Path(experiment.train.packed))
         decisive["packed"] = rows.manifest.sha256
@@ -159,12 +158,8 @@ def tune(
             profile=profile,
         )
     )
-    if is_first() and (cuts.inputs or cuts.targets):
-        report(
-            run,
-            f"truncated: {cuts.inputs} prompts and {cuts.targets} answers of {cuts.records} "
-            "instructions, to tokens.source_length and tokens.target_length",
-        )
+    if is_first():
+        _report_truncation(cuts, run)
     return state
 
 
@@ -265,6 +260,15 @@ def _report_model_and_data(materials: Materials, run: Path) -> None:
 def _describe_lora(lora: LoraConfig) -> str:
     whole = f", and all of '{lora.whole}'" if lora.whole else ""
     return f"adapters of rank {lora.rank} for '{lora.targets}'{whole}"
+
+
+def _report_truncation(cuts: Cuts, run: Path) -> None:
+    if cuts.inputs or cuts.targets:
+        report(
+            run,
+            f"truncated: {cuts.inputs} prompts and {cuts.targets} answers of {cuts.records} "
+            "instructions, to tokens.source_length and tokens.target_length",
+        )
 
 
 def _report_packed_rows(rows: PackedRows, run: Path) -> None:
