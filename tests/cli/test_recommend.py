@@ -20,6 +20,7 @@ from irec_jax.log.dataset import DataConfig
 from irec_jax.log.simulate import SimulateConfig
 from irec_jax.model.config import T5Config
 from irec_jax.model.params import initialize
+from irec_jax.run_checksums import Sources, write_checksums
 from irec_jax.tokens.config import TokensConfig
 from irec_jax.training.checkpoint import Checkpoints, TrainState, model_fingerprint
 
@@ -105,7 +106,7 @@ def test_a_user_of_the_log_is_given_by_number(run_and_materials, capsys):
         (["--where", "prize < 3", "--instruction", "x"], "no column 'prize'"),
         (["--user", "999999999"], "no user 999999999"),
         ([], "neither a history nor an instruction"),
-        (["--instruction", "x", "-k", "0"], "k: must be at least 1, got 0"),
+        (["--instruction", "x", "-k", "0"], "k: must be between 1 and"),
     ],
 )
 def test_wrong_arguments_exit_with_2_and_one_message(run_and_materials, capsys, words, message):
@@ -194,6 +195,7 @@ def test_a_catalog_of_other_types_is_refused(run_and_materials, tmp_path, capsys
     shutil.copytree(run_and_materials[0], run)
     catalog = pl.read_parquet(run / "catalog.parquet").with_columns(column)
     catalog.write_parquet(run / "catalog.parquet")
+    write_checksums(run, Sources(log={}, catalog="", teacher=""))
     assert main(["recommend", str(run), "--instruction", "x"]) == 2
     error = capsys.readouterr().err
     assert message in error
@@ -210,6 +212,7 @@ def test_what_others_wrote_does_not_steer_the_terminal(run_and_materials, tmp_pa
     catalog = pl.read_parquet(run / "catalog.parquet")
     catalog = catalog.with_columns(title=ESCAPE + pl.col("title"))
     catalog.write_parquet(run / "catalog.parquet")
+    write_checksums(run, Sources(log={}, catalog="", teacher=""))
     words = ["recommend", str(run), "--instruction", ESCAPE, "--explain"]
     assert main([*words, "-k", "2", "--history", catalog["item"][0]]) == 0
     captured = capsys.readouterr()
