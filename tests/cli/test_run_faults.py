@@ -81,7 +81,7 @@ def test_damaged_metrics_and_odd_folder_names_do_not_stop_a_run(run, config, cap
         (b"\xff\xfe", "it is not JSON"),
         (b"[" * 100_000, "it is not JSON"),
         (b"[1]", "expected an object"),
-        (b"{}", "a key is missing"),
+        (b"{}", "the key 'host' is missing"),
         (b'{"phase": "running", "host": 7, "supervisor": 1}', "host: expected str, got 7"),
         (b'{"phase": "running", "host": "h", "supervisor": 1, "processes": 3}', "expected a list"),
         (b'{"phase": ["running"], "host": "h", "supervisor": 1}', "phase"),
