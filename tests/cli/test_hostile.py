@@ -1,12 +1,13 @@
 """Generated faults through every command: bytes, types, sizes, strings and paths.
 
 Whatever the input, a command exits with 0 or 2, prints no traceback, changes nothing but what it
-was asked to write, and needs less than 5 s. The default run is the same every time; `-m slow`
-draws many more cases at random.
+was asked to write, and needs less than 5 s. The default run is the same every time;
+`IREC_FAULT_CASES=200 pytest tests/cli/test_hostile.py` draws so many cases for each at random.
 """
 
 import contextlib
 import dataclasses
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -49,12 +50,10 @@ class Size(NamedTuple):
         settings(hypothesis.given(cases)(check))()
 
 
-SIZES = [
-    pytest.param(Size(5, 1, True), id="short"),
-    pytest.param(Size(200, 20, False), id="long", marks=pytest.mark.slow),
-]
+CASES = int(os.environ.get("IREC_FAULT_CASES", "0"))
+SIZE = Size(CASES, max(1, CASES // 10), False) if CASES else Size(5, 1, True)
 every_command = pytest.mark.parametrize("command", sorted(COMMANDS))
-every_size = pytest.mark.parametrize("size", SIZES)
+every_size = pytest.mark.parametrize("size", [SIZE], ids=["cases"])
 
 
 @pytest.fixture(scope="module")
