@@ -61,7 +61,7 @@ def test_a_config_with_an_invalid_path_is_refused(
         config.read_text() + f'\nexperiment = Experiment(data=DataConfig(log="{text}"))\n'
     )
     assert main(["tune", str(path), "--out", str(tmp_path / "run")]) == 2
-    assert capsys.readouterr().err.startswith(f"irec: error: {path}.data.log: '")
+    assert capsys.readouterr().err.startswith(f"irec: error: {path}:18: data.log: '")
     assert not (tmp_path / "run").exists()
 
 

@@ -68,7 +68,7 @@ def test_kubernetes_reads_every_dollar_sign_as_given(folder: Path):
     values = {entry["name"]: expand(entry["value"]) for entry in container["env"]}
     assert values == {"TOKEN": SECRET}
     command = [expand(word) for word in container["command"]]
-    assert command == ["irec", "tune", "small.py", "--out", "run", *more[2:]]
+    assert command == ["irec", "tune", "small.py", "--out", "run", "--take-over", *more[2:]]
 
 
 def test_a_terminal_does_not_show_the_values(folder: Path):
