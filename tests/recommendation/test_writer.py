@@ -14,6 +14,7 @@ from irec_jax.model import params as parameters
 from irec_jax.model.seq2seq import shift_right
 from irec_jax.recommendation.run_parts import read_settings, read_writer
 from irec_jax.recommendation.writer import AnswerWriter
+from irec_jax.run_checksums import Sources, write_checksums
 from irec_jax.tokens.text import EOS, PAD, UNKNOWN
 from irec_jax.training.checkpoint import load_params
 
@@ -102,7 +103,7 @@ def test_any_text_is_a_prompt(answers):
     ("part", "message"),
     [
         ("config.json", "the run has no config.json"),
-        ("tokens", "tokens: the run has no tokenizer and item index"),
+        ("tokens", "tokens/index.json: the file is missing"),
         ("checkpoints", "checkpoints: no checkpoint"),
     ],
 )
@@ -122,6 +123,7 @@ def test_tokens_of_another_run_are_refused(run_of, tmp_path):
     vocabulary = settings["vocabulary"]
     settings["vocabulary"] += 128
     (run / "tokens" / "index.json").write_text(json.dumps(settings))
+    write_checksums(run, Sources(log={}, catalog="", teacher=""))
     message = f"{vocabulary + 128} token ids in tokens/, {vocabulary} in the model"
     with pytest.raises(InputError, match=message):
         AnswerWriter.load(run)
