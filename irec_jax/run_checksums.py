@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from irec_jax.errors import InputError
-from irec_jax.files import check_output_place, real_path, write_text
+from irec_jax.files import check_output_place, file_sha256, real_path, write_text
 from irec_jax.log.events import is_log
 from irec_jax.run_folder import CATALOG_FILE, CHECKSUMS_FILE, PACKS_FOLDER, TOKENS_FOLDER
 
@@ -129,10 +129,7 @@ def _sums(run: Path) -> dict[str, str]:
     sums = {}
     for path in paths:
         if path.is_file() and not path.name.startswith("."):
-            with path.open("rb") as file:
-                sums[path.relative_to(run).as_posix()] = hashlib.file_digest(
-                    file, "sha256"
-                ).hexdigest()
+            sums[path.relative_to(run).as_posix()] = file_sha256(path)
     return sums
 
 

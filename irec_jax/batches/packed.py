@@ -22,7 +22,7 @@ from irec_jax.audit.audit import Auditor
 from irec_jax.batches.pipeline import WINDOW, Cuts, Example, PackedWindow, RecordSource
 from irec_jax.bounds import COUNT, check_between
 from irec_jax.errors import InputError
-from irec_jax.files import write_text
+from irec_jax.files import check_output_folder, write_text
 from irec_jax.instruction_sets.contents import audit_of
 from irec_jax.instructions.forms import Instruction
 from irec_jax.storage.shards import (
@@ -32,7 +32,6 @@ from irec_jax.storage.shards import (
     open_build,
     plan_shards,
     read_manifest,
-    refuse_foreign_folder,
 )
 from irec_jax.storage.workers import Advance, run_in_workers
 from irec_jax.tokens.items import TokenWriter
@@ -131,7 +130,7 @@ def write_packed(
     """
     for where, number in (("records", records), ("workers", workers)):
         check_between(number, COUNT, where)
-    refuse_foreign_folder(folder, _read_manifest, WHAT)
+    check_output_folder(folder, f"a {WHAT}", lambda folder: bool(_read_manifest(folder)))
     shards = plan_shards(NAME, records, SHARD_WINDOWS * WINDOW)
     lengths = [packing.source_length, packing.target_length]
     made_from = packing.all_made_from()

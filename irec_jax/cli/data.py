@@ -12,7 +12,7 @@ from irec_jax.errors import InputError, nearest
 from irec_jax.files import real_path, write_text
 from irec_jax.log.describe import describe
 from irec_jax.log.description_chart import draw
-from irec_jax.log.events import COUNTED_CORE, PICTURE_FILE, BehaviorLog, refuse_foreign_folder
+from irec_jax.log.events import COUNTED_CORE, PICTURE_FILE, BehaviorLog, check_log_folder
 from irec_jax.log.readers.amazon import read_amazon
 from irec_jax.log.readers.mind import read_mind
 from irec_jax.log.readers.movielens import read_movielens
@@ -83,7 +83,7 @@ class Prepare:
         check_between(self.seed, SEED, "--seed")
         # Before reading: nobody should wait for a long read and then hear that --out is taken.
         self._refuse_to_replace_the_source()
-        refuse_foreign_folder(self.out, overwrite=self.overwrite)
+        check_log_folder(self.out, overwrite=self.overwrite)
         log = self._read()
         log.save(self.out, overwrite=self.overwrite)
         console = Console(highlight=False)

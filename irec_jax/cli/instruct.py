@@ -17,7 +17,7 @@ from irec_jax.bounds import Range, check_between
 from irec_jax.cli.instruction_tables import audit_table, coverage_table, stored_table
 from irec_jax.errors import InputError
 from irec_jax.experiment import Materials, load_experiment, open_rows, packing_of, prepare
-from irec_jax.files import check_output_place
+from irec_jax.files import check_output_place, file_sha256
 from irec_jax.instruction_sets.contents import audit_records
 from irec_jax.instruction_sets.store import (
     MANIFEST_FILE,
@@ -25,7 +25,7 @@ from irec_jax.instruction_sets.store import (
     read_audit,
     write_instruction_set,
 )
-from irec_jax.storage.shards import Runner, file_sha256
+from irec_jax.storage.shards import Runner
 from irec_jax.terminal import Console
 
 _WIDTH = 200

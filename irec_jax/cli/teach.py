@@ -32,7 +32,7 @@ from irec_jax.teachers.teacher_prompts import (
 )
 from irec_jax.teachers.teacher_texts import (
     TeacherTextsManifest,
-    refuse_foreign_folder,
+    check_texts_folder,
     write_teacher_texts,
 )
 from irec_jax.terminal import Console
@@ -85,7 +85,7 @@ class Teach:
                 or no text passed.
         """
         self._check()
-        refuse_foreign_folder(self.out)
+        check_texts_folder(self.out)
         experiment = load_experiment(self.experiment, overrides)
         instructions = experiment.instructions
         packs = load_packs(instructions.packs, instructions.domain)

@@ -15,7 +15,7 @@ from irec_jax.audit.audit import Audit, Auditor
 from irec_jax.audit.sample_page import write_sample
 from irec_jax.bounds import COUNT, check_between
 from irec_jax.errors import InputError
-from irec_jax.files import write_text
+from irec_jax.files import check_output_folder, file_sha256, write_text
 from irec_jax.instruction_sets.contents import InstructionContents, audit_of
 from irec_jax.instructions.forms import Instruction
 from irec_jax.instructions.render import Renderer
@@ -24,11 +24,9 @@ from irec_jax.storage.shards import (
     Runner,
     ShardReport,
     content_sha256,
-    file_sha256,
     open_build,
     plan_shards,
     read_manifest,
-    refuse_foreign_folder,
 )
 from irec_jax.storage.tf_example import plain_values
 from irec_jax.storage.workers import run_in_workers
@@ -147,7 +145,7 @@ def write_instruction_set(
     """
     for where, number in (("records", records), ("workers", workers)):
         check_between(number, COUNT, where)
-    refuse_foreign_folder(folder, _read_manifest, WHAT)
+    check_output_folder(folder, f"an {WHAT}", lambda folder: bool(_read_manifest(folder)))
     split = renderer.role.name.lower()
     shards = plan_shards(f"{NAME}-{split}", records, SHARD_RECORDS)
     build_of = {

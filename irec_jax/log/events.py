@@ -2,7 +2,6 @@
 
 import dataclasses
 import enum
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from irec_jax import __version__
 from irec_jax.errors import InputError
 from irec_jax.files import (
     check_output_folder,
+    file_sha256,
     real_path,
     remove_leftovers,
     replaced_folder,
@@ -198,13 +198,13 @@ class BehaviorLog:
             InputError: The folder holds something else, or it could not be written; what was
                 there stays.
         """
-        refuse_foreign_folder(folder, overwrite=overwrite)
+        check_log_folder(folder, overwrite=overwrite)
         try:
             with replaced_folder(folder) as temporary:
                 self.items.write_parquet(temporary / ITEMS_FILE)
                 self.interactions.write_parquet(temporary / INTERACTIONS_FILE)
                 names = (ITEMS_FILE, INTERACTIONS_FILE)
-                sums = {name: _sha256(temporary / name) for name in names}
+                sums = {name: file_sha256(temporary / name) for name in names}
                 manifest = dataclasses.replace(self.manifest, sha256=sums)
                 write_text(temporary / MANIFEST_FILE, manifest.to_json())
         except (OSError, pl.exceptions.PolarsError) as error:
@@ -234,14 +234,14 @@ class BehaviorLog:
         manifest = LogManifest.from_json(path.read_bytes(), where=str(path))
         tables = []
         for name in (ITEMS_FILE, INTERACTIONS_FILE):
-            if _sha256(folder / name) != manifest.sha256.get(name):
+            if file_sha256(folder / name) != manifest.sha256.get(name):
                 what = f"not what was written (sha256 differs from {MANIFEST_FILE})"
                 raise InputError(what, where=str(folder / name), hint=hint)
             tables.append(read_parquet(folder / name, hint))
         return cls(tables[0], tables[1], manifest)
 
 
-def refuse_foreign_folder(folder: Path, *, overwrite: bool = False) -> None:
+def check_log_folder(folder: Path, *, overwrite: bool = False) -> None:
     """Makes sure that replacing `folder` loses nothing but an older behavior log.
 
     Args:
@@ -251,12 +251,14 @@ def refuse_foreign_folder(folder: Path, *, overwrite: bool = False) -> None:
     Raises:
         InputError: As `check_output_folder`, or the folder holds other files.
     """
-    check_output_folder(folder, "a behavior log", is_log)
-    foreign = sorted({path.name for path in folder.iterdir()} - OWN_FILES) if is_log(folder) else []
-    if foreign and not overwrite:
-        what = f"the folder holds something that is not a behavior log: {foreign[0]}"
-        hint = "Choose another folder, or give --overwrite to lose all that this one holds."
-        raise InputError(what, where=str(folder), hint=hint)
+    check_output_folder(
+        folder,
+        "a behavior log",
+        is_log,
+        own_files=None if overwrite else OWN_FILES,
+        other_files_hint="Choose another folder, or give --overwrite to lose all that this one "
+        "holds.",
+    )
 
 
 def is_log(folder: Path) -> bool:
@@ -267,8 +269,3 @@ def is_log(folder: Path) -> bool:
     except (InputError, OSError, UnicodeDecodeError):
         return False
     return True
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

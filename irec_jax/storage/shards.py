@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import errno
 import fcntl
-import hashlib
 import json
 import os
 import shutil
@@ -15,7 +14,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 from array_record.python.array_record_module import ArrayRecordWriter
 
 from irec_jax.errors import InputError
-from irec_jax.files import check_output_folder, replaced_file, write_text
+from irec_jax.files import file_sha256, replaced_file, write_text
 from irec_jax.progress import print_status, track
 from irec_jax.storage.tf_example import HASH_MODULUS, hash_text, record_sha256
 from irec_jax.storage.workers import Advance
@@ -287,21 +286,6 @@ def read_report(folder: Path, shard: Shard) -> ShardReport | None:
         return None
 
 
-def refuse_foreign_folder(folder: Path, read: Callable[[Path], Any], what: str) -> None:
-    """Refuses a folder that holds something other than a set of a kind.
-
-    Args:
-        folder: Where one will be.
-        read: Reads the manifest of a set.
-        what: What a set is called, in the singular.
-
-    Raises:
-        InputError: As `check_output_folder`.
-    """
-    article = "an" if what[0] in "aeiou" else "a"
-    check_output_folder(folder, f"{article} {what}", lambda folder: bool(read(folder)))
-
-
 def read_manifest(path: Path, what: str, hint: str) -> dict[str, Any]:
     """Reads a set's manifest.
 
@@ -324,12 +308,6 @@ def read_manifest(path: Path, what: str, hint: str) -> dict[str, Any]:
             f"not the manifest of the {what}: {error}", where=str(path), hint=hint
         ) from error
     return data
-
-
-def file_sha256(path: Path) -> str:
-    """Returns the SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class _Sink:

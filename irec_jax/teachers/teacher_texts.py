@@ -12,7 +12,7 @@ import polars as pl
 from jaxtyping import Bool, Int
 
 from irec_jax.errors import InputError
-from irec_jax.files import check_output_folder, replaced_folder, write_text
+from irec_jax.files import check_output_folder, file_sha256, replaced_folder, write_text
 from irec_jax.instructions.forms import Intention
 from irec_jax.instructions.teacher import LogTeacher
 from irec_jax.log.split import Split
@@ -149,29 +149,29 @@ def write_teacher_texts(
     Raises:
         InputError: The folder holds something else.
     """
-    refuse_foreign_folder(folder)
+    check_texts_folder(folder)
     rows = [(n.user, n.place, n.kind.value, *dataclasses.astuple(n)[3:]) for n in notes]
     table = pl.DataFrame(rows, schema=_SCHEMA, orient="row").sort(_KEY)
     with replaced_folder(folder) as temporary:
         table.write_parquet(temporary / TEXTS_FILE)
-        manifest = dataclasses.replace(manifest, sha256=_file_sha256(temporary / TEXTS_FILE))
+        manifest = dataclasses.replace(manifest, sha256=file_sha256(temporary / TEXTS_FILE))
         text = json.dumps(to_json(manifest), indent=2, ensure_ascii=False) + "\n"
         write_text(temporary / MANIFEST_FILE, text)
     return manifest
 
 
-def refuse_foreign_folder(folder: Path) -> None:
+def check_texts_folder(folder: Path) -> None:
     """Makes sure that replacing `folder` loses nothing but older notes.
 
     Raises:
         InputError: As `check_output_folder`.
     """
-    names = {TEXTS_FILE, MANIFEST_FILE}
-
-    def is_notes(folder: Path) -> bool:
-        return bool(_read_manifest(folder)) and {path.name for path in folder.iterdir()} <= names
-
-    check_output_folder(folder, "notes", is_notes)
+    check_output_folder(
+        folder,
+        "notes",
+        lambda folder: bool(_read_manifest(folder)),
+        own_files=(TEXTS_FILE, MANIFEST_FILE),
+    )
 
 
 def read_teacher_texts(folder: Path) -> tuple[pl.DataFrame, TeacherTextsManifest]:
@@ -187,7 +187,7 @@ def read_teacher_texts(folder: Path) -> tuple[pl.DataFrame, TeacherTextsManifest
         if not (folder / name).is_file():
             raise InputError(f"the notes miss their file {name}", where=str(folder), hint=_HINT)
     manifest = _read_manifest(folder)
-    if _file_sha256(folder / TEXTS_FILE) != manifest.sha256:
+    if file_sha256(folder / TEXTS_FILE) != manifest.sha256:
         what = f"not what was written (sha256 differs from {MANIFEST_FILE})"
         raise InputError(what, where=str(folder / TEXTS_FILE), hint=_HINT)
     return read_parquet(folder / TEXTS_FILE, _HINT), manifest
@@ -337,8 +337,3 @@ def _preferences(table: pl.DataFrame, split: Split) -> Preferences:
     latest = np.maximum.accumulate(latest)
     starts = np.repeat(split.offsets[:-1], np.diff(split.offsets))
     return Preferences(groups, np.where(latest >= starts, numbers[latest], _NONE))
-
-
-def _file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

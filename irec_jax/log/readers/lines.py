@@ -8,6 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from irec_jax.errors import InputError
+from irec_jax.files import file_sha256
 from irec_jax.log.readers.encoding import refuse_other_text
 from irec_jax.log.readers.source import TableFile
 from irec_jax.log.readers.unpacking import (
@@ -225,9 +226,3 @@ def _unreadable(path: Path, error: Exception) -> InputError:
             return InputError(what, where=lines.here, hint=hint)
     what = f"cannot be read ({str(error).splitlines()[0]})"
     return InputError(what, where=str(path), hint=hint)
-
-
-def file_sha256(path: Path) -> str:
-    """Gives the checksum of a file as it lies on disk."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

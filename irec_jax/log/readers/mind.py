@@ -5,10 +5,10 @@ from pathlib import Path
 import polars as pl
 
 from irec_jax.errors import InputError
+from irec_jax.files import file_sha256
 from irec_jax.log.events import BehaviorLog, LogManifest
 from irec_jax.log.readers.lines import (
     collected,
-    file_sha256,
     refuse_lines,
     refuse_other_files,
     scan_values,

@@ -11,9 +11,9 @@ import polars as pl
 import tensorflow_datasets as tfds
 
 from irec_jax.errors import InputError, nearest
+from irec_jax.files import file_sha256
 from irec_jax.log.events import BehaviorLog, LogManifest
 from irec_jax.log.readers import movielens
-from irec_jax.log.readers.lines import file_sha256
 from irec_jax.log.readers.records import Gathered, plain_text
 from irec_jax.log.readers.source import TableFile
 from irec_jax.log.readers.table import TableConfig, log_of
