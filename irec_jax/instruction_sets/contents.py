@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar
 
 from irec_jax.audit.audit import Audit, Auditor
+from irec_jax.instruction_sets.record_encoding import encode_record
 from irec_jax.instructions.forms import Instruction
 from irec_jax.instructions.render import Renderer
 from irec_jax.instructions.teacher import Teacher
 from irec_jax.progress import track
 from irec_jax.storage.shards import Shard, ShardReport, plan_shards
-from irec_jax.storage.tf_example import encode
 from irec_jax.storage.workers import Advance, run_in_workers
 
 _PROGRESS_EVERY = 1_000
@@ -46,7 +46,7 @@ class InstructionContents:
                 part = range(start, min(start + _PROGRESS_EVERY, numbers.stop))
                 for number in part:
                     it = renderer.record(number)
-                    put(encode(it, number))
+                    put(encode_record(it, number))
                     counts[it.scenario, it.strategy, it.task, it.language, it.template] += 1
                     yield number, it
                 advance(len(part))

@@ -17,6 +17,7 @@ from irec_jax.bounds import COUNT, check_between
 from irec_jax.errors import InputError
 from irec_jax.files import check_output_folder, file_sha256, write_text
 from irec_jax.instruction_sets.contents import InstructionContents, audit_of
+from irec_jax.instruction_sets.record_encoding import decode_record
 from irec_jax.instructions.forms import Instruction
 from irec_jax.instructions.render import Renderer
 from irec_jax.settings import to_json
@@ -28,7 +29,6 @@ from irec_jax.storage.shards import (
     plan_shards,
     read_manifest,
 )
-from irec_jax.storage.tf_example import plain_values
 from irec_jax.storage.workers import run_in_workers
 
 NAME, WHAT = "instruction_set", "instruction set"
@@ -111,7 +111,7 @@ class InstructionSet(Sequence[Instruction]):
         if isinstance(number, slice):
             return [self[i] for i in range(*number.indices(len(self)))]
         index = range(len(self))[number]
-        return Instruction(**plain_values(self._source[index]))
+        return decode_record(self._source[index])
 
 
 def write_instruction_set(

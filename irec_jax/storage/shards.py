@@ -16,7 +16,7 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from irec_jax.errors import InputError
 from irec_jax.files import file_sha256, replaced_file, write_text
 from irec_jax.progress import print_status, track
-from irec_jax.storage.tf_example import HASH_MODULUS, hash_text, record_sha256
+from irec_jax.storage.record_checksums import HASH_MODULUS, hex_checksum, record_sha256
 from irec_jax.storage.workers import Advance
 
 # Random access reads one record at a time, so each is its own group.
@@ -103,7 +103,7 @@ def plan_shards(name: str, total: int, size: int) -> list[Shard]:
 
 def content_sha256(reports: Sequence[ShardReport]) -> str:
     """Returns the checksum of all records of some shards."""
-    return hash_text(sum(int(report.content, 16) for report in reports))
+    return hex_checksum(sum(int(report.content, 16) for report in reports))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,7 +138,7 @@ class ShardWriter:
             with _system_errors(path):
                 writer.close()
             checksum = file_sha256(temporary)
-        content = hash_text(sink.content)
+        content = hex_checksum(sink.content)
         report = ShardReport(shard.file, checksum, sink.records, sink.size, content, summary)
         text = json.dumps(dataclasses.asdict(report))
         write_text(self.folder / _REPORTS / f"{shard.file}.json", f"{text}\n")

@@ -1,20 +1,15 @@
-"""How a record is stored: as the `tf.train.Example` that TFDS would write, and its checksum."""
+"""Encoding of records as `tf.train.Example`, the record format of TFDS, without protobuf classes.
+
+The bytes are those of the protobuf classes in deterministic form, written about twelve times as
+fast: parts that many records share are encoded once. The caller chooses names and kinds of
+features and lists them in alphabetical order of their names.
+"""
 
 import functools
-import hashlib
-from typing import Any
-
-import numpy as np
-
-from irec_jax.instructions.forms import Instruction
-
-FIELDS = Instruction._fields
-"""The fields of a stored record, its number apart."""
-
-HASH_MODULUS = 2**256
+from collections.abc import Sequence
 
 # Tags of protocol buffers: a field's number and, in the last three bits, 0 for a number or 2 for
-# bytes of a summary length.
+# bytes with a length.
 _FEATURES = b"\x0a"  # Example.features
 _ENTRY = b"\x0a"  # Features.feature, a map
 _KEY, _VALUE = b"\x0a", b"\x12"  # an entry of it
@@ -24,58 +19,45 @@ _SMALL = [bytes([number]) for number in range(128)]
 _UNSIGNED = 2**64 - 1
 
 
-def encode(instruction: Instruction, number: int) -> bytes:
-    """Writes a record and its number as `tf.train.Example`, its features in alphabetical order.
+def encode_example(features: Sequence[bytes]) -> bytes:
+    """Joins encoded features into one `tf.train.Example`.
 
-    The bytes are those of the protobuf classes in deterministic form, made a dozen times as fast:
-    what many records have in common is written once.
+    Args:
+        features: Results of the functions below, in alphabetical order of their names.
     """
-    it = instruction
-    inputs, targets = it.inputs.encode("utf-8"), it.targets.encode("utf-8")
-    text = b"".join(
-        (
-            _numbers(b"candidates", it.candidates),
-            _head(b"inputs", _BYTES_LIST, len(inputs)),
-            inputs,
-            _label(b"language", it.language),
-            _number(b"number", number),
-            _labels(it.scenario, it.seed, it.split, it.strategy),
-            _number(b"target_item", it.target_item),
-            _head(b"targets", _BYTES_LIST, len(targets)),
-            targets,
-            _label(b"task", it.task),
-            _label(b"template", it.template),
-            _number(b"user", it.user),
-        )
-    )
-    return _FEATURES + _varint(len(text)) + text
+    content = b"".join(features)
+    return _FEATURES + _varint(len(content)) + content
 
 
-def record_sha256(content: bytes) -> int:
-    """Returns the SHA-256 of an encoded record as a number.
+def encode_text(name: bytes, text: str) -> bytes:
+    """Encodes a feature with one text as UTF-8.
 
-    The checksum of a set is the sum of those of its records, modulo `HASH_MODULUS`: it does not
-    depend on their order nor on how they are spread over files, and parts of a set add up.
+    Args:
+        name: The feature, at most 127 bytes.
+        text: Its value.
     """
-    return int.from_bytes(hashlib.sha256(content).digest(), "big")
+    content = text.encode("utf-8")
+    return _head(name, _BYTES_LIST, len(content)) + content
 
 
-def hash_text(total: int) -> str:
-    """Writes a sum of checksums as 64 hexadecimal digits."""
-    return f"{total % HASH_MODULUS:064x}"
+@functools.lru_cache(maxsize=4_096)
+def encode_label(name: bytes, text: str) -> bytes:
+    """Encodes a text feature with few different values; results are cached."""
+    return encode_text(name, text)
 
 
-def plain_values(record: Any) -> dict[str, Any]:
-    """Turns the features of a record, as TFDS reads them, into the fields of an `Instruction`."""
-    return {name: _plain(record[name]) for name in FIELDS}
+def encode_int(name: bytes, number: int) -> bytes:
+    """Encodes a feature with one int64."""
+    packed = _varint(number)
+    return _head(name, _INT64_LIST, len(packed)) + packed
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, bytes):
-        return value.decode("utf-8")
-    if isinstance(value, list):
-        return tuple(int(number) for number in value)
-    return np.asarray(value).tolist()
+def encode_ints(name: bytes, numbers: Sequence[int]) -> bytes:
+    """Encodes a feature with a list of int64."""
+    if not numbers:
+        return _empty_list(name)
+    packed = b"".join(map(_varint, numbers))
+    return _head(name, _INT64_LIST, len(packed)) + packed
 
 
 def _varint(number: int) -> bytes:
@@ -93,47 +75,16 @@ def _varint(number: int) -> bytes:
 
 
 @functools.lru_cache(maxsize=16_384)
-def _head(key: bytes, kind: bytes, size: int) -> bytes:
-    """Writes all of a feature that stands before its content, a text or numbers of a size."""
+def _head(name: bytes, kind: bytes, size: int) -> bytes:
+    """Encodes all of a feature that precedes its content of `size` bytes."""
     items = _ITEMS + _varint(size)
     feature = kind + _varint(len(items) + size)
-    entry = _KEY + _SMALL[len(key)] + key + _VALUE
+    entry = _KEY + _SMALL[len(name)] + name + _VALUE
     entry += _varint(len(feature) + len(items) + size) + feature + items
     return _ENTRY + _varint(len(entry) + size) + entry
 
 
-# Labels come again and again, unlike prompts and numbers.
-@functools.lru_cache(maxsize=4_096)
-def _label(key: bytes, text: str) -> bytes:
-    content = text.encode("utf-8")
-    return _head(key, _BYTES_LIST, len(content)) + content
-
-
-def _numbers(key: bytes, numbers: tuple[int, ...]) -> bytes:
-    if not numbers:
-        return _nothing(key)
-    packed = b"".join(map(_varint, numbers))
-    return _head(key, _INT64_LIST, len(packed)) + packed
-
-
 @functools.lru_cache(maxsize=16)
-def _nothing(key: bytes) -> bytes:
-    entry = _KEY + _SMALL[len(key)] + key + _VALUE + _SMALL[2] + _INT64_LIST + _SMALL[0]
+def _empty_list(name: bytes) -> bytes:
+    entry = _KEY + _SMALL[len(name)] + name + _VALUE + _SMALL[2] + _INT64_LIST + _SMALL[0]
     return _ENTRY + _varint(len(entry)) + entry
-
-
-def _number(key: bytes, number: int) -> bytes:
-    packed = _varint(number)
-    return _head(key, _INT64_LIST, len(packed)) + packed
-
-
-@functools.lru_cache(maxsize=4_096)
-def _labels(scenario: str, seed: int, split: str, strategy: str) -> bytes:
-    return b"".join(
-        (
-            _label(b"scenario", scenario),
-            _number(b"seed", seed),
-            _label(b"split", split),
-            _label(b"strategy", strategy),
-        )
-    )

@@ -26,13 +26,14 @@ from irec_jax.audit.audit import Audit, Auditor
 from irec_jax.errors import InputError
 from irec_jax.instruction_sets import store
 from irec_jax.instruction_sets.contents import audit_records
+from irec_jax.instruction_sets.record_encoding import encode_record
 from irec_jax.instruction_sets.store import InstructionSet, write_instruction_set
 from irec_jax.instructions.config import InstructionsConfig
 from irec_jax.instructions.forms import Instruction, TaskName
 from irec_jax.instructions.render import Renderer
 from irec_jax.log.split import Split
 from irec_jax.storage import shards
-from irec_jax.storage.tf_example import encode, record_sha256
+from irec_jax.storage.record_checksums import record_sha256
 
 ROOT = Path(__file__).parents[2]
 TASKS = (
@@ -62,7 +63,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_records_are_stored_as_they_are(renderer: Renderer, tmp_path: Path):
     write_instruction_set(renderer, tmp_path / "set", 100)
     shards = b"".join(contents(tmp_path / "set").values())
-    records = [encode(renderer.record(number), number) for number in range(100)]
+    records = [encode_record(renderer.record(number), number) for number in range(100)]
     assert all(record in shards for record in records)
 
 
@@ -104,7 +105,7 @@ def test_bytes_mean_the_same_as_those_of_tfds(renderer: Renderer):
         theirs = serializer.serialize_example(
             features.encode_example({**instruction._asdict(), "number": number})
         )
-        assert parse(encode(instruction, number)) == parse(theirs)
+        assert parse(encode_record(instruction, number)) == parse(theirs)
 
 
 WHOLE = st.integers(-(2**63), 2**63 - 1)
@@ -134,7 +135,7 @@ def test_bytes_are_those_of_the_protobuf_classes(fields: dict):
 
     values = {name: feature(v) for name, v in {**instruction._asdict(), "number": number}.items()}
     example = tf_example_pb2.Example(features=tf_feature_pb2.Features(feature=values))
-    assert encode(instruction, number) == example.SerializeToString(deterministic=True)
+    assert encode_record(instruction, number) == example.SerializeToString(deterministic=True)
 
 
 def test_the_manifest_says_what_is_there_and_what_made_it(
@@ -142,7 +143,7 @@ def test_the_manifest_says_what_is_there_and_what_made_it(
 ):
     manifest = write_instruction_set(renderer, tmp_path / "set", 100)
     records = [renderer.record(n) for n in range(100)]
-    sums = [int(hashlib.sha256(encode(r, n)).hexdigest(), 16) for n, r in enumerate(records)]
+    sums = [int(hashlib.sha256(encode_record(r, n)).hexdigest(), 16) for n, r in enumerate(records)]
     assert manifest.sha256 == f"{sum(sums) % 2**256:064x}"
     told = {tuple(c[k] for k in ("task", "language", "template")): 0 for c in manifest.counts}
     for record in records:

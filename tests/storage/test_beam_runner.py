@@ -13,6 +13,7 @@ from irec_jax.audit.audit import Auditor
 from irec_jax.cli.main import main
 from irec_jax.errors import InputError
 from irec_jax.instruction_sets import store
+from irec_jax.instruction_sets.record_encoding import encode_record
 from irec_jax.instruction_sets.store import InstructionSet, write_instruction_set
 from irec_jax.instructions.config import InstructionsConfig
 from irec_jax.instructions.forms import TaskName
@@ -20,7 +21,6 @@ from irec_jax.instructions.render import Renderer
 from irec_jax.log.split import Split
 from irec_jax.storage.beam_runner import beam_flags, beam_runner
 from irec_jax.storage.shards import Shard, ShardWriter
-from irec_jax.storage.tf_example import encode
 
 # Beam and its dependencies warn of their own affairs.
 pytestmark = [pytest.mark.beam, pytest.mark.filterwarnings("default")]
@@ -125,7 +125,7 @@ def test_the_command_line_hands_the_work_to_beam(
 def test_bytes_are_those_of_beams_protobuf_too(renderer: Renderer):
     parse = tf_example_pb2.Example.FromString
     for number in range(100):
-        ours = encode(renderer.record(number), number)
+        ours = encode_record(renderer.record(number), number)
         assert parse(ours).SerializeToString(deterministic=True) == ours
         assert set(parse(ours).features.feature) == set(store.record_features())
 
