@@ -42,7 +42,7 @@ class Page(html.parser.HTMLParser):
         self.open: list[str] = []
         self.tags: list[tuple[str, dict]] = []
         self.seen: list[str] = []
-        self.mlp_dim: list[str] = []
+        self.hidden: list[str] = []
         self.marked = 0
         self.feed(text)
         self.close()
@@ -64,7 +64,7 @@ class Page(html.parser.HTMLParser):
         if "style" not in self.open:
             self.seen.append(data)
         if self.marked:
-            self.mlp_dim.append(data)
+            self.hidden.append(data)
 
     @property
     def text(self) -> str:
