@@ -1,4 +1,4 @@
-"""Shards made by Apache Beam: the same writer, on any machines that see the same folder."""
+"""Apache Beam runner for shards: the same writer on machines that share a folder."""
 
 import contextlib
 import hashlib
@@ -22,15 +22,14 @@ _WRITER_FILE, _WRITER_FOLDER = "writer.pickle", "writer-"
 
 
 class MakeShard(beam.DoFn):
-    """Makes a shard, and gives its name.
+    """Writes a shard and yields its file name.
 
-    The writer is read from the build's folder, where the shards go as well: it is too large to
-    be a part of the pipeline (Dataflow takes 10 MB), and every worker needs it once. It is a
-    pickle, so it is read only if it has the checksum that came with the pipeline.
+    The writer is read from the build's folder: it is too large for the pipeline (Dataflow accepts
+    10 MB). It is a pickle, so it is read only if its checksum is that in the pipeline.
 
     Args:
         writer_file: The pickled writer.
-        sha256: Of that file.
+        sha256: SHA-256 of that file.
     """
 
     def __init__(self, writer_file: str, sha256: str) -> None:
@@ -56,14 +55,14 @@ class MakeShard(beam.DoFn):
         self._writer = pickle.loads(pickled)
 
     def process(self, element: tuple[str, int, int]) -> Iterator[str]:
-        """Makes the shard (file, start, stop)."""
-        report = self._writer(Shard(*element), _nobody)
+        """Writes the shard (file, start, stop)."""
+        report = self._writer(Shard(*element), _ignore_progress)
         self._records.inc(report.records)
         yield report.file
 
 
 def beam_runner(runner: str, options: str = "") -> Runner:
-    """Returns what has shards made by a runner of Apache Beam.
+    """Returns a runner that writes shards with Apache Beam.
 
     Args:
         runner: Its name, such as `DirectRunner`, `FlinkRunner` or `DataflowRunner`.
@@ -90,7 +89,8 @@ def beam_runner(runner: str, options: str = "") -> Runner:
             raise InputError(
                 f"Beam's {runner} failed: {error}",
                 where="--runner",
-                hint="see its log; what is finished is kept, and the same command goes on there.",
+                hint="Read its log. Finished shards are kept: the same command continues with the "
+                "others.",
             ) from error
         yield from _reports(writer, shards, advance)
 
@@ -99,7 +99,7 @@ def beam_runner(runner: str, options: str = "") -> Runner:
 
 @contextlib.contextmanager
 def _pickled(writer: ShardWriter) -> Iterator[MakeShard]:
-    """Yields what makes shards, while its writer is in a folder that only this user can read."""
+    """Yields the `DoFn` while its writer is in a folder that only this user can read."""
     folder = writer.folder.resolve()
     for left in folder.glob(f"{_WRITER_FOLDER}*"):
         shutil.rmtree(left, ignore_errors=True)  # of a build that was killed
@@ -111,7 +111,7 @@ def _pickled(writer: ShardWriter) -> Iterator[MakeShard]:
 
 
 def beam_flags(options: str) -> list[str]:
-    """Splits flags as a shell does, and gives them the dashes that they may lack.
+    """Splits flags as a shell does, and adds missing dashes.
 
     >>> beam_flags("flink_master=localhost:8081 parallelism=4")
     ['--flink_master=localhost:8081', '--parallelism=4']
@@ -127,18 +127,18 @@ def beam_flags(options: str) -> list[str]:
 def _reports(
     writer: ShardWriter, shards: Sequence[Shard], advance: Advance
 ) -> Iterator[ShardReport]:
-    """Reads what the workers wrote beside the shards."""
+    """Reads the reports that the workers wrote beside the shards."""
     for shard in shards:
         report = read_report(writer.folder, shard)
         if report is None:
             raise InputError(
                 f"Beam's workers wrote no {shard.file} here",
                 where=str(writer.folder),
-                hint="name a folder that every worker has under the same path.",
+                hint="Name a folder that every worker has under the same path.",
             )
         advance(shard.stop - shard.start)
         yield report
 
 
-def _nobody(amount: int) -> None:
-    """Is summary how far a shard is: Beam has progress of its own."""
+def _ignore_progress(amount: int) -> None:
+    """Ignores the progress of a shard: Beam reports its own."""

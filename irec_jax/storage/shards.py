@@ -1,4 +1,4 @@
-"""Sets of array_record files: each a range of numbers, made by anybody, in a resumable build."""
+"""Resumable builds of array_record shards, each a range of record numbers."""
 
 import contextlib
 import dataclasses
@@ -28,12 +28,12 @@ _SET, _REPORTS, _OLD = "set", "reports", "old"
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
-    """A file of a set, and what it is made from.
+    """File of a set with its range of record numbers.
 
     Attributes:
-        file: Its name.
-        start: The first number.
-        stop: Behind the last number.
+        file: File name.
+        start: First number.
+        stop: One past the last number.
     """
 
     file: str
@@ -43,15 +43,15 @@ class Shard:
 
 @dataclasses.dataclass(frozen=True)
 class ShardReport:
-    """What is in a finished shard.
+    """Content of a finished shard.
 
     Attributes:
-        file: Its name.
-        sha256: Of the file.
-        records: How many it holds.
-        size: Bytes of the records, before they are compressed.
-        content: The sum of the records' checksums; see `record_sha256`.
-        summary: What its contents say of themselves, in JSON's types.
+        file: File name.
+        sha256: SHA-256 of the file.
+        records: Number of records.
+        size: Bytes of the records before compression.
+        content: Sum of the records' checksums; see `record_sha256`.
+        summary: Summary returned by `ShardContents.write`, JSON values.
     """
 
     file: str
@@ -64,10 +64,10 @@ class ShardReport:
 
 @runtime_checkable
 class ShardContents(Protocol):
-    """What shards are filled with; a pure function that can be pickled.
+    """Source of the records of shards: a pure function that can be pickled.
 
     Attributes:
-        is_compressed: Whether a record alone is worth compressing.
+        is_compressed: Whether each record is compressed.
     """
 
     is_compressed: ClassVar[bool]
@@ -75,21 +75,21 @@ class ShardContents(Protocol):
     def write(
         self, numbers: range, put: Callable[[bytes], None], advance: Advance
     ) -> dict[str, Any]:
-        """Puts what is made from some numbers, in order.
+        """Makes the records of some numbers in order.
 
         Args:
-            numbers: What to make.
+            numbers: Record numbers.
             put: Stores one record.
-            advance: Is summary now and then how many numbers are done since.
+            advance: Called with the count of numbers done since its last call.
 
         Returns:
-            What there is to say of it, in JSON's types.
+            A summary of the records, JSON values.
         """
         ...
 
 
 def plan_shards(name: str, total: int, size: int) -> list[Shard]:
-    """Cuts the numbers 0 to `total - 1` into shards of `size`, whoever will make them."""
+    """Divides the numbers 0 to `total - 1` into shards of `size`."""
     count = -(-total // size)
     return [
         Shard(
@@ -102,28 +102,28 @@ def plan_shards(name: str, total: int, size: int) -> list[Shard]:
 
 
 def content_sha256(reports: Sequence[ShardReport]) -> str:
-    """Returns the checksum of all records of some shards."""
+    """Returns the checksum of all records of shards."""
     return hex_checksum(sum(int(report.content, 16) for report in reports))
 
 
 @dataclasses.dataclass(frozen=True)
 class ShardWriter:
-    """Makes one shard; the same for this process, for a worker and on another machine.
+    """Writes one shard, in this process, in a worker or on another machine.
 
     Attributes:
-        contents: What is written.
-        folder: That of the build.
+        contents: Source of the records.
+        folder: Folder of the build.
     """
 
     contents: ShardContents
     folder: Path
 
     def __call__(self, shard: Shard, advance: Advance) -> ShardReport:
-        """Writes the file, and then the report that says that the file is whole.
+        """Writes the file, and then the report, which marks the file as complete.
 
         Args:
-            shard: Which one.
-            advance: Is summary now and then how many numbers are done since.
+            shard: The shard.
+            advance: Called with the count of numbers done since its last call.
 
         Raises:
             OSError: The disk is full or cannot be written.
@@ -146,16 +146,16 @@ class ShardWriter:
 
 
 Runner = Callable[[ShardWriter, Sequence[Shard], Advance], Iterable[ShardReport]]
-"""Has shards made: the writer and the shards go in, their reports come out, in any order."""
+"""Function that writes shards with a writer and returns their reports in any order."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ShardBuild:
-    """A set that is being made: a hidden folder beside its target, which outlives a crash.
+    """Set in progress: a hidden folder beside its target that is kept after a crash.
 
     Attributes:
-        folder: Holds the finished shards, their reports and what they are shards of.
-        target: Where the set will be.
+        folder: Finished shards, their reports and the identity of the build.
+        target: Folder of the published set.
     """
 
     folder: Path
@@ -167,7 +167,7 @@ class ShardBuild:
         return self.folder / _SET
 
     def finished(self, shards: Sequence[Shard]) -> dict[str, ShardReport]:
-        """Returns the reports of the shards that are there and whole; removes all else."""
+        """Returns the reports of complete shards; removes other files."""
         found: dict[str, ShardReport] = {}
         for shard in shards:
             report = read_report(self.folder, shard)
@@ -177,7 +177,7 @@ class ShardBuild:
             if file_sha256(path) == report.sha256:
                 found[shard.file] = report
             else:
-                print_status(f"{path} is damaged; it is made again")
+                print_status(f"{path} is damaged; it is written again")
         for path in self.files.iterdir():
             if path.name not in found:
                 path.unlink()
@@ -187,23 +187,23 @@ class ShardBuild:
         return found
 
     def make(
-        self, contents: ShardContents, shards: Sequence[Shard], run: Runner, what: str
+        self, contents: ShardContents, shards: Sequence[Shard], run: Runner, label: str
     ) -> list[ShardReport]:
-        """Makes the shards that are not there yet, and returns the reports of all, in order.
+        """Writes the missing shards and returns the reports of all, in order.
 
         Args:
-            contents: What they are filled with.
-            shards: All of them.
-            run: Has the missing ones made.
-            what: What is done, for the bar that shows how far it is.
+            contents: Source of the records.
+            shards: All shards of the set.
+            run: Writes the missing ones.
+            label: Label of the progress bar.
         """
         found = self.finished(shards)
         left = [shard for shard in shards if shard.file not in found]
         if found:
-            print_status(f"{what}: {len(found)} of {len(shards)} shards are there already")
+            print_status(f"{label}: {len(found)} of {len(shards)} shards are there already")
         total = sum(shard.stop - shard.start for shard in left)
         try:
-            with track(what, total, unit="records") as advance:
+            with track(label, total, unit="records") as advance:
                 writer = ShardWriter(contents, self.folder)
                 for report in run(writer, left, lambda amount: advance(amount, "")):
                     found[report.file] = report
@@ -212,13 +212,13 @@ class ShardBuild:
                 path.unlink(missing_ok=True)  # of a worker that was ended while it wrote
             if any((self.folder / _REPORTS).iterdir()):
                 print_status(
-                    f"{what}: what is finished waits in {self.folder}, for the same command"
+                    f"{label}: finished shards are kept in {self.folder} for the same command"
                 )
             raise
         return [found[shard.file] for shard in shards]
 
     def publish(self) -> None:
-        """Puts the set in the place of what is at the target, and removes the build."""
+        """Replaces the target by the set and removes the build."""
         os.chmod(self.files, 0o755)
         if self.target.exists():
             os.replace(self.target, self.folder / _OLD)
@@ -228,17 +228,17 @@ class ShardBuild:
 
 @contextlib.contextmanager
 def open_build(target: Path, made_from: Mapping[str, Any]) -> Iterator[ShardBuild]:
-    """Opens the build of a set, to go on with it if it was made from the same.
+    """Opens the build of a set and keeps its shards if it was made from the same sources.
 
-    The folder stays until the set is published, whatever happens.
+    The folder stays until the set is published.
 
     Args:
-        target: Where the set will be.
-        made_from: All that its bytes depend on, in JSON's types; a build of something else is
+        target: Folder of the published set.
+        made_from: Everything that the bytes depend on, JSON values; a build of something else is
             discarded.
 
     Raises:
-        InputError: Somebody else is at it now.
+        InputError: Another process is writing the set.
     """
     folder = target.with_name(f".{target.name}.partial")
     folder.mkdir(parents=True, exist_ok=True)
@@ -249,13 +249,13 @@ def open_build(target: Path, made_from: Mapping[str, Any]) -> Iterator[ShardBuil
             raise InputError(
                 "another process is writing this set now",
                 where=str(target),
-                hint="wait for it, or name another folder.",
+                hint="Wait for it, or name another folder.",
             ) from error
         except OSError as error:
             if error.errno not in (errno.ENOLCK, errno.ENOTSUP):  # a network disk without locks
                 raise
         if (folder / _OLD).exists() and not target.exists():
-            os.replace(folder / _OLD, target)  # the end came between the two renames
+            os.replace(folder / _OLD, target)  # killed between the two renames
         shutil.rmtree(folder / _OLD, ignore_errors=True)
         text = json.dumps(made_from, sort_keys=True)
         marker = folder / _FINGERPRINT_FILE
@@ -273,11 +273,11 @@ def open_build(target: Path, made_from: Mapping[str, Any]) -> Iterator[ShardBuil
 
 
 def read_report(folder: Path, shard: Shard) -> ShardReport | None:
-    """Reads the report of a shard, None where there is none that can be read.
+    """Reads the report of a shard; None if it is missing or damaged.
 
     Args:
-        folder: That of the build.
-        shard: Which one.
+        folder: Folder of the build.
+        shard: The shard.
     """
     try:
         text = (folder / _REPORTS / f"{shard.file}.json").read_text(encoding="utf-8")
@@ -287,15 +287,15 @@ def read_report(folder: Path, shard: Shard) -> ShardReport | None:
 
 
 def read_manifest(path: Path, what: str, hint: str) -> dict[str, Any]:
-    """Reads a set's manifest.
+    """Reads the manifest of a set.
 
     Args:
         path: The file.
-        what: What the set is called, in the singular.
-        hint: How to make a new one.
+        what: Kind of set, in the singular.
+        hint: Hint for a missing or damaged manifest.
 
     Raises:
-        InputError: It is not there, or no JSON object.
+        InputError: The file is missing or is not a JSON object.
     """
     if not path.is_file():
         raise InputError(f"there is no {what} here", where=str(path), hint=hint)
@@ -311,7 +311,7 @@ def read_manifest(path: Path, what: str, hint: str) -> dict[str, Any]:
 
 
 class _Sink:
-    """Stores records and adds up what they are."""
+    """Stores records and sums their count, size and checksum."""
 
     def __init__(self, write: Callable[[bytes], Any], path: Path) -> None:
         self.records = self.size = self.content = 0
@@ -336,7 +336,7 @@ def _system_errors(path: Path) -> Iterator[None]:
 
 
 def _os_error(error: RuntimeError, path: Path) -> OSError:
-    """Finds the system's reason in the message of the writer, which gives no error number."""
+    """Finds the error number in the message of the writer, which has the text only."""
     reasons = {code: os.strerror(code) for code in _DISK_ERRORS}
     code = next((c for c, reason in reasons.items() if reason in str(error)), errno.EIO)
     return OSError(code, os.strerror(code), str(path))

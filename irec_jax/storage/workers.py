@@ -1,4 +1,4 @@
-"""Work shared among processes: spawned, never forked, and ended with the one that started them."""
+"""Tasks in spawned worker processes that end with their parent."""
 
 import contextlib
 import multiprocessing
@@ -16,23 +16,23 @@ from irec_jax.errors import InputError
 Advance = Callable[[int], None]
 Job = Callable[[Any, Advance], Any]
 
-_PATIENCE_S = 5.0
+_JOIN_TIMEOUT_S = 5.0
 _SAFE_PATH = "PYTHONSAFEPATH"
 
 
 def run_in_workers(job: Job, tasks: Sequence[Any], workers: int, advance: Advance) -> Iterator[Any]:
-    """Yields `job(task, advance)` of every task, in the order in which they are finished.
+    """Yields `job(task, advance)` of every task, in order of completion.
 
     Args:
-        job: Does a task, and tells `advance` now and then how many units it has done since; with
-            more than one worker it is pickled, once for each.
-        tasks: What to do, small enough to be sent.
-        workers: How many processes; with 1, this one does everything.
-        advance: Is summary of the progress of all.
+        job: Does a task, and calls `advance` with the units done since its last call; pickled once
+            for each worker.
+        tasks: Arguments of the job, small enough to be sent.
+        workers: Number of processes; 1 works in this process.
+        advance: Receives the progress of all workers.
 
     Raises:
         InputError: A worker was killed.
-        Exception: Whatever `job` raises; all workers are ended before it is raised again.
+        Exception: An exception of `job`; all workers are terminated before it is raised again.
     """
     if workers == 1 or len(tasks) < 2:
         for task in tasks:
@@ -86,12 +86,12 @@ def _started(job: Job, count: int) -> Iterator[list[_Worker]]:
             worker.connection.close()
             worker.process.terminate()
         for worker in workers:
-            worker.process.join(_PATIENCE_S)
+            worker.process.join(_JOIN_TIMEOUT_S)
 
 
 @contextlib.contextmanager
 def _without_working_folder() -> Iterator[None]:
-    """Keeps files of the working folder from being imported by Pythons started meanwhile."""
+    """Starts Python processes without the working folder on their import path."""
     # multiprocessing has no parameter for it: a new process starts as `python -c`.
     before = os.environ.get(_SAFE_PATH)
     os.environ[_SAFE_PATH] = "1"
@@ -108,12 +108,12 @@ def _received(worker: _Worker) -> tuple[str, Any]:
     try:
         kind, value = worker.connection.recv()
     except (EOFError, ConnectionError) as error:
-        worker.process.join(_PATIENCE_S)
+        worker.process.join(_JOIN_TIMEOUT_S)
         raise InputError(
             f"a worker was ended from outside (exit code {worker.process.exitcode})",
             where="workers",
-            hint="if the memory was full, use fewer workers; what is finished is kept, and the "
-            "same command goes on from there.",
+            hint="Use fewer workers if the memory was full. Finished shards are kept: the same "
+            "command continues with the others.",
         ) from error
     if kind == _FAILURE:
         raise value
@@ -121,8 +121,8 @@ def _received(worker: _Worker) -> tuple[str, Any]:
 
 
 def _serve(connection: Connection) -> None:
-    """What a worker does until there is nobody to do it for."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one that started it
+    """Runs tasks in a worker until its pipe is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
 
     def advance(amount: int) -> None:
         connection.send((_PROGRESS, amount))

@@ -279,7 +279,7 @@ def test_an_interrupted_build_leaves_the_old_set_and_goes_on(
         with pytest.raises(type(error)):
             write_instruction_set(renderer, tmp_path / "set", 500)
     assert InstructionSet(tmp_path / "set").manifest == old
-    assert "waits in" in capsys.readouterr().err
+    assert "finished shards are kept in" in capsys.readouterr().err
 
     rendered.clear()
     new = write_instruction_set(renderer, tmp_path / "set", 500)
@@ -412,7 +412,7 @@ def test_ctrl_c_and_a_killed_worker_end_everything(renderer: Renderer, tmp_path:
     process.send_signal(signal.SIGINT)
     told = process.communicate(timeout=20)[1]
     assert "KeyboardInterrupt" in told
-    assert "waits in" in told
+    assert "finished shards are kept in" in told
     wait_for_the_end_of(workers)
 
     process = started(renderer, tmp_path / "other")
