@@ -1,62 +1,74 @@
-"""Reads the answer of a record against what the split says that it is."""
+"""Checks of the answer of a record against the split."""
 
 from irec_jax.audit.expectations import Expectations
 from irec_jax.audit.split_index import SplitIndex
 from irec_jax.audit.text_leaks import Finding, ItemNames, Problem
 from irec_jax.instructions.forms import ANSWER_MARK, Part, graded_part
-from irec_jax.instructions.render import ANSWER_HISTORY, Renderer
+from irec_jax.instructions.render import ANSWER_HISTORY
+
+_WRITTEN = (Part.QUERY, Part.PREFERENCE, Part.REASON)
 
 
-def check_answer(
-    subject: Expectations, evidence: SplitIndex, names: ItemNames, renderer: Renderer
-) -> list[Problem]:
-    """Says what is wrong with an answer.
+def read_answer(
+    expected: Expectations, split_index: SplitIndex, names: ItemNames
+) -> tuple[list[Problem], dict[Part, str]]:
+    """Checks the items and the verdict of an answer, and cuts out the texts of a teacher.
 
     Args:
-        subject: The record.
-        evidence: The split.
-        names: How items are called.
-        renderer: Knows the teacher.
+        expected: The record.
+        split_index: The split.
+        names: Names of items.
+
+    Returns:
+        Problems, and the written parts as they are in the answer.
     """
-    task, answer = subject.plan.task, subject.record.targets
-    parts = [_part(part, subject, evidence, names, renderer) for part in task.answers]
-    expected = ANSWER_MARK.join(parts)
-    if not answer.strip() or "" in parts:
-        return [(Finding.EMPTY, f"the answer is '{answer}', and should be '{expected}'")]
-    if answer != expected:
-        told = f"the answer is '{answer}', and should be '{expected}'"
-        is_later = _tells_later(subject, evidence, names, expected)
-        return [(Finding.FUTURE if is_later else Finding.ANSWER, told)]
-    if task.answers[-1] is Part.ITEM:
-        name = names.written[subject.target]
-        if graded_part(answer) != parts[-1] or name in names.shared:
-            return [(Finding.ANSWER, f"'{answer}' cannot be read back to '{name}'")]
-    return []
+    parts, answer = expected.profile.task.answers, expected.record.targets
+    if not answer.strip():
+        return [(Finding.EMPTY, "the answer is empty")], {}
+    texts: dict[Part, str] = {}
+    rest, last_text = answer, ""
+    for place in range(len(parts) - 1, -1, -1):
+        part, mark = parts[place], ANSWER_MARK if place else ""
+        if part in _WRITTEN:
+            text = texts[part] = rest.rpartition(ANSWER_MARK)[2] if place else rest
+        else:
+            text = _part_text(part, expected, split_index, names)
+        if not text.strip():
+            return [(Finding.EMPTY, f"the {part.value} in the answer '{answer}' is empty")], texts
+        ending = mark + text
+        if not rest.endswith(ending) or (not place and rest != text):
+            problem = f"the answer is '{answer}', but its {part.value} should be '{text}'"
+            is_later = _lists_later_item(expected, split_index, names, text)
+            return [(Finding.FUTURE if is_later else Finding.ANSWER, problem)], texts
+        rest = rest[: len(rest) - len(ending)]
+        last_text = last_text or text
+    if parts[-1] is Part.ITEM:
+        name = names.written[expected.target]
+        if graded_part(answer) != last_text or name in names.shared:
+            return [(Finding.ANSWER, f"'{answer}' cannot be read back to '{name}'")], texts
+    return [], texts
 
 
-def _part(
-    part: Part, subject: Expectations, evidence: SplitIndex, names: ItemNames, renderer: Renderer
+def _part_text(
+    part: Part, expected: Expectations, split_index: SplitIndex, names: ItemNames
 ) -> str:
-    """Writes what belongs into a part of an answer."""
-    position = subject.position
+    """Returns the text of a part that follows from the split."""
+    position = expected.position
     if part is Part.ITEM:
-        end = min(position + subject.plan.listed, evidence.run_ends.item(position))
-        return names.join(evidence.split.items[position:end].tolist())
+        end = min(position + expected.profile.listed, split_index.run_ends.item(position))
+        return names.join(split_index.split.items[position:end].tolist())
     if part is Part.VERDICT:
-        is_target = tuple(subject.candidates) == (subject.target,)
-        return subject.pack.yes if is_target else subject.pack.no
-    if part is Part.HISTORY:
-        return names.join(subject.history[-ANSWER_HISTORY:])
-    if part is Part.REASON:
-        return renderer.teacher.reason(position, subject.pack.language)
-    return subject.query if part is Part.QUERY else subject.preference
+        is_target = tuple(expected.candidates) == (expected.target,)
+        return expected.pack.yes if is_target else expected.pack.no
+    return names.join(expected.history[-ANSWER_HISTORY:])
 
 
-def _tells_later(
-    subject: Expectations, evidence: SplitIndex, names: ItemNames, expected: str
+def _lists_later_item(
+    expected: Expectations, split_index: SplitIndex, names: ItemNames, text: str
 ) -> bool:
-    """Says whether an answer lists an item of a later part of the split that does not belong."""
-    end, stop = evidence.run_ends.item(subject.position), evidence.stops.item(subject.position)
-    later = {names.written[item] for item in evidence.split.items[end:stop].tolist()}
-    said = graded_part(subject.record.targets).split(names.separator)
-    return bool(later & (set(said) - set(graded_part(expected).split(names.separator))))
+    """Returns whether an answer lists an item of a later part that is not in `text`."""
+    position = expected.position
+    end, stop = split_index.run_ends.item(position), split_index.stops.item(position)
+    later = {names.written[item] for item in split_index.split.items[end:stop].tolist()}
+    listed = graded_part(expected.record.targets).split(names.separator)
+    return bool(later & (set(listed) - set(text.split(names.separator))))

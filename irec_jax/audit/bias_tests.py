@@ -1,4 +1,4 @@
-"""What is counted of many records, and whether it is as even as honest draws make it."""
+"""Counts over many records, and statistical tests of them."""
 
 import collections
 import enum
@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 
 class Measure(enum.Enum):
-    """What an audit counts besides findings."""
+    """Quantities that an audit counts besides findings."""
 
     VERDICTS = "verdicts"
     PLACES = "places"
@@ -17,64 +17,66 @@ class Measure(enum.Enum):
     OVERLAP_PAIRS = "overlap of pairs"
     COINCIDENCES = "coincidences"
     LENGTHS = "lengths"
-    COUNTED = "counted"
+    TOTALS = "totals"
 
 
-Key = tuple[str, str, str | int | float]
-"""The value of a `Measure`, a group, and what is counted: a name, a length or a share."""
+CellCounts = collections.Counter[tuple[str, str, str | int | float]]
+"""(value of a `Measure`, group, cell) -> count; a cell is a name, a length or a share."""
 
-Counts = collections.Counter[Key]
+GroupCounts = dict[str, dict[str, int]]
+"""Group -> cell -> count; the cell of a drawn outcome ends in `*` and its weight."""
 
 MILLION = 1_000_000
 RECORDS, MILLIONTHS = "records", "millionths"
-"""Cells of an overlap: how many queries, and the sum of their shares in whole millionths."""
+"""Cells of an overlap: number of queries, and the sum of their shares in integer millionths."""
 
 CUT_HISTORIES, FALLBACKS = "cut histories", "fallbacks"
 LANGUAGE_FALLBACKS, TYPED_TITLES = "language fallbacks", "typed titles"
-"""What is counted of `Measure.COUNTED`."""
+"""Cells of `Measure.TOTALS`."""
 
-Tally = dict[str, dict[str, int]]
-"""Group -> what is counted -> how often; an outcome that is drawn ends in `*` and its weight."""
+MIN_P_VALUE = 1e-6
+"""A test with a smaller p-value refuses a set."""
 
-LEAST_CHANCE = 1e-6
-"""Counts that honest draws give more rarely than this are taken for a bias."""
+_MIN_EXPECTED = 5
 
-_LEAST_EXPECTED = 5
+# SciPy is imported where it is used: workers count without it.
 
 
-def chance_of_counts(counts: Sequence[int], weights: Sequence[int]) -> float:
-    """Returns the chi-square p-value of counts that were drawn with given weights.
+def chi_square_p_value(counts: Sequence[int], weights: Sequence[int]) -> float:
+    """Returns the p-value of counts under draws with given weights (chi-square test).
 
     Args:
-        counts: How often each outcome came.
-        weights: How likely each is, in any unit, more than 0.
+        counts: Number of draws of each outcome.
+        weights: Relative probability of each outcome, more than 0.
 
     Returns:
-        1.0 where an outcome is expected fewer than 5 times: too little to judge.
+        1.0 if an outcome is expected fewer than 5 times.
     """
-    total, whole = sum(counts), sum(weights)
-    expected = [total * weight / whole for weight in weights]
-    if len(counts) < 2 or min(expected) < _LEAST_EXPECTED:
+    total, weight = sum(counts), sum(weights)
+    expected = [total * w / weight for w in weights]
+    if len(counts) < 2 or min(expected) < _MIN_EXPECTED:
         return 1.0
-    from scipy import special  # workers count, and need no SciPy
+    from scipy import stats
 
-    distance = sum((c - e) ** 2 / e for c, e in zip(counts, expected, strict=True))
-    return float(special.chdtrc(len(counts) - 1, distance))
-
-
-def chance_of_halves(first: int, second: int) -> float:
-    """Returns the two-sided binomial p-value of two outcomes that are equally likely."""
-    from scipy import special
-
-    tail = float(special.bdtr(min(first, second), first + second, 0.5))
-    return min(1.0, 2 * tail)
+    return float(stats.chisquare(counts, expected).pvalue)
 
 
-def chance_of_more(own: int, other: int) -> float:
-    """Returns the p-value of `own` being that much larger than `other`, were both as likely."""
-    from scipy import special
+def equal_odds_p_value(first: int, second: int) -> float:
+    """Returns the two-sided binomial p-value of two outcomes with equal probability."""
+    if not first + second:
+        return 1.0
+    from scipy import stats
 
-    return float(special.bdtr(other, own + other, 0.5))
+    return float(stats.binomtest(first, first + second).pvalue)
+
+
+def excess_p_value(own: int, other: int) -> float:
+    """Returns the one-sided binomial p-value of `own` under equal probability of both."""
+    if not own + other:
+        return 1.0
+    from scipy import stats
+
+    return float(stats.binomtest(own, own + other, alternative="greater").pvalue)
 
 
 def percentile(counts: Mapping[int, int], share: float) -> int:

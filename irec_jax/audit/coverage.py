@@ -1,4 +1,4 @@
-"""How many wordings and instructions there are of every scenario, in every language and domain."""
+"""Numbers of templates and instructions of each scenario, language and domain."""
 
 import collections
 import dataclasses
@@ -22,11 +22,11 @@ _PROGRESS_EVERY = 10_000
 
 @dataclasses.dataclass(frozen=True)
 class TemplateCounts:
-    """The names of the templates of something.
+    """Names of templates.
 
     Attributes:
-        trained: Those for training.
-        held_out: Those that are kept from it.
+        trained: Templates of training.
+        held_out: Templates that are never used in training.
     """
 
     trained: frozenset[str] = frozenset()
@@ -38,59 +38,61 @@ class TemplateCounts:
 
 @dataclasses.dataclass(frozen=True)
 class CoverageRow:
-    """One kind of question in one language.
+    """Templates and instructions of one task and kind of query in one language.
 
     Attributes:
         task: The task's name.
         scenario: `Scenario.code`.
         strategy: A value of `Strategy`.
         language: BCP 47.
-        wordings: Domain -> templates; a domain that a pack does not know is left out.
-        instructions: How many one pass over the log makes, as languages are drawn; 0 where the
-            settings do not list the task or the language.
+        templates: Domain -> templates; domains that a pack lacks are absent.
+        instructions: Number of one pass over the log; 0 if the settings do not list the task or
+            the language.
     """
 
     task: str
     scenario: str
     strategy: str
     language: str
-    wordings: dict[str, TemplateCounts]
+    templates: dict[str, TemplateCounts]
     instructions: int
 
 
 def count_coverage(renderer: Renderer) -> list[CoverageRow]:
-    """Counts every task there is, in the settings' packs and the built-in ones.
+    """Counts templates and instructions of every task, in the packs of the settings and built-in.
 
     Args:
-        renderer: Its packs are counted besides the built-in ones, and one pass of its records.
+        renderer: Gives the packs and one pass of records.
     """
-    made = _instructions(renderer)
+    instructions = _count_instructions(renderer)
     names = dict.fromkeys((*renderer.wording.config.packs, *BUILT_IN_PACKS))
     packs = {name: _by_domain(name) for name in names}
     rows = []
-    for asked in [TaskVariant(task, intention) for task in TASKS for intention in task.intentions]:
+    for variant in [
+        TaskVariant(task, intention) for task in TASKS for intention in task.intentions
+    ]:
         for name, domains in packs.items():
-            wordings = {domain: _wordings(pack, asked) for domain, pack in domains.items()}
+            templates = {domain: _templates(pack, variant) for domain, pack in domains.items()}
             language = next(iter(domains.values())).language
             is_used = name in renderer.wording.config.packs
             rows.append(
                 CoverageRow(
-                    task=asked.task.name.value,
-                    scenario=asked.scenario.code,
-                    strategy=asked.task.strategy.value,
+                    task=variant.task.name.value,
+                    scenario=variant.scenario.code,
+                    strategy=variant.task.strategy.value,
                     language=language,
-                    wordings=wordings,
-                    instructions=made[asked, language] if is_used else 0,
+                    templates=templates,
+                    instructions=instructions[variant, language] if is_used else 0,
                 )
             )
     return rows
 
 
 def count_templates(rows: Sequence[CoverageRow], domain: str) -> TemplateCounts:
-    """Returns the different templates of some rows in a domain, a language apart from another."""
+    """Returns the distinct templates of rows in a domain; languages are counted apart."""
     total = TemplateCounts()
     for row in rows:
-        here = row.wordings.get(domain, TemplateCounts())
+        here = row.templates.get(domain, TemplateCounts())
         total |= TemplateCounts(
             *(
                 frozenset(f"{row.language} {name}" for name in names)
@@ -100,23 +102,23 @@ def count_templates(rows: Sequence[CoverageRow], domain: str) -> TemplateCounts:
     return total
 
 
-def _instructions(renderer: Renderer) -> collections.Counter[tuple[TaskVariant, str]]:
-    """Counts one pass by task and language; the languages are those that are drawn."""
-    made: collections.Counter[tuple[TaskVariant, str]] = collections.Counter()
+def _count_instructions(renderer: Renderer) -> collections.Counter[tuple[TaskVariant, str]]:
+    """Counts the records of one pass by task and drawn language."""
+    counts: collections.Counter[tuple[TaskVariant, str]] = collections.Counter()
     packs = renderer.wording.packs
     if len(packs) == 1:
-        counts = np.bincount(
+        numbers = np.bincount(
             renderer.passes.examples.numbers, minlength=len(renderer.asked)
         ).tolist()
-        for asked, count in zip(renderer.asked, counts, strict=True):
-            made[asked, packs[0].language] = count
-        return made
+        for variant, count in zip(renderer.asked, numbers, strict=True):
+            counts[variant, packs[0].language] = count
+        return counts
     with track("describe", len(renderer), unit="records") as advance:
         for number in range(len(renderer)):
-            made[renderer.source(number).asked, renderer.drawn(number)[0]] += 1
+            counts[renderer.source(number).asked, renderer.drawn(number)[0]] += 1
             if number % _PROGRESS_EVERY == _PROGRESS_EVERY - 1:
                 advance(_PROGRESS_EVERY, "")
-    return made
+    return counts
 
 
 def _by_domain(name: str) -> dict[str, TemplatePack]:
@@ -124,17 +126,17 @@ def _by_domain(name: str) -> dict[str, TemplatePack]:
     for domain in DOMAINS:
         try:
             packs[domain] = load_pack(name, domain)
-        except InputError:  # a pack of one's own need not know every domain
+        except InputError:  # a user's pack may lack domains
             if name in BUILT_IN_PACKS:
                 raise
     return packs
 
 
-def _wordings(pack: TemplatePack, asked: TaskVariant) -> TemplateCounts:
+def _templates(pack: TemplatePack, variant: TaskVariant) -> TemplateCounts:
     of_task = [
         template
         for template in pack.templates
-        if template.task is asked.task.name and asked.intention in template.intentions
+        if template.task is variant.task.name and variant.intention in template.intentions
     ]
     return TemplateCounts(
         frozenset(template.name for template in of_task if not template.held_out),

@@ -1,4 +1,4 @@
-"""What the records of a task have in common, laid out for reading them."""
+"""Facts that all records of a task share, and those of one record."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -16,25 +16,22 @@ _SIZES = {TaskForm.POINTWISE: 1, TaskForm.PAIRWISE: 2, TaskForm.MATCHING: 0}
 
 @dataclasses.dataclass(frozen=True)
 class TaskProfile:
-    """What all records of a task and kind of query have in common.
+    """Facts that all records of a task and kind of query share.
 
     Attributes:
-        asked: The task and the kind of query.
-        task: The task alone.
+        task: The task.
         labels: Scenario, strategy and task, as records write them.
-        code: Of the kind of query, as splits write it.
-        size: How many candidates a prompt has.
-        listed: How many items an answer lists at most.
-        kind: Of the query, as reports write it.
-        names_item: Whether records name an item as their target.
-        reads_preference: As the task says.
-        shows_query: Whether prompts hold one and hide the target.
-        shows_preference: Whether prompts hold one and hide the target.
-        wordings: (language, template) -> the template.
-        groups: (language, whether there is a context) -> its name, and the cell of each template.
+        code: Kind of query, as splits write it.
+        size: Number of candidates in a prompt.
+        listed: Largest number of items in an answer.
+        kind: Kind of query, as reports write it.
+        names_item: Whether records have a target item.
+        shows_query: Whether prompts hold a query and hide the target.
+        shows_preference: Whether prompts hold a preference and hide the target.
+        templates: (language, template name) -> the template.
+        groups: (language, whether there is a context) -> group name, and template name -> cell.
     """
 
-    asked: TaskVariant
     task: Task
     labels: tuple[str, str, str]
     code: int
@@ -42,89 +39,81 @@ class TaskProfile:
     listed: int
     kind: str
     names_item: bool
-    reads_preference: bool
     shows_query: bool
     shows_preference: bool
-    wordings: Mapping[tuple[str, str], TemplatePieces]
+    templates: Mapping[tuple[str, str], TemplatePieces]
     groups: Mapping[tuple[str, bool], tuple[str, Mapping[str, str]]]
 
     @classmethod
-    def build(cls, asked: TaskVariant, renderer: Renderer) -> "TaskProfile":
-        """Reads the templates of a task."""
-        task, config = asked.task, renderer.wording.config
-        wordings: dict[tuple[str, str], TemplatePieces] = {}
+    def build(cls, variant: TaskVariant, renderer: Renderer) -> "TaskProfile":
+        """Collects the facts and templates of a task."""
+        task, config = variant.task, renderer.wording.config
+        pieces: dict[tuple[str, str], TemplatePieces] = {}
         groups: dict[tuple[str, bool], tuple[str, dict[str, str]]] = {}
         for pack in renderer.wording.packs:
             templates = [
                 template
-                for template in pack.of(task.name, asked.intention)
+                for template in pack.of(task.name, variant.intention)
                 if config.context or Slot.CONTEXT not in template.slots
             ]
             for template in templates:
-                wordings[pack.language, template.name] = template_pieces(template)
-            name = f"{task.name.value} {asked.intention.value} {pack.language}"
+                pieces[pack.language, template.name] = _template_pieces(template)
+            name = f"{task.name.value} {variant.intention.value} {pack.language}"
             for has_context in (True, False):
                 cells = _cells(templates, has_context)
-                told = "" if len(cells) == len(templates) else " without a context"
-                groups[pack.language, has_context] = (name + told, cells)
+                suffix = "" if len(cells) == len(templates) else " without a context"
+                groups[pack.language, has_context] = (name + suffix, cells)
         one_item = not task.is_ranked or task.needs_query
         return cls(
-            asked=asked,
             task=task,
-            labels=(asked.scenario.code, task.strategy.value, task.name.value),
-            code=INTENTION_CODES.get(asked.intention, 0),
+            labels=(variant.scenario.code, task.strategy.value, task.name.value),
+            code=INTENTION_CODES.get(variant.intention, 0),
             size=_SIZES.get(task.form, config.candidates),
             listed=1 if one_item else config.answer_items,
-            kind=asked.intention.value,
+            kind=variant.intention.value,
             names_item=task.answers != (Part.PREFERENCE,),
-            reads_preference=task.reads_preference,
             shows_query=task.needs_query and task.hides_target,
             shows_preference=task.needs_preference and task.hides_target,
-            wordings=wordings,
+            templates=pieces,
             groups=groups,
         )
 
 
-def template_pieces(template: Template) -> TemplatePieces:
-    """Cuts a template into what the audit reads it by."""
+def _template_pieces(template: Template) -> TemplatePieces:
     pieces = zip([slot.value for slot in template.slots], template.literals[1:], strict=True)
     return TemplatePieces(template.literals[0], tuple(pieces))
 
 
 class Expectations(NamedTuple):
-    """A record, and what its number says that it is about.
+    """A record, and the facts that follow from its number and the split.
 
     Attributes:
-        number: The record's.
+        number: Record number.
         record: Its content.
-        plan: Its task.
+        profile: Its task.
         position: Its event.
-        pack: The words of its language.
-        target: The item of its event.
-        history: Item numbers that its prompt may show.
-        candidates: Those of the record that are items.
-        query: What the user wants, "" where the task reads none.
-        preference: What the user likes, "" where the task reads none.
-        popular: Item numbers that a context may name.
+        pack: Template pack of its language.
+        target: Item of its event.
+        history: Items that its prompt may show.
+        candidates: Candidates of the record that are item numbers.
+        popular: Items that a context may name.
     """
 
     number: int
     record: Instruction
-    plan: TaskProfile
+    profile: TaskProfile
     position: int
     pack: TemplatePack
     target: int
     history: Sequence[int]
     candidates: Sequence[int]
-    query: str
-    preference: str
     popular: Sequence[int]
 
 
 def _cells(templates: Sequence[Template], has_context: bool) -> dict[str, str]:
-    """Names the templates that can be filled, and how many draws of the list lead to each.
+    """Returns the cell of each template that can be filled: its name and its number of draws.
 
-    A draw of one that cannot be filled goes on to the next that can.
+    A draw of a template that cannot be filled leads to the next one that can.
     """
     fits = [has_context or Slot.CONTEXT not in template.slots for template in templates]
     draws = dict.fromkeys((t.name for t, f in zip(templates, fits, strict=True) if f), 0)

@@ -1,12 +1,12 @@
-"""Reads one record against what the split says that it may show."""
+"""Checks of one record against the split."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from jaxtyping import Bool
 
-from irec_jax.audit.answer_checks import check_answer
+from irec_jax.audit.answer_checks import read_answer
 from irec_jax.audit.bias_tests import (
     CUT_HISTORIES,
     FALLBACKS,
@@ -14,361 +14,333 @@ from irec_jax.audit.bias_tests import (
     MILLION,
     MILLIONTHS,
     RECORDS,
-    Counts,
+    CellCounts,
+    GroupCounts,
     Measure,
-    Tally,
 )
 from irec_jax.audit.expectations import Expectations, TaskProfile
 from irec_jax.audit.split_index import SplitIndex
-from irec_jax.audit.text_leaks import Finding, ItemNames, Problem, ShownValues, diagnose
+from irec_jax.audit.text_leaks import (
+    Finding,
+    ItemNames,
+    Problem,
+    ShownValues,
+    check_prompt,
+)
 from irec_jax.audit.title_leaks import RequestText, TextLeaks, titles_of
 from irec_jax.instructions.config import ContextPart
 from irec_jax.instructions.context import RequestContext
 from irec_jax.instructions.forms import Instruction, Part, Slot, TaskForm
-from irec_jax.instructions.passes import RecordOrigin
-from irec_jax.instructions.render import Renderer, preference_variant
+from irec_jax.instructions.render import Renderer
 from irec_jax.instructions.templates import TemplatePack
-from irec_jax.instructions.third_person import to_third_person
 from irec_jax.log.split import Split
 from irec_jax.word_overlap import overlaps, words_of
 
 _VERDICTS, _PLACES = Measure.VERDICTS.value, Measure.PLACES.value
 _TEMPLATES, _LANGUAGES = Measure.TEMPLATES.value, Measure.LANGUAGES.value
-_LENGTHS, _COUNTED = Measure.LENGTHS.value, Measure.COUNTED.value
+_LENGTHS, _TOTALS = Measure.LENGTHS.value, Measure.TOTALS.value
 _OVERLAPS = (Measure.OVERLAP.value, Measure.OVERLAP_PAIRS.value)
-_WRITTEN = (Part.QUERY, Part.PREFERENCE)
+_QUERY, _PREFERENCE = Slot.QUERY.value, Slot.PREFERENCE.value
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class RecordChecker:
-    """Looks at one record.
+    """Checks single records.
 
     Attributes:
-        renderer: Says what each number is about.
-        evidence: The split.
-        names: How items are called.
-        telling: Reads queries and preferences.
-        moments: The times and places of the split.
-        has_context: `[events]` bool, where there is a context.
-        plans: One for each of `renderer.asked`.
-        count: Counts the tokens of a text; words where there is none.
-        role: Which events are targets, a value of `Role`.
+        renderer: Used for the event, task, drawn language and drawn template of a record number,
+            and for item names and template packs; it renders nothing here.
+        split_index: The split.
+        names: Names of items.
+        text_leaks: Reads queries and preferences.
+        context: Times and places of the split.
+        has_context: `[events]` bool, whether a context phrase exists.
+        profiles: One for each of `renderer.asked`.
+        count_tokens: Counts the tokens of a text; None counts words.
+        role: Role of the events that are targets, a value of `Role`.
         role_name: The same, as records write it.
     """
 
     renderer: Renderer
-    evidence: SplitIndex
+    split_index: SplitIndex
     names: ItemNames
-    telling: TextLeaks
-    moments: RequestContext
+    text_leaks: TextLeaks
+    context: RequestContext
     has_context: Bool[np.ndarray, " events"]
-    plans: tuple[TaskProfile, ...]
-    count: Callable[[str], int] | None
+    profiles: tuple[TaskProfile, ...]
+    count_tokens: Callable[[str], int] | None
     role: int
     role_name: str
 
     @classmethod
     def build(
-        cls, renderer: Renderer, split: Split, count: Callable[[str], int] | None = None
+        cls, renderer: Renderer, split: Split, count_tokens: Callable[[str], int] | None = None
     ) -> "RecordChecker":
-        """Lays a split out for questions; see `irec_jax.audit.audit.Auditor.build`."""
-        evidence = SplitIndex.build(split)
+        """Indexes a split; see `irec_jax.audit.audit.Auditor.build`."""
+        split_index = SplitIndex.build(split)
         wording = renderer.wording
-        names = ItemNames(wording.names, titles_of(evidence), wording.separator)
-        moments = RequestContext.build(split, wording.config.context)
+        names = ItemNames(wording.names, titles_of(split_index), wording.separator)
+        context = RequestContext.build(split, wording.config.context)
         return cls(
             renderer=renderer,
-            evidence=evidence,
+            split_index=split_index,
             names=names,
-            telling=TextLeaks.build(evidence, names, renderer.role),
-            moments=moments,
-            has_context=moments.told(),
-            plans=tuple(TaskProfile.build(asked, renderer) for asked in renderer.asked),
-            count=count,
+            text_leaks=TextLeaks.build(split_index, names, renderer.role),
+            context=context,
+            has_context=context.told(),
+            profiles=tuple(TaskProfile.build(variant, renderer) for variant in renderer.asked),
+            count_tokens=count_tokens,
             role=int(renderer.role),
             role_name=renderer.role.name.lower(),
         )
 
-    def inspect(self, number: int, record: Instruction, counts: Counts) -> list[Problem]:
-        """Says what is wrong with a record.
+    def check(self, number: int, record: Instruction, counts: CellCounts) -> list[Problem]:
+        """Returns the problems of a record.
 
         Args:
-            number: Which one it is.
+            number: Record number.
             record: Its content.
-            counts: Grows by what is counted of it.
+            counts: Incremented by the counts of this record.
         """
-        source = self.renderer.source(number)
-        position = source.position
-        if not 0 <= position < len(self.evidence.users):
+        _, position, kind, _ = self.renderer.source(number)
+        if not 0 <= position < len(self.split_index.users):
             return [(Finding.ROLE, f"there is no event {position}")]
         for pack in self.renderer.wording.packs:
             if pack.language == record.language:
                 break
         else:
             return [(Finding.TEMPLATE, f"no pack is in the language '{record.language}'")]
-        subject = self.subject(number, record, source, pack)
-        found = self._labels(subject)
-        found += self._candidates(subject)
-        found += self._prompt(subject)
-        found += check_answer(subject, self.evidence, self.names, self.renderer)
-        found += self._drawn(subject, counts)
-        if subject.query or subject.preference:
-            found += self._texts(subject, counts)
-        self._tally(subject, counts)
-        return found
+        expected = self._expectations(number, record, self.profiles[kind], position, pack)
+        problems = self._labels(expected)
+        problems += self._candidates(expected)
+        answer_problems, answer_texts = read_answer(expected, self.split_index, self.names)
+        prompt_problems, prompt_texts = self._prompt(expected, answer_texts)
+        problems += prompt_problems + answer_problems
+        query = prompt_texts.get(_QUERY) or answer_texts.get(Part.QUERY, "")
+        problems += self._texts(expected, query, prompt_texts.get(_PREFERENCE, ""), counts)
+        self._count_draws(expected, counts)
+        self._count(expected, counts)
+        return problems
 
-    def subject(
+    def _expectations(
         self,
         number: int,
         record: Instruction,
-        source: RecordOrigin,
+        profile: TaskProfile,
+        position: int,
         pack: TemplatePack,
     ) -> Expectations:
-        """Puts a record beside what the split says of its event.
-
-        Args:
-            number: The record's.
-            record: Its content.
-            source: Its task and its event.
-            pack: The words of its language.
-        """
-        evidence, config = self.evidence, self.renderer.wording.config
-        plan, position = self.plans[source.kind], source.position
-        start = max(evidence.starts.item(position), position - config.max_history)
+        split_index, config = self.split_index, self.renderer.wording.config
+        start = max(split_index.starts.item(position), position - config.max_history)
         items = len(self.names.written)
-        query = preference = ""
-        if plan.code:
-            query = self._query(plan, position, pack)
-        if plan.reads_preference:
-            preference = self._preference(source, record, pack.language)
+        has_popular = ContextPart.POPULAR in config.context
         return Expectations(
             number=number,
             record=record,
-            plan=plan,
+            profile=profile,
             position=position,
             pack=pack,
-            target=evidence.split.items.item(position),
-            history=evidence.split.items[start:position].tolist(),
+            target=split_index.split.items.item(position),
+            history=split_index.split.items[start:position].tolist(),
             candidates=[item for item in record.candidates if 0 <= item < items],
-            query=query,
-            preference=preference,
-            popular=evidence.popular(position) if ContextPart.POPULAR in config.context else (),
+            popular=split_index.popular(position) if has_popular else (),
         )
 
-    def shown(self, subject: Expectations) -> ShownValues:
-        """Lists what the prompt of a record may show, and what it hides."""
-        task, evidence = subject.plan.task, self.evidence
+    def _slot_text(self, slot: str, expected: Expectations) -> str:
+        """Returns the text that belongs in a slot of items or of the context."""
+        if slot == "history":
+            return self.names.join(expected.history)
+        if slot == "target":
+            return self.names.written[expected.target]
+        if slot == "context":
+            popular = self.names.join(expected.popular)
+            return self.context.phrase(expected.position, expected.pack, popular)
+        if slot == "candidates":
+            return self.names.join(expected.candidates)
+        place = int(slot == "second")
+        return self.names.join(expected.candidates[place : place + 1])
+
+    def _shown(self, expected: Expectations, answer_texts: Mapping[Part, str]) -> ShownValues:
+        """Lists the content that the prompt of a record may show, and the content it hides."""
+        task, split_index = expected.profile.task, self.split_index
         items = {
-            Slot.HISTORY: subject.history,
-            Slot.PREFERENCE: evidence.before(subject.position),
-            Slot.TARGET: (subject.target,),
-            Slot.CANDIDATE: subject.candidates,
-            Slot.FIRST: subject.candidates[:1],
-            Slot.SECOND: subject.candidates[1:2],
-            Slot.CANDIDATES: subject.candidates,
-            Slot.CONTEXT: subject.popular,
+            Slot.HISTORY: expected.history,
+            Slot.PREFERENCE: split_index.before(expected.position),
+            Slot.TARGET: (expected.target,),
+            Slot.CANDIDATE: expected.candidates,
+            Slot.FIRST: expected.candidates[:1],
+            Slot.SECOND: expected.candidates[1:2],
+            Slot.CANDIDATES: expected.candidates,
+            Slot.CONTEXT: expected.popular,
         }
         slots = [slot for slot in Slot if slot in task.shows or slot in task.may_show]
-        texts = {Part.QUERY: subject.query, Part.PREFERENCE: subject.preference}
         return ShownValues(
-            values={slot.value: self.value(slot.value, subject) for slot in slots},
             items={slot.value: items.get(slot, ()) for slot in slots},
-            target=subject.target if task.hides_target else None,
-            later=evidence.later(subject.position),
-            texts=[texts[part] for part in task.answers if part in _WRITTEN],
-            answers=subject.history if Part.HISTORY in task.answers else (),
-            user=evidence.users.item(subject.position),
+            target=expected.target if task.hides_target else None,
+            later=split_index.later(expected.position),
+            texts=list(answer_texts.values()),
+            answers=expected.history if Part.HISTORY in task.answers else (),
+            user=split_index.users.item(expected.position),
         )
 
-    def value(self, slot: str, subject: Expectations) -> str:
-        """Writes what belongs into a slot, "" where nothing does."""
-        names = self.names.written
-        if slot == "history":
-            return self.names.join(subject.history)
-        if slot == "query":
-            return subject.query
-        if slot == "preference":
-            return subject.preference
-        if slot == "target":
-            return names[subject.target]
-        if slot == "context":
-            return self.moments.phrase(
-                subject.position, subject.pack, self.names.join(subject.popular)
-            )
-        if slot == "candidates":
-            return self.names.join(subject.candidates)
-        place = int(slot == "second")
-        return names[subject.candidates[place]] if place < len(subject.candidates) else ""
-
-    def _query(self, plan: TaskProfile, position: int, pack: TemplatePack) -> str:
-        text = self.renderer.teacher.query(position, plan.asked.intention, pack.language)
-        return to_third_person(text, pack.language, pack.person)
-
-    def _preference(self, source: RecordOrigin, record: Instruction, language: str) -> str:
-        """Returns the preference of an event that the record holds, any if it holds none."""
-        teacher, text = self.renderer.teacher, ""
-        likely = preference_variant(source.draw, teacher.variants)
-        for step in range(teacher.variants):
-            variant = (likely + step) % teacher.variants
-            text = teacher.preference(source.position, variant, language)
-            if text in record.inputs or text in record.targets:
-                break
-        return text
-
-    def _labels(self, subject: Expectations) -> list[Problem]:
-        record, plan, evidence = subject.record, subject.plan, self.evidence
-        role, found = evidence.split.roles.item(subject.position), []
+    def _labels(self, expected: Expectations) -> list[Problem]:
+        record, profile, split_index = expected.record, expected.profile, self.split_index
+        position, problems = expected.position, []
+        role = split_index.split.roles.item(position)
         if role != self.role or record.split != self.role_name:
-            told = f"event {subject.position} has the role {role}, the record says {record.split}"
-            found.append((Finding.ROLE, f"{told}, and {self.role_name} is asked for"))
-        if evidence.early.item(subject.position):
-            told = f"the events before event {subject.position} hold a later one"
-            found.append((Finding.FUTURE, told))
-        target = subject.target if plan.names_item else -1
-        wanted = (evidence.users.item(subject.position), target, self.renderer.seed, *plan.labels)
+            problem = f"event {position} has the role {role}, the record has {record.split}"
+            problems.append((Finding.ROLE, f"{problem}, and the set is of {self.role_name}"))
+        if split_index.follows_later_event.item(position):
+            problem = f"the events before event {position} include a later one"
+            problems.append((Finding.FUTURE, problem))
+        target = expected.target if profile.names_item else -1
+        user, seed = split_index.users.item(position), self.renderer.seed
         labels = (record.scenario, record.strategy, record.task)
-        if (record.user, record.target_item, record.seed, *labels) != wanted:
-            found.append((Finding.LABEL, f"not the user, item, seed and task of {wanted}"))
-        return found
+        if (record.user, record.target_item, record.seed, *labels) != (
+            *(user, target, seed),
+            *profile.labels,
+        ):
+            problem = f"user {user}, item {target}, seed {seed} and {profile.labels} are expected"
+            problems.append((Finding.LABEL, problem))
+        return problems
 
-    def _candidates(self, subject: Expectations) -> list[Problem]:
-        plan, offered = subject.plan, subject.record.candidates
-        if not plan.size:
-            return [(Finding.CANDIDATES, f"{offered} for no candidates")] if offered else []
-        told = ""
-        evidence, target = self.evidence, subject.target
-        if len(offered) != len(subject.candidates):
-            told = "not all are items"
-        elif len(set(offered)) < len(offered):
-            told = "one stands there twice"
-        elif plan.task.form is not TaskForm.POINTWISE and target not in offered:
-            told = f"the target {target} is not among them"
+    def _candidates(self, expected: Expectations) -> list[Problem]:
+        profile, candidates = expected.profile, expected.record.candidates
+        if not profile.size:
+            return [(Finding.CANDIDATES, f"{candidates}: expected none")] if candidates else []
+        problem = ""
+        split_index, target = self.split_index, expected.target
+        if len(candidates) != len(expected.candidates):
+            problem = "not all are items"
+        elif len(set(candidates)) < len(candidates):
+            problem = "one occurs twice"
+        elif profile.task.form is not TaskForm.POINTWISE and target not in candidates:
+            problem = f"the target {target} is not among them"
         else:
-            had = {target, *evidence.before(subject.position)}
-            wrong = [item for item in offered if item != target]
-            if len(offered) != plan.size and len(wrong) != self._drawable(had):
-                told = f"not {plan.size}"
-            for item in wrong:
-                if item in had:
-                    told = f"the user has had {item}"
-                elif not evidence.warm.item(item):
-                    told = f"{item} was not met in training"
-        return [(Finding.CANDIDATES, f"{offered}: {told}")] if told else []
+            known = {target, *split_index.before(expected.position)}
+            negatives = [item for item in candidates if item != target]
+            if len(candidates) != profile.size and len(negatives) != self._available(known):
+                problem = f"expected {profile.size}"
+            for item in negatives:
+                if item in known:
+                    problem = f"item {item} is in the user's history"
+                elif not split_index.warm.item(item):
+                    problem = f"item {item} has no training event"
+        return [(Finding.CANDIDATES, f"{candidates}: {problem}")] if problem else []
 
-    def _prompt(self, subject: Expectations) -> list[Problem]:
-        record = subject.record
-        wording = subject.plan.wordings.get((record.language, record.template))
-        found = []
-        if wording is None:
-            found.append(
-                (Finding.TEMPLATE, f"'{record.template}' is not for {subject.plan.labels[2]}")
-            )
+    def _available(self, known: set[int]) -> int:
+        """Counts the items with a training event that are not in `known`."""
+        warm = self.split_index.warm
+        return int(warm.sum()) - sum(warm.item(item) for item in known)
+
+    def _prompt(
+        self, expected: Expectations, answer_texts: Mapping[Part, str]
+    ) -> tuple[list[Problem], dict[str, str]]:
+        """Checks a prompt; returns its problems and the texts of its written slots."""
+        record = expected.record
+        template = expected.profile.templates.get((record.language, record.template))
+        problems: list[Problem] = []
+        values: dict[str, str] = {}
+        if template is None:
+            problem = f"'{record.template}' is no template for {expected.profile.labels[2]}"
+            problems.append((Finding.TEMPLATE, problem))
         else:
-            text = wording.first
-            for slot, literal in wording.pieces:
-                text += self.value(slot, subject) + literal
-            if text == record.inputs and "  " not in text:
-                return found
-        return found + diagnose(record.inputs, wording, self.shown(subject), self.names)
+            values = {slot: self._slot_text(slot, expected) for slot in template.item_slots}
+        found, texts = check_prompt(
+            record.inputs,
+            template,
+            values,
+            lambda: self._shown(expected, answer_texts),
+            self.names,
+        )
+        return problems + found, texts
 
-    def _drawable(self, had: set[int]) -> int:
-        """Counts the items of training that are no longer new to a user."""
-        return int(self.evidence.warm.sum()) - sum(self.evidence.warm.item(item) for item in had)
-
-    def _drawn(self, subject: Expectations, counts: Counts) -> list[Problem]:
-        """Compares the language and the template with those that were drawn."""
-        record = subject.record
-        language, template = self.renderer.drawn(subject.number)
+    def _count_draws(self, expected: Expectations, counts: CellCounts) -> None:
+        """Counts the drawn language, and records with another language or template."""
+        record = expected.record
+        language, template = self.renderer.drawn(expected.number)
         counts[_LANGUAGES, "", f"{language}*1"] += 1
-        if (record.language, record.template) == (language, template):
-            return []
-        counts[_COUNTED, "", FALLBACKS] += 1
-        if record.language == language:
-            return []
-        counts[_COUNTED, "", LANGUAGE_FALLBACKS] += 1
-        pack = next(p for p in self.renderer.wording.packs if p.language == language)
-        plan, position, teacher = subject.plan, subject.position, self.renderer.teacher
-        can = [
-            not plan.code or self._query(plan, position, pack),
-            not plan.task.reads_preference or teacher.preference(position, 0, language),
-            not plan.task.reads_reason or teacher.reason(position, language),
-        ]
-        told = f"'{language}' was drawn and can be written, the record is in '{record.language}'"
-        return [(Finding.TEMPLATE, told)] if all(can) else []
+        if (record.language, record.template) != (language, template):
+            counts[_TOTALS, "", FALLBACKS] += 1
+            if record.language != language:
+                counts[_TOTALS, "", LANGUAGE_FALLBACKS] += 1
 
-    def _texts(self, subject: Expectations, counts: Counts) -> list[Problem]:
-        """Reads the query and the preference."""
-        plan, position, found = subject.plan, subject.position, []
-        if subject.query:
-            words = words_of(subject.query)
-            title = self.telling.title(subject.target).ngrams
-            group = f"{plan.kind} {subject.record.language}"
+    def _texts(
+        self, expected: Expectations, query: str, preference: str, counts: CellCounts
+    ) -> list[Problem]:
+        """Searches the query and the preference for leaks, and counts the overlap of the query."""
+        profile, position, problems = expected.profile, expected.position, []
+        if query:
+            words = words_of(query)
+            title = self.text_leaks.title(expected.target).ngrams
+            group = f"{profile.kind} {expected.record.language}"
             for measure, share in zip(_OVERLAPS, overlaps(words.content, title), strict=True):
                 if share is not None:
                     counts[measure, group, share] += 1
-            if plan.shows_query:
-                typed = self.evidence.typed(position, plan.code)
-                text = RequestText(subject.query, words, position, True, typed)
-                found += self.telling.read(text, counts)
-        if plan.shows_preference:
-            words = words_of(subject.preference)
-            text = RequestText(subject.preference, words, position, False, False)
-            found += self.telling.read(text, counts)
-        return found
+            if profile.shows_query:
+                is_typed = self.split_index.is_typed(position, query, profile.code, expected.pack)
+                text = RequestText(query, words, position, True, is_typed)
+                problems += self.text_leaks.read(text, counts)
+        if preference and profile.shows_preference:
+            text = RequestText(preference, words_of(preference), position, False, False)
+            problems += self.text_leaks.read(text, counts)
+        return problems
 
-    def _tally(self, subject: Expectations, counts: Counts) -> None:
-        """Counts what only many records together can say something of."""
-        plan, record, position = subject.plan, subject.record, subject.position
-        if plan.task.form is TaskForm.POINTWISE:
-            verdict = "yes" if record.targets == subject.pack.yes else "no"
-            counts[_VERDICTS, plan.labels[2], verdict] += 1
-        elif plan.size and subject.target in subject.candidates:
-            size, place = len(subject.candidates), subject.candidates.index(subject.target)
-            counts[_PLACES, f"{plan.labels[2]} ({size})", _place(place, size)] += 1
-        group, cells = plan.groups[record.language, self.has_context.item(position)]
+    def _count(self, expected: Expectations, counts: CellCounts) -> None:
+        """Counts the values that are tested over many records."""
+        profile, record, position = expected.profile, expected.record, expected.position
+        if profile.task.form is TaskForm.POINTWISE:
+            verdict = "yes" if record.targets == expected.pack.yes else "no"
+            counts[_VERDICTS, profile.labels[2], verdict] += 1
+        elif profile.size and expected.target in expected.candidates:
+            size, place = len(expected.candidates), expected.candidates.index(expected.target)
+            counts[_PLACES, f"{profile.labels[2]} ({size})", _place_cell(place, size)] += 1
+        group, cells = profile.groups[record.language, self.has_context.item(position)]
         if record.template in cells:
             counts[_TEMPLATES, group, cells[record.template]] += 1
-        if plan.task.needs_history:
-            before = position - self.evidence.starts.item(position)
-            if before > len(subject.history):
-                counts[_COUNTED, "", CUT_HISTORIES] += 1
+        if profile.task.needs_history:
+            before = position - self.split_index.starts.item(position)
+            if before > len(expected.history):
+                counts[_TOTALS, "", CUT_HISTORIES] += 1
+        count = self.count_tokens
         for text, content in (("prompt", record.inputs), ("answer", record.targets)):
-            length = content.count(" ") + 1 if self.count is None else self.count(content)
+            length = content.count(" ") + 1 if count is None else count(content)
             counts[_LENGTHS, text, length] += 1
 
-    def tallies(self, counts: Counts) -> dict[str, Tally]:
-        """Returns counts by measure and group, with a 0 where an outcome never came."""
-        told: dict[str, Tally] = {}
+    def group_counts(self, counts: CellCounts) -> dict[str, GroupCounts]:
+        """Returns counts by measure and group, with 0 for outcomes that never occurred."""
+        measures: dict[str, GroupCounts] = {}
         for (measure, group, cell), count in counts.items():
-            cells = told.setdefault(measure, {}).setdefault(group, {})
-            for name, times in _shares(cell) if isinstance(cell, float) else ((str(cell), 1),):
+            cells = measures.setdefault(measure, {}).setdefault(group, {})
+            names = _share_cells(cell) if isinstance(cell, float) else ((str(cell), 1),)
+            for name, times in names:
                 cells[name] = cells.get(name, 0) + times * count
-        for plan in self.plans:
-            for group, cells in plan.groups.values():
-                _fill_up(told.get(_TEMPLATES, {}).get(group), list(cells.values()))
-        for group, cells in told.get(_PLACES, {}).items():
+        for profile in self.profiles:
+            for group, outcomes in profile.groups.values():
+                _add_zeros(measures.get(_TEMPLATES, {}).get(group), list(outcomes.values()))
+        for group, cells in measures.get(_PLACES, {}).items():
             size = int(group.rpartition("(")[2].rstrip(")"))
-            _fill_up(cells, [_place(place, size) for place in range(size)])
+            _add_zeros(cells, [_place_cell(place, size) for place in range(size)])
         languages = [f"{pack.language}*1" for pack in self.renderer.wording.packs]
-        _fill_up(told.get(_LANGUAGES, {}).get(""), languages)
+        _add_zeros(measures.get(_LANGUAGES, {}).get(""), languages)
         return {
-            measure: {group: dict(sorted(cells.items())) for group, cells in sorted(tally.items())}
-            for measure, tally in sorted(told.items())
+            measure: {group: dict(sorted(cells.items())) for group, cells in sorted(groups.items())}
+            for measure, groups in sorted(measures.items())
         }
 
 
-def _place(place: int, size: int) -> str:
-    """Names a place among candidates, so that names sort as places do; all are as likely."""
+def _place_cell(place: int, size: int) -> str:
+    """Names a place among candidates, in an order that sorts; all have the weight 1."""
     return f"{place + 1:0{len(str(size))}}*1"
 
 
-def _shares(share: float) -> tuple[tuple[str, int], ...]:
-    """Returns what one share adds to a tally of shares."""
+def _share_cells(share: float) -> tuple[tuple[str, int], ...]:
+    """Returns the cells that one share is added to, with the amounts."""
     tenth = f"{int(share * 10) / 10:.1f}"
     return (RECORDS, 1), (MILLIONTHS, round(share * MILLION)), (tenth, 1)
 
 
-def _fill_up(cells: dict[str, int] | None, outcomes: list[str]) -> None:
+def _add_zeros(cells: dict[str, int] | None, outcomes: list[str]) -> None:
     if cells is not None:
         for outcome in outcomes:
             cells.setdefault(outcome, 0)

@@ -1,4 +1,4 @@
-"""A page that a person can read: random instructions beside the events that they were made from."""
+"""HTML page of random instructions with the events that they were made from."""
 
 import collections
 import datetime
@@ -11,7 +11,6 @@ from pathlib import Path
 from irec_jax.audit.audit import Audit, Auditor
 from irec_jax.audit.text_leaks import Problem
 from irec_jax.files import write_text
-from irec_jax.instructions.examples import TaskVariant
 from irec_jax.instructions.forms import Instruction, Part, Slot
 from irec_jax.instructions.tasks import Task
 from irec_jax.log.events import TimeUnit
@@ -19,7 +18,7 @@ from irec_jax.random_draws import derive_key, scramble
 from irec_jax.text_cleaning import clean
 
 SAMPLE_RECORDS = 100
-"""How many instructions a page shows."""
+"""Number of instructions on a page."""
 
 _SAMPLE_STREAM = 29
 
@@ -33,23 +32,23 @@ def write_sample(
     *,
     source_length: int | None = None,
 ) -> None:
-    """Writes the page as one HTML file that loads nothing from elsewhere.
+    """Writes the page as one HTML file that loads nothing else.
 
     Args:
         path: The file.
-        auditor: Knows the events behind each record.
-        audit: Of the whole set.
-        read: Gives the record of a number.
-        total: How many records the set has; the renderer's seed draws which are shown.
-        source_length: How many tokens of a prompt a model reads, where that is known.
+        auditor: Auditor of the set.
+        audit: Audit of the whole set.
+        read: Returns the record of a number.
+        total: Number of records; the renderer's seed draws which are shown.
+        source_length: Largest number of tokens of a prompt, None if unknown.
     """
-    numbers = sample_numbers(total, SAMPLE_RECORDS, auditor.inspector.renderer.seed)
+    numbers = sample_numbers(total, SAMPLE_RECORDS, auditor.checker.renderer.seed)
     records = [(number, read(number)) for number in numbers]
     write_text(path, render_sample(auditor, audit, records, source_length=source_length))
 
 
 def sample_numbers(total: int, count: int, seed: int) -> list[int]:
-    """Draws different record numbers, ascending; the same arguments give the same.
+    """Draws distinct record numbers in ascending order, a function of the arguments alone.
 
     >>> sample_numbers(3, 100, seed=1)
     [0, 1, 2]
@@ -71,15 +70,15 @@ def render_sample(
     *,
     source_length: int | None = None,
 ) -> str:
-    """Returns the whole page as one string of HTML.
+    """Returns the page as HTML.
 
     Args:
-        auditor: Knows the events behind each record.
-        audit: Of the whole set.
-        records: Number and content of those that are shown.
-        source_length: How many tokens of a prompt a model reads, where that is known.
+        auditor: Auditor of the set.
+        audit: Audit of the whole set.
+        records: Number and content of the shown records.
+        source_length: Largest number of tokens of a prompt, None if unknown.
     """
-    config = auditor.inspector.renderer.wording.config
+    config = auditor.checker.renderer.wording.config
     problems = audit.problems(config)
     verdict = "<p class='good'>No leak and no bias was found.</p>"
     if problems:
@@ -89,7 +88,7 @@ def render_sample(
         title="Sample of an instruction set",
         subtitle=_safe(
             f"{len(records):,} of {audit.records:,} audited records, "
-            f"seed {auditor.inspector.renderer.seed}"
+            f"seed {auditor.checker.renderer.seed}"
         ),
         verdict=verdict,
         facts="\n".join(_fact(*row) for row in audit.summary(source_length)),
@@ -98,9 +97,9 @@ def render_sample(
 
 
 def _card(auditor: Auditor, number: int, record: Instruction) -> str:
-    inspector = auditor.inspector
-    problems = inspector.inspect(number, record, collections.Counter())
-    asked, position, *_ = inspector.renderer.source(number)
+    checker = auditor.checker
+    problems = checker.check(number, record, collections.Counter())
+    variant, position, *_ = checker.renderer.source(number)
     made_as = (record.scenario, record.strategy, record.template, record.language, record.split)
     parts = [
         f"<h3>{number:,} · {_safe(record.task.replace('_', ' '))}</h3>",
@@ -111,57 +110,57 @@ def _card(auditor: Auditor, number: int, record: Instruction) -> str:
         f"<span class='label'>answer</span><blockquote dir='auto'>{_safe(record.targets)}"
         "</blockquote>",
     ]
-    if 0 <= position < len(inspector.evidence.users):
-        parts.append(_source(auditor, record, asked, position))
+    if 0 <= position < len(checker.split_index.users):
+        parts.append(_source(auditor, record, variant.task, position))
     return f"<article>{''.join(parts)}</article>"
 
 
-def _source(auditor: Auditor, record: Instruction, asked: TaskVariant, position: int) -> str:
-    """Shows the events behind a record, those that are hidden marked."""
-    task, evidence = asked.task, auditor.inspector.evidence
-    first = evidence.starts.item(position)
-    start = max(first, position - auditor.inspector.renderer.wording.config.max_history)
+def _source(auditor: Auditor, record: Instruction, task: Task, position: int) -> str:
+    """Lists the events of a record; hidden ones are marked."""
+    split_index = auditor.checker.split_index
+    first = split_index.starts.item(position)
+    start = max(first, position - auditor.checker.renderer.wording.config.max_history)
     shows_history = Slot.HISTORY in task.shows or Slot.HISTORY in task.may_show
     before = [_event(auditor, place, hidden=not shows_history) for place in range(start, position)]
     earlier = f"<p><small>{start - first:,} earlier events</small></p>" if start > first else ""
     rows = [("target", _event(auditor, position, hidden=task.hides_target))]
-    if query := clean(evidence.split.queries[position]):
+    if query := clean(split_index.split.queries[position]):
         rows.append(("the log's query", _text(query, hidden=not task.needs_query)))
-    if len(evidence.split.reviews) and (review := clean(evidence.split.reviews[position])):
+    if len(split_index.split.reviews) and (review := clean(split_index.split.reviews[position])):
         rows.append(("the log's review", _text(review, hidden=True)))
     if record.candidates:
-        items = range(len(auditor.inspector.names.written))
+        items = range(len(auditor.checker.names.written))
         named = [_item(auditor, item) if item in items else str(item) for item in record.candidates]
         rows.append(("candidates", _safe(" ; ".join(named))))
-    rows += [(f"answer: {part.value}", _safe(told)) for part, told in _hidden_parts(task)]
-    told = "".join(f"<dt>{_safe(name)}</dt><dd dir='auto'>{value}</dd>" for name, value in rows)
+    rows += [(f"answer: {part.value}", _safe(note)) for part, note in _hidden_parts(task)]
+    terms = "".join(f"<dt>{_safe(name)}</dt><dd dir='auto'>{value}</dd>" for name, value in rows)
     listed = "".join(f"<li dir='auto'>{event}</li>" for event in before)
     history = f"<ol start='{start - first + 1}'>{listed}</ol>" if before else "<p>none</p>"
     return (
-        f"<details open><summary>source events of user {evidence.users.item(position)}</summary>"
-        f"<span class='label'>history</span>{earlier}{history}<dl>{told}</dl></details>"
+        f"<details open><summary>source events of user {split_index.users.item(position)}</summary>"
+        f"<span class='label'>history</span>{earlier}{history}<dl>{terms}</dl></details>"
     )
 
 
 def _hidden_parts(task: Task) -> list[tuple[Part, str]]:
-    asked = (Part.QUERY, Part.PREFERENCE, Part.HISTORY, Part.REASON)
-    return [(part, "asked for, hidden from the prompt") for part in task.answers if part in asked]
+    hidden = (Part.QUERY, Part.PREFERENCE, Part.HISTORY, Part.REASON)
+    return [(part, "hidden from the prompt") for part in task.answers if part in hidden]
 
 
 def _event(auditor: Auditor, position: int, *, hidden: bool) -> str:
-    """Writes an event: its item, and when it was."""
-    split = auditor.inspector.evidence.split
+    """Formats the item and the time of an event."""
+    split = auditor.checker.split_index.split
     time = split.times.item(position)
-    told = f"position {time}"
+    time_text = f"position {time}"
     if split.time_unit is TimeUnit.SECONDS:
-        moment = datetime.datetime(1970, 1, 1) + datetime.timedelta(seconds=time)
-        told = f"{moment:%Y-%m-%d %H:%M}"
+        date = datetime.datetime(1970, 1, 1) + datetime.timedelta(seconds=time)
+        time_text = f"{date:%Y-%m-%d %H:%M}"
     item = _text(_item(auditor, split.items.item(position)), hidden=hidden)
-    return f"{item} <small>{told}</small>"
+    return f"{item} <small>{time_text}</small>"
 
 
 def _item(auditor: Auditor, item: int) -> str:
-    names = auditor.inspector.names
+    names = auditor.checker.names
     title, written = names.titles[item], names.written[item]
     return written if title in ("", written) else f"{title} ({written})"
 
@@ -171,8 +170,8 @@ def _text(text: str, *, hidden: bool) -> str:
 
 
 def _problem(problem: Problem) -> str:
-    kind, told = problem
-    return f"<p class='wrong'>{_safe(kind.value)}: {_safe(told)}</p>"
+    finding, text = problem
+    return f"<p class='wrong'>{_safe(finding.value)}: {_safe(text)}</p>"
 
 
 def _fact(name: str, value: str) -> str:

@@ -1,4 +1,4 @@
-"""What a record may show, worked out from the split alone: no part of the renderer is believed."""
+"""Index of a split for the audit, computed without the renderer."""
 
 import dataclasses
 from typing import Any
@@ -7,22 +7,24 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from irec_jax.instructions.context import DAY, POPULAR_DAYS, POPULAR_ITEMS
+from irec_jax.instructions.templates import TemplatePack
+from irec_jax.instructions.third_person import to_third_person
 from irec_jax.log.split import Role, Split
 from irec_jax.text_cleaning import clean
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class SplitIndex:
-    """A split, laid out so that a question about one event costs little.
+    """A split with arrays that answer questions about one event in constant time.
 
     Attributes:
         split: The log.
         starts: `[events]` int64, the position of the first event of the same user.
-        stops: `[events]` int64, behind the last event of the same user.
+        stops: `[events]` int64, one past the last event of the same user.
         users: `[events]` int64, the log's user number.
-        run_ends: `[events]` int64, behind the run of events of the same user and role.
-        early: `[events]` bool: whether the user's events before it hold one that is later, or
-            that is of a later role (a test event before a training event, say).
+        run_ends: `[events]` int64, one past the run of events of the same user and role.
+        follows_later_event: `[events]` bool: whether an earlier position of the same user has a
+            later time or a later role, such as a test event before a training event.
         warm: `[items]` bool: whether it has a training event.
         days: `[events]` int64, days since 1970, where times are seconds.
         train_days: `[training events]` int64, ascending.
@@ -34,7 +36,7 @@ class SplitIndex:
     stops: Int[np.ndarray, " events"]
     users: Int[np.ndarray, " events"]
     run_ends: Int[np.ndarray, " events"]
-    early: Bool[np.ndarray, " events"]
+    follows_later_event: Bool[np.ndarray, " events"]
     warm: Bool[np.ndarray, " items"]
     days: Int[np.ndarray, " events"]
     train_days: Int[np.ndarray, " training"]
@@ -43,7 +45,7 @@ class SplitIndex:
 
     @classmethod
     def build(cls, split: Split) -> "SplitIndex":
-        """Reads a split."""
+        """Indexes a split."""
         counts = np.diff(split.offsets)
         starts, stops = (
             np.repeat(ends, counts) for ends in (split.offsets[:-1], split.offsets[1:])
@@ -57,7 +59,7 @@ class SplitIndex:
             stops=stops,
             users=np.repeat(split.users, counts),
             run_ends=_run_ends(split.roles, stops),
-            early=_falls(split.times, starts) | _falls(split.roles, starts),
+            follows_later_event=_falls(split.times, starts) | _falls(split.roles, starts),
             warm=split.warm_items(),
             days=days,
             train_days=days[training][order],
@@ -72,31 +74,39 @@ class SplitIndex:
         return self.split.items[self.starts.item(position) : position].tolist()
 
     def later(self, position: int) -> list[int]:
-        """Returns the items of the user's events behind one, the next one first."""
+        """Returns the items of the user's events after one, the next one first."""
         return self.split.items[position + 1 : self.stops.item(position)].tolist()
 
-    def typed(self, position: int, code: int) -> bool:
-        """Says whether the user typed a query of a kind (a value of `INTENTION_CODES`)."""
-        return self.split.intentions.item(position) == code and bool(
-            clean(self.split.queries[position])
-        )
+    def is_typed(self, position: int, query: str, code: int, pack: TemplatePack) -> bool:
+        """Returns whether the user of an event typed a query, apart from its grammatical person.
+
+        Args:
+            position: The event.
+            query: A query as it is in a prompt.
+            code: Its kind, a value of `INTENTION_CODES`.
+            pack: Template pack of its language.
+        """
+        if self.split.intentions.item(position) != code:
+            return False
+        typed = clean(self.split.queries[position])
+        return query in (typed, to_third_person(typed, pack.language, pack.person))
 
     def popular(self, position: int) -> tuple[int, ...]:
-        """Returns what was met most in the training events of the days before an event."""
+        """Returns the most frequent items of the training events of the days before an event."""
         day = self.days.item(position)
-        found = self._popular.get(day)
-        if found is None:
+        popular = self._popular.get(day)
+        if popular is None:
             first, last = np.searchsorted(self.train_days, [day - POPULAR_DAYS, day])
             items, counts = np.unique(self.train_items[first:last], return_counts=True)
             best = np.lexsort((items, -counts))[:POPULAR_ITEMS]
-            found = self._popular[day] = tuple(items[best].tolist())
-        return found
+            popular = self._popular[day] = tuple(items[best].tolist())
+        return popular
 
 
 def _run_ends(
     roles: Int[np.ndarray, " events"], stops: Int[np.ndarray, " events"]
 ) -> Int[np.ndarray, " events"]:
-    """Walks back from the end of each user."""
+    """Returns `[events]` one past the run of the same user and role."""
     ends = stops.copy()
     changes = np.flatnonzero(roles[1:] != roles[:-1]) + 1
     following = np.append(changes, len(roles))
@@ -107,7 +117,7 @@ def _run_ends(
 def _falls(
     values: Int[np.ndarray, " events"], starts: Int[np.ndarray, " events"]
 ) -> Bool[np.ndarray, " events"]:
-    """Says where a user had a higher value before."""
+    """Returns `[events]` whether the user has a higher value at an earlier position."""
     if not len(values):
         return np.zeros(0, bool)
     ranks = np.unique(values, return_inverse=True)[1].astype(np.int64)

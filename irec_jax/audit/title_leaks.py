@@ -1,4 +1,4 @@
-"""What the words of a query or a preference give away."""
+"""Search of queries and preferences for titles and user numbers."""
 
 import dataclasses
 import functools
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int
 
-from irec_jax.audit.bias_tests import TYPED_TITLES, Counts, Measure
+from irec_jax.audit.bias_tests import TYPED_TITLES, CellCounts, Measure
 from irec_jax.audit.split_index import SplitIndex
 from irec_jax.audit.text_leaks import (
     Finding,
@@ -24,22 +24,22 @@ from irec_jax.text_cleaning import clean
 from irec_jax.word_overlap import Words, ngrams, words_of
 
 LATER_EVENTS = 50
-"""How many of a user's next events a text is compared with."""
+"""Number of a user's next events whose titles are searched for."""
 
-_SURE_DIGITS = 5  # shorter numbers are also years, prices and sizes
-_SURE_WORDS = 3  # of the title of a later item, which nothing in a text has to do with
+_SURE_NUMBER = 10_000  # smaller numbers are also years, prices and sizes
+_SURE_WORDS = 3  # shorter titles of later items also occur by chance
 _KEPT_TITLES = 50_000
 USERS, TITLES = "user numbers", "titles of one word"
-_COINCIDENCES, _COUNTED = Measure.COINCIDENCES.value, Measure.COUNTED.value
+_COINCIDENCES, _TOTALS = Measure.COINCIDENCES.value, Measure.TOTALS.value
 
 
 class TitleWords(NamedTuple):
-    """A title in words.
+    """Words of a title.
 
     Attributes:
-        words: All of it.
+        words: All words and the content words.
         different: `words.run` as a set.
-        ngrams: The runs of one and of two words of content.
+        ngrams: Content words, and pairs of them.
     """
 
     words: Words
@@ -48,213 +48,217 @@ class TitleWords(NamedTuple):
 
 
 class RequestText(NamedTuple):
-    """A query or a preference, and where it stands.
+    """A query or a preference of a prompt.
 
     Attributes:
-        text: As it stands in the prompt.
-        words: The same in words.
-        position: The event that it was written for.
+        text: As in the prompt.
+        words: Its words.
+        position: Event of the record.
         is_query: Whether it is a query.
-        typed: Whether the user wrote it.
+        is_typed: Whether the user typed it.
     """
 
     text: str
     words: Words
     position: int
     is_query: bool
-    typed: bool
+    is_typed: bool
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TextLeaks:
-    """Looks for titles and user numbers in texts that somebody wrote.
+    """Searches written texts for titles and user numbers.
 
-    A title of two words and more, or a number of five digits, stands in a text for a reason. A
-    shorter one can stand there by chance ("Her", or user 12), so it is only counted, beside how
-    often the same texts hold that of another event, drawn at random: were it chance, both would
-    be as many.
+    A title of two or more content words, or a number of five digits, is a leak. A shorter one
+    can occur by chance ("Her", or user 12): it is counted, and so is that of another event drawn
+    at random. Under chance both counts are equally likely.
 
     Attributes:
-        evidence: The split.
-        names: How items are called.
+        split_index: The split.
+        names: Names of items.
         labels: `[items]` brand and categories.
-        others: `[targets]` the positions that another event is drawn from.
+        others: `[targets]` positions from which the other event is drawn.
     """
 
-    evidence: SplitIndex
+    split_index: SplitIndex
     names: ItemNames
     labels: Sequence[tuple[str, ...]]
     others: Int[np.ndarray, " targets"]
     _titles: dict[int, TitleWords] = dataclasses.field(default_factory=dict, repr=False)
 
     @classmethod
-    def build(cls, evidence: SplitIndex, names: ItemNames, role: Role) -> "TextLeaks":
-        """Reads the catalog of a split."""
-        catalog = evidence.split.catalog
+    def build(cls, split_index: SplitIndex, names: ItemNames, role: Role) -> "TextLeaks":
+        """Reads the brands and categories of a catalog."""
+        catalog = split_index.split.catalog
         columns = [catalog[name].to_list() for name in ("brand",) if name in catalog.columns]
         lists = catalog["categories"].to_list() if "categories" in catalog.columns else []
         labels = [
-            tuple(str(label) for label in (*told, *(categories or ())) if label)
-            for told, categories in zip(
+            tuple(str(label) for label in (*brand, *(categories or ())) if label)
+            for brand, categories in zip(
                 zip(*columns, strict=True) if columns else [()] * catalog.height,
                 lists or [()] * catalog.height,
                 strict=True,
             )
         ]
-        return cls(evidence, names, labels, evidence.split.targets(role))
+        return cls(split_index, names, labels, split_index.split.targets(role))
 
     def __getstate__(self) -> dict[str, Any]:
         kept = {name: value for name, value in self.__dict__.items() if name != "_anchors"}
         return {**kept, "_titles": {}}
 
     def title(self, item: int) -> TitleWords:
-        """Returns the title of an item in words."""
-        found = self._titles.get(item)
-        if found is None:
+        """Returns the words of an item's title."""
+        title = self._titles.get(item)
+        if title is None:
             if len(self._titles) >= _KEPT_TITLES:
                 self._titles.clear()
             words = words_of(self.names.titles[item] or self.names.written[item])
             pairs = (ngrams(words.content, 1), ngrams(words.content, 2))
-            found = self._titles[item] = TitleWords(words, frozenset(words.run), pairs)
-        return found
+            title = self._titles[item] = TitleWords(words, frozenset(words.run), pairs)
+        return title
 
     @functools.cached_property
     def _anchors(self) -> "_Anchors":
         return _Anchors(self)
 
-    def read(self, text: RequestText, counts: Counts) -> list[Problem]:
-        """Says what a text gives away of what comes after it.
+    def read(self, text: RequestText, counts: CellCounts) -> list[Problem]:
+        """Returns the leaks in a text.
 
         Args:
-            text: A text that the prompt shows while it hides the target.
-            counts: Grows by what is counted of it.
+            text: A text of a prompt that hides the target.
+            counts: Incremented by short titles and numbers.
         """
-        found: list[Problem] = []
-        if "{" in text.text and not text.typed:
-            found += self._slots(text)
+        problems: list[Problem] = []
+        if "{" in text.text and not text.is_typed:
+            problems += self._slots(text)
         if "<" in text.text and self.names.are_tokens:
-            found += self._tokens(text)
-        item: int = self.evidence.split.items.item(text.position)
-        title, held = self.title(item), frozenset(text.words.run)
-        whole = text.words.run
-        if not (title.different or text.typed):
-            found += self._signs(text, self.names.titles[item])
-        if title.different <= held and _stands(title, whole):
-            if text.typed:
-                counts[_COUNTED, "", TYPED_TITLES] += 1
+            problems += self._tokens(text)
+        item: int = self.split_index.split.items.item(text.position)
+        title, words = self.title(item), frozenset(text.words.run)
+        run = text.words.run
+        if not (title.different or text.is_typed):
+            problems += self._signs(text, self.names.titles[item])
+        if title.different <= words and _occurs(title, run):
+            if text.is_typed:
+                counts[_TOTALS, "", TYPED_TITLES] += 1
             elif not self._explained(title, item, text):
                 if len(title.words.content) > 1:
-                    found.append((Finding.TARGET, f"'{self.names.titles[item]}' in '{text.text}'"))
+                    problems.append(
+                        (Finding.TARGET, f"'{self.names.titles[item]}' in '{text.text}'")
+                    )
                 else:
                     counts[_COINCIDENCES, TITLES, "own"] += 1
-        if not text.typed:
-            if len(whole) >= _SURE_WORDS:
-                found += self._later(text, held)
-            self._compare(text, held, found, counts)
-        return found
+        if not text.is_typed:
+            if len(run) >= _SURE_WORDS:
+                problems += self._later(text, words)
+            problems += self._user_number(text)
+            self._count_coincidences(text, words, counts)
+        return problems
 
     def _slots(self, text: RequestText) -> list[Problem]:
-        """Finds the marks of slots that are in no title."""
-        items = [self.evidence.split.items.item(text.position)]
-        titles = [self.names.titles[i] for i in items + self.evidence.before(text.position)]
+        """Finds marks of slots that are not part of a title of the user."""
+        items = [self.split_index.split.items.item(text.position)]
+        titles = [self.names.titles[i] for i in items + self.split_index.before(text.position)]
         left = [mark for mark in slot_marks(text.text) if not any(mark in t for t in titles)]
-        return [(Finding.SLOT, f"'{mark}' is left in '{text.text}'") for mark in left]
+        return [(Finding.SLOT, f"'{mark}' is not filled in '{text.text}'") for mark in left]
 
     def _signs(self, text: RequestText, title: str) -> list[Problem]:
-        """Finds a title that has no words, such as one of emoji."""
-        is_told = not title.isascii() and title in text.text
-        return [(Finding.TARGET, f"'{title}' in '{text.text}'")] if is_told else []
+        """Finds a title without words, such as one of emoji."""
+        occurs = not title.isascii() and title in text.text
+        return [(Finding.TARGET, f"'{title}' in '{text.text}'")] if occurs else []
 
     def _tokens(self, text: RequestText) -> list[Problem]:
-        target: int = self.evidence.split.items.item(text.position)
+        target: int = self.split_index.split.items.item(text.position)
         own = self.names.written[target].casefold()
         return [
-            (Finding.TARGET if token == own else Finding.STRANGER, f"{token} in '{text.text}'")
+            (
+                Finding.TARGET if token == own else Finding.UNEXPLAINED_ITEM,
+                f"{token} in '{text.text}'",
+            )
             for token in item_tokens(text.text)
         ]
 
-    def _later(self, text: RequestText, held: frozenset[str]) -> list[Problem]:
-        later = self.evidence.later(text.position)[:LATER_EVENTS]
-        # Hardly ever is there one, and this asks for all without a turn of Python's for each.
-        if held.isdisjoint(map(self._anchors.__getitem__, later)):
+    def _later(self, text: RequestText, words: frozenset[str]) -> list[Problem]:
+        later = self.split_index.later(text.position)[:LATER_EVENTS]
+        # Most texts hold no later title: one C call excludes all of them.
+        if words.isdisjoint(map(self._anchors.__getitem__, later)):
             return []
-        found, target = [], self.evidence.split.items.item(text.position)
+        problems, target = [], self.split_index.split.items.item(text.position)
         for item in later:
             title = self.title(item)
             if (
-                title.different <= held
+                title.different <= words
                 and len(title.words.content) >= _SURE_WORDS
-                and _stands(title, text.words.run)
+                and _occurs(title, text.words.run)
                 and item != target
                 and not self._explained(title, item, text)
             ):
-                found.append((Finding.FUTURE, f"'{self.names.titles[item]}' in '{text.text}'"))
-        return found
+                problems.append((Finding.FUTURE, f"'{self.names.titles[item]}' in '{text.text}'"))
+        return problems
 
-    def _compare(
-        self,
-        text: RequestText,
-        held: frozenset[str],
-        found: list[Problem],
-        counts: Counts,
+    def _user_number(self, text: RequestText) -> list[Problem]:
+        user = self.split_index.users.item(text.position)
+        is_leak = user >= _SURE_NUMBER and holds_number(text.text, user)
+        return [(Finding.USER, f"{user} in '{text.text}'")] if is_leak else []
+
+    def _count_coincidences(
+        self, text: RequestText, words: frozenset[str], counts: CellCounts
     ) -> None:
-        """Looks for the user's number, and for the number and the title of another event."""
-        users, items = self.evidence.users, self.evidence.split.items
+        """Counts the user's short number, and the number and one-word title of another event."""
+        users, items = self.split_index.users, self.split_index.split.items
         other = self.others.item(scramble(text.position) % len(self.others))
-        user, stranger = users.item(text.position), users.item(other)
-        if user >= 10 ** (_SURE_DIGITS - 1):
-            if holds_number(text.text, user):
-                found.append((Finding.USER, f"{user} in '{text.text}'"))
-        elif str(user) in held and user != stranger:
-            counts[_COINCIDENCES, USERS, "own"] += 1
-        if stranger != user and stranger < 10 ** (_SURE_DIGITS - 1) and str(stranger) in held:
-            counts[_COINCIDENCES, USERS, "other"] += 1
+        user, other_user = users.item(text.position), users.item(other)
+        if user != other_user:
+            if user < _SURE_NUMBER and str(user) in words:
+                counts[_COINCIDENCES, USERS, "own"] += 1
+            if other_user < _SURE_NUMBER and str(other_user) in words:
+                counts[_COINCIDENCES, USERS, "other"] += 1
         item = items.item(other)
         title = self.title(item)
         if (
-            title.different <= held
+            title.different <= words
             and len(title.words.content) == 1
             and item != items.item(text.position)
-            and _stands(title, text.words.run)
+            and _occurs(title, text.words.run)
             and not self._explained(title, item, text)
         ):
             counts[_COINCIDENCES, TITLES, "other"] += 1
 
     def _explained(self, title: TitleWords, item: int, text: RequestText) -> bool:
-        """Says whether a title is also a name of something else that a text may speak of.
+        """Returns whether a text may hold a title for another reason.
 
-        Of a category or a brand of the item, say, or the end of a longer title in the history
+        It may be a category or a brand of the item, or part of a longer title in the history
         that a preference is written from.
         """
-        history = () if text.is_query else self.evidence.before(text.position)
+        history = () if text.is_query else self.split_index.before(text.position)
         about = [item, *history]
-        if any(_stands(title, words_of(name).run) for i in about for name in self.labels[i]):
+        if any(_occurs(title, words_of(name).run) for i in about for name in self.labels[i]):
             return True
-        return any(_stands(title, self.title(shown).words.run) for shown in history)
+        return any(_occurs(title, self.title(shown).words.run) for shown in history)
 
 
 class _Anchors(dict[int, str]):
-    """The longest word of the titles met so far, "" of one too short to look for."""
+    """Cache: item -> longest content word of its title, "" for a title that is too short."""
 
-    def __init__(self, telling: TextLeaks) -> None:
+    def __init__(self, leaks: TextLeaks) -> None:
         super().__init__()
-        self._telling = telling
+        self._leaks = leaks
 
     def __missing__(self, item: int) -> str:
         if len(self) >= _KEPT_TITLES:
             self.clear()
-        content = self._telling.title(item).words.content
+        content = self._leaks.title(item).words.content
         anchor = self[item] = max(content, key=len) if len(content) >= _SURE_WORDS else ""
         return anchor
 
 
-def titles_of(evidence: SplitIndex) -> list[str]:
-    """Returns `[items]` cleaned titles, "" where there is none."""
-    return [clean(title or "") for title in evidence.split.catalog["title"].to_list()]
+def titles_of(split_index: SplitIndex) -> list[str]:
+    """Returns `[items]` cleaned titles, "" for a missing one."""
+    return [clean(title or "") for title in split_index.split.catalog["title"].to_list()]
 
 
-def _stands(title: TitleWords, words: Sequence[str]) -> bool:
-    """Says whether a title that says anything stands in a text, word after word."""
+def _occurs(title: TitleWords, words: Sequence[str]) -> bool:
+    """Returns whether the words of a title with content occur in a row in a text."""
     run = title.words.run
     if not title.words.content:
         return False

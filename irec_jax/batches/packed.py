@@ -145,7 +145,7 @@ def write_packed(
         run = runner or (lambda job, left, advance: run_in_workers(job, left, workers, advance))
         reports = build.make(PackedContents(packing, auditor), shards, run, "pack")
         if auditor is not None:
-            config = auditor.inspector.renderer.wording.config
+            config = auditor.checker.renderer.wording.config
             audit_of(reports).refuse(config, where=str(folder))
         manifest = _manifest(packing, records, made_from, reports)
         text = json.dumps(dataclasses.asdict(manifest), indent=2)

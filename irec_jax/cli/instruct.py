@@ -1,4 +1,4 @@
-"""`irec instruct`: renders, audits and stores an instruction set."""
+"""`irec instruct`: render, audit and store an instruction set."""
 
 import dataclasses
 import sys
@@ -37,9 +37,9 @@ class Instruct:
 
     Training does not need it: `irec tune` renders the same records on the fly. Use it to read
     the instructions, to publish them, or to train something else on them. Every record is
-    audited, and a set with a leak or a bias is not published. A build that was killed goes on
-    when the same command is given again; packed rows that are whole are left as they are. Any
-    setting of the experiment can be changed: `--section.key value`.
+    audited, and a set with a leak or a bias is not published. The same command continues a build
+    that was killed; complete packed rows are left as they are. Any setting of the experiment can
+    be changed: `--section.key value`.
 
     Example: irec instruct configs/movietweetings_tiny.py --out sets/movies --records 100000
     """
@@ -51,24 +51,24 @@ class Instruct:
     packed: Path | None = None
     """A folder for the same records as packed rows of token ids, for training on many hosts."""
     records: int | None = None
-    """How many records; left out, one pass: every task at every event that can be its target."""
+    """Number of records; default: one pass, every task at every event that can be its target."""
     workers: int = 1
-    """How many processes; the files are the same for any number."""
+    """Number of processes; the files are the same for any number."""
     audit: bool = False
-    """Only audit the records; exit code 2 if anything is found."""
+    """Only audit the records; exit code 2 if a problem is found."""
     describe: bool = False
-    """Only show how many templates and instructions there are of each kind."""
+    """Only show the numbers of templates and instructions of each kind."""
     runner: str = ""
-    """A runner of Apache Beam that does the work, such as DirectRunner or FlinkRunner."""
+    """A runner of Apache Beam that writes the shards, such as DirectRunner or FlinkRunner."""
     beam_options: str = ""
-    """Beam's own flags in one word, such as "flink_master=localhost:8081 parallelism=8"."""
+    """Flags of Beam in one argument, such as "flink_master=localhost:8081 parallelism=8"."""
 
     def run(self, overrides: Sequence[str] = ()) -> None:
-        """Writes the set and prints what is in it.
+        """Writes the set and prints its content.
 
         Raises:
-            InputError: The experiment, the log or the folder does not fit, or the audit found
-                something.
+            InputError: The experiment, the log or the folder is invalid, or the audit found a
+                problem.
         """
         self._check()
         runner = self._runner()
@@ -89,34 +89,38 @@ class Instruct:
             self._pack(materials, auditor, records, runner)
 
     def _check(self) -> None:
-        """Refuses what does not go together, before anything is read."""
+        """Refuses options that exclude each other, before reading the experiment."""
         hint = "Leave it out for the default."
         check_between(self.records, Range(1, 10**9, hint), "--records")
         check_between(self.workers, Range(1, 1_024, hint), "--workers")
         writes = self.out is not None or self.packed is not None
         if self.audit and self.describe:
-            raise InputError("each does nothing else", where="--audit and --describe")
-        if (self.audit or self.describe) and (writes or self.runner):
-            what = "--audit" if self.audit else "--describe"
             raise InputError(
-                f"{what} writes nothing",
-                where=what,
-                hint=f"leave out {what}, or else --out, --packed and --runner.",
+                "the options exclude each other",
+                where="--audit and --describe",
+                hint="Give one of them.",
+            )
+        if (self.audit or self.describe) and (writes or self.runner):
+            option = "--audit" if self.audit else "--describe"
+            raise InputError(
+                f"{option} writes nothing",
+                where=option,
+                hint=f"Leave out {option}, or leave out --out, --packed and --runner.",
             )
         if not (self.audit or self.describe or writes):
             raise InputError(
-                "there is no folder to write",
+                "an output folder is missing",
                 where="--out",
-                hint="name one with --out or --packed, or use --audit or --describe.",
+                hint="Name one with --out or --packed, or use --audit or --describe.",
             )
         for folder in (self.out, self.packed):
             if folder is not None:
                 check_output_place(folder)
         if self.beam_options and not self.runner:
             raise InputError(
-                "there is no runner that they are for",
+                "needs --runner",
                 where="--beam-options",
-                hint="name it with --runner.",
+                hint="Name the runner with --runner.",
             )
 
     def _runner(self) -> Runner | None:
@@ -128,7 +132,7 @@ class Instruct:
             raise InputError(
                 f"Apache Beam cannot be used: {error}",
                 where="--runner",
-                hint="pip install 'irec-jax[beam]', or use --workers.",
+                hint="Run `pip install 'irec-jax[beam]'`, or use --workers.",
             ) from error
         return beam_runner(self.runner, self.beam_options)
 
@@ -137,7 +141,7 @@ class Instruct:
         audit = audit_records(materials.renderer, auditor, records, workers=self.workers)
         _console().print(audit_table(audit, experiment.tokens.source_length))
         audit.refuse(experiment.instructions, where=str(self.experiment))
-        _console().print(f"{records} instructions: nothing was found.")
+        _console().print(f"{records} instructions: no problem was found.")
 
     def _store(
         self, materials: Materials, auditor: Auditor, records: int, runner: Runner | None
@@ -163,7 +167,7 @@ class Instruct:
         self, materials: Materials, auditor: Auditor, records: int, runner: Runner | None
     ) -> None:
         assert self.packed is not None
-        manifest, done = _whole_rows(materials, self.packed, records), "Found"
+        manifest, done = _complete_rows(materials, self.packed, records), "Found"
         if manifest is None:
             done = "Wrote"
             manifest = write_packed(
@@ -184,17 +188,17 @@ class Instruct:
         )
 
 
-def _whole_rows(materials: Materials, folder: Path, records: int) -> PackedManifest | None:
-    """Returns the manifest of rows that are there, whole and made from the same; else None."""
+def _complete_rows(materials: Materials, folder: Path, records: int) -> PackedManifest | None:
+    """Returns the manifest of complete rows from the same sources, else None."""
     try:
         manifest = open_rows(materials, folder).manifest
     except InputError:
         return None
-    whole = all(file_sha256(folder / name) == sha for name, sha in manifest.files.items())
-    return manifest if whole and manifest.records == records else None
+    is_complete = all(file_sha256(folder / name) == sha for name, sha in manifest.files.items())
+    return manifest if is_complete and manifest.records == records else None
 
 
 def _console() -> Console:
-    # In a file or a pipe nobody sees the lines' ends, and a cut name cannot be searched for.
+    # In a file or a pipe, cut names could not be searched for.
     width = None if sys.stdout.isatty() else _WIDTH
     return Console(highlight=False, soft_wrap=True, width=width)

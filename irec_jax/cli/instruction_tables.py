@@ -1,4 +1,4 @@
-"""What `irec instruct` shows: what was stored, what the audit found, what could be asked."""
+"""Tables of `irec instruct`: stored records, audit and coverage."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from irec_jax.instruction_sets.store import StoreManifest
 
 
 def stored_table(manifest: StoreManifest) -> Table:
-    """Shows how many records there are of each template, and of each task in all."""
+    """Returns a table of the records of each template and each task."""
     table = Table("task", "scenario", "strategy", "language", "template", title="Instructions")
     table.add_column("records", justify="right")
     columns = ("task", "scenario", "strategy", "language")
@@ -27,33 +27,33 @@ def stored_table(manifest: StoreManifest) -> Table:
 
 
 def audit_table(audit: Audit, source_length: int) -> Table:
-    """Shows what an audit measured.
+    """Returns a table of the results of an audit.
 
     Args:
-        audit: Of a set.
-        source_length: How many tokens of a prompt the model reads.
+        audit: Audit of a set.
+        source_length: Largest number of tokens of a prompt.
     """
     table = Table("measured", "result", title="Audit")
-    for what, result in audit.summary(source_length):
-        table.add_row(what, result)
+    for name, result in audit.summary(source_length):
+        table.add_row(name, result)
     return table
 
 
 def coverage_table(rows: Sequence[CoverageRow], domain: str) -> Table:
-    """Shows every kind of question with its templates in each domain: for training + held out.
+    """Returns a table of tasks with their templates in each domain: training + held out.
 
     Args:
-        rows: What was counted.
-        domain: The one of the settings, in which the instructions are.
+        rows: Counts by task and language.
+        domain: Domain of the settings.
     """
-    table = Table("task", "scenario", "strategy", "language", title="What can be asked")
+    table = Table("task", "scenario", "strategy", "language", title="Coverage")
     for name in DOMAINS:
         table.add_column(name, justify="right")
     table.add_column(f"one pass ({domain})", justify="right")
     for row in rows:
         table.add_row(
             *(row.task, row.scenario, row.strategy, row.language),
-            *(_both(row.wordings.get(name)) for name in DOMAINS),
+            *(_format_counts(row.templates.get(name)) for name in DOMAINS),
             f"{row.instructions:,}" if row.instructions else "-",
         )
     table.add_section()
@@ -61,13 +61,13 @@ def coverage_table(rows: Sequence[CoverageRow], domain: str) -> Table:
         *("all", f"{len({row.scenario for row in rows})} scenarios"),
         f"{len({row.strategy for row in rows})} strategies",
         f"{len({row.language for row in rows})} languages",
-        *(_both(count_templates(rows, name)) for name in DOMAINS),
+        *(_format_counts(count_templates(rows, name)) for name in DOMAINS),
         f"{sum(row.instructions for row in rows):,}",
     )
     return table
 
 
-def _both(wordings: TemplateCounts | None) -> str:
-    if wordings is None:
+def _format_counts(templates: TemplateCounts | None) -> str:
+    if templates is None:
         return "-"
-    return f"{len(wordings.trained)} + {len(wordings.held_out)}"
+    return f"{len(templates.trained)} + {len(templates.held_out)}"

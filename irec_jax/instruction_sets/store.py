@@ -1,4 +1,4 @@
-"""Instruction sets on disk: TFDS data sets of array_record shards, made without TensorFlow."""
+"""Instruction sets on disk: TFDS data sets in array_record shards, written without TensorFlow."""
 
 import collections
 import dataclasses
@@ -37,7 +37,7 @@ MANIFEST_FILE = "instruction_set.json"
 AUDIT_FILE, SAMPLE_FILE = "audit.json", "sample.html"
 SHARD_RECORDS = 16_384
 
-_HINT = "write the set again with `irec instruct`."
+_HINT = "Write the set again with `irec instruct`."
 _COUNTED = ("scenario", "strategy", "task", "language", "template")
 
 
@@ -52,22 +52,20 @@ def record_features() -> tfds.features.FeaturesDict:
 
 @dataclasses.dataclass(frozen=True)
 class StoreManifest:
-    """What a stored set holds and what it takes to make it again.
+    """Content and origin of a stored set.
 
     Attributes:
-        records: How many; record i is `renderer.record(i)`.
-        pass_records: How many make one pass over the data.
-        split: Whose events are targets.
-        seed: The renderer's.
-        config: The instructions' settings.
-        source_sha256: Of the events, names and queries that it was rendered from.
-        sha256: The sum of the records' SHA-256, modulo 2**256: the same for all who made the
-            same records, in whatever order and files.
-        cut_histories: How many records of one pass show only the end of a history.
-        counts: How many records there are of each scenario, strategy, task, language and
-            template.
+        records: Number of records; record i is `renderer.record(i)`.
+        pass_records: Number of records of one pass over the data.
+        split: Role of the events that are targets.
+        seed: Seed of the renderer.
+        config: Settings of the instructions.
+        source_sha256: Fingerprint of the renderer: events, names, queries.
+        sha256: Sum of the records' SHA-256 modulo 2**256, independent of order and files.
+        cut_histories: Records of one pass with a cut history.
+        counts: Records of each scenario, strategy, task, language and template.
         files: Shard -> SHA-256 of the file.
-        audit: SHA-256 of `audit.json`, "" where there was no audit.
+        audit: SHA-256 of `audit.json`, "" without an audit.
     """
 
     records: int
@@ -84,7 +82,7 @@ class StoreManifest:
 
 
 class InstructionSet(Sequence[Instruction]):
-    """A stored set, read at random; record i equals what the renderer gives for i."""
+    """Stored set with random access; record i equals record i of the renderer."""
 
     def __init__(self, folder: Path) -> None:
         """Opens a folder that `write_instruction_set` wrote.
@@ -125,22 +123,21 @@ def write_instruction_set(
 ) -> StoreManifest:
     """Writes records 0 to `records - 1` as a TFDS data set, all of it or nothing.
 
-    `tfds.builder_from_directory(folder).as_data_source(split)` reads it. Finished shards wait in
-    a hidden folder beside it, so that the same call goes on where a killed one was ended. The
-    files are the same for any number of workers.
+    `tfds.builder_from_directory(folder).as_data_source(split)` reads it. Finished shards are kept
+    in a hidden folder beside it, so the same call continues a killed one. The files are the same
+    for any number of workers.
 
     Args:
-        renderer: Makes the records.
+        renderer: Renders the records.
         folder: Replaced if it holds an instruction set.
-        records: How many.
-        workers: How many processes.
-        auditor: Reads every record while it is stored; the set is published only if nothing is
-            wrong with it.
-        runner: Has the shards made by somebody else; `workers` is not read then.
+        records: Number of records.
+        workers: Number of processes.
+        auditor: Audits every record; a set with a problem is not published.
+        runner: Writes the shards in place of `workers` processes.
 
     Raises:
         InputError: A number is less than 1, `folder` holds something else, or the audit found
-            something.
+            a problem.
         OSError: The disk is full or cannot be written; what was there before stays.
     """
     for where, number in (("records", records), ("workers", workers)):
@@ -176,11 +173,11 @@ def write_instruction_set(
 
 
 def made_from(renderer: Renderer) -> dict[str, Any]:
-    """Returns all that a renderer's records depend on, in JSON's types."""
+    """Returns everything that the records of a renderer depend on, as JSON values."""
     return {
         "renderer": renderer.fingerprint(),
-        # The limit decides what is published, not what is written; what packs say, wherever they
-        # are, is in the renderer's sum.
+        # The limit does not change records; the fingerprint has the content of packs, so their
+        # paths do not matter.
         "config": to_json(renderer.wording.config) | {"max_overlap": None, "packs": None},
         "seed": renderer.seed,
         "split": renderer.role.name.lower(),
@@ -191,7 +188,7 @@ def read_audit(folder: Path) -> Audit:
     """Reads the audit of a stored set.
 
     Raises:
-        InputError: There is none, or it is damaged.
+        InputError: The audit is missing or damaged.
     """
     return Audit.from_json(read_manifest(folder / AUDIT_FILE, "audit", _HINT))
 
@@ -219,7 +216,7 @@ def _manifest(renderer: Renderer, records: int, reports: Sequence[ShardReport]) 
 
 
 def _write_metadata(folder: Path, split: str, reports: Sequence[ShardReport]) -> None:
-    """Writes what TFDS reads the shards by."""
+    """Writes the metadata of TFDS."""
     template = tfds.core.ShardedFileTemplate(
         data_dir=tfds.core.Path(folder),
         dataset_name=NAME,

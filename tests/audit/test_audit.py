@@ -29,6 +29,8 @@ from irec_jax.instructions.teacher import LogTeacher
 from irec_jax.log.split import Role, Split
 from irec_jax.word_overlap import words_of
 
+from .rerendering import Rerendering
+
 Change = Callable[[Instruction], Instruction]
 TITLES = [
     *("Red lamp of stone", "Red lamp of stone , large", "salt ; pepper", "{history} case", "Glow"),
@@ -109,7 +111,7 @@ def audited(renderer: Renderer, split: Split, passes: int = 1) -> Audit:
     return Auditor.build(renderer, split).audit((n, renderer.record(n)) for n in numbers)
 
 
-def found_after(renderer: Renderer, split: Split, number: int, change: Change) -> Audit:
+def audit_after(renderer: Renderer, split: Split, number: int, change: Change) -> Audit:
     """Audits all records, one of them changed, and checks that only that one is complained of."""
     records = [(n, renderer.record(n)) for n in range(len(renderer))]
     changed = change(records[number][1])
@@ -142,11 +144,14 @@ def test_honest_records_of_every_task_pass(world: Split, rendered, task, names: 
     is_odd = "A => B mirror" if names is TITLES else ""
     renderer = rendered(task.name, names=names, packs=("en", "zh"))
     audit = audited(renderer, world)
-    wrong = [kind for kind in audit.found if kind != "answer"]
+    wrong = [kind for kind in audit.findings if kind != "answer"]
     assert (wrong, audit.records) == ([], len(renderer))
+    rerendering = Rerendering(renderer, world)
+    for number in range(len(renderer)):
+        assert rerendering.differences(number, renderer.record(number)) == set()
     # The one answer that cannot be read back is of the title that holds the answer's own mark.
     assert all(is_odd and is_odd in told for _, told in audit.examples.get("answer", ()))
-    honest = dataclasses.replace(audit, found={}, examples={})
+    honest = dataclasses.replace(audit, findings={}, examples={})
     assert honest.problems(renderer.wording.config) == []
     honest.refuse(renderer.wording.config)
 
@@ -161,7 +166,7 @@ def test_honest_records_of_other_roles_pass(world: Split, rendered, role: Role):
 def test_a_title_with_the_mark_of_answers_cannot_be_read_back(world: Split, rendered):
     audit = audited(rendered(SEQUENTIAL), world)
     times = int((world.items[world.roles == Role.TRAIN] == TITLES.index("A => B mirror")).sum())
-    assert 0 < audit.found["answer"] <= times
+    assert 0 < audit.findings["answer"] <= times
     assert "cannot be read back" in audit.examples["answer"][0][1]
 
 
@@ -177,7 +182,7 @@ def test_the_target_in_the_place_of_an_item_of_the_history(world, rendered, name
     number = first_number(renderer, lambda p, _: usual(p, p - 1, split=world))
     position = renderer.source(number).position
     old, new = names[world.items[position - 1]], case(names[world.items[position]])
-    assert found_after(renderer, world, number, put(old, new)).found == {"target": 1}
+    assert audit_after(renderer, world, number, put(old, new)).findings == {"target": 1}
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -186,21 +191,21 @@ def test_the_target_behind_the_prompt(world, rendered, names, case):
     renderer = rendered(TaskName.PRODUCT_SEARCH, names=names)
     number = first_number(renderer, lambda p, _: usual(p, split=world))
     told = case(names[world.items[renderer.source(number).position]])
-    audit = found_after(
+    audit = audit_after(
         renderer,
         world,
         number,
         lambda r: r._replace(inputs=f"{r.inputs} It is {told} ."),
     )
-    assert audit.found == {"target": 1}
+    assert audit.findings == {"target": 1}
 
 
 def test_the_title_of_the_target_where_prompts_hold_tokens(world, rendered):
     renderer = rendered(SEQUENTIAL, names=ATOMIC)
     number = first_number(renderer, lambda p, _: usual(p, split=world))
     title = TITLES[world.items[renderer.source(number).position]]
-    audit = found_after(renderer, world, number, lambda r: r._replace(inputs=f"{title} {r.inputs}"))
-    assert audit.found == {"target": 1}
+    audit = audit_after(renderer, world, number, lambda r: r._replace(inputs=f"{title} {r.inputs}"))
+    assert audit.findings == {"target": 1}
 
 
 @pytest.mark.parametrize("names", NAMES)
@@ -209,7 +214,7 @@ def test_a_later_item_in_the_history(world, rendered, names):
     number = first_number(renderer, lambda p, _: usual(p - 1, p + 1, split=world))
     position = renderer.source(number).position
     old, new = names[world.items[position - 1]], names[world.items[position + 1]]
-    assert found_after(renderer, world, number, put(old, new)).found == {"future": 1}
+    assert audit_after(renderer, world, number, put(old, new)).findings == {"future": 1}
 
 
 @pytest.mark.parametrize("names", NAMES)
@@ -218,7 +223,7 @@ def test_an_item_that_nothing_explains(world, rendered, names):
     number = first_number(renderer, lambda p, _: usual(p - 1, split=world))
     position = renderer.source(number).position
     old, new = names[world.items[position - 1]], names[COLD]
-    assert found_after(renderer, world, number, put(old, new)).found == {"stranger": 1}
+    assert audit_after(renderer, world, number, put(old, new)).findings == {"unexplained_item": 1}
 
 
 def test_an_old_item_that_the_history_is_too_long_for(world, rendered):
@@ -229,7 +234,7 @@ def test_an_old_item_that_the_history_is_too_long_for(world, rendered):
     )
     position = renderer.source(number).position
     old, new = (TITLES[world.items[p]] for p in (position - 2, position - 3))
-    assert found_after(renderer, world, number, put(old, new)).found == {"stranger": 1}
+    assert audit_after(renderer, world, number, put(old, new)).findings == {"unexplained_item": 1}
 
 
 def test_a_history_in_another_order(world, rendered):
@@ -238,7 +243,7 @@ def test_a_history_in_another_order(world, rendered):
     position = renderer.source(number).position
     first, second = (ATOMIC[world.items[p]] for p in (position - 2, position - 1))
     change = put(f"{first} {second}", f"{second} {first}")
-    assert found_after(renderer, world, number, change).found == {"prompt": 1}
+    assert audit_after(renderer, world, number, change).findings == {"prompt": 1}
 
 
 @pytest.mark.parametrize(
@@ -261,12 +266,6 @@ def test_a_history_in_another_order(world, rendered):
         (SEQUENTIAL, "template", lambda r: {"template": "no-such"}),
         (SEQUENTIAL, "template", lambda r: {"language": "fr"}),
         (SEQUENTIAL, "candidates", lambda r: {"candidates": (1, 2)}),
-        (TaskName.PRODUCT_SEARCH, "text", lambda r: {"inputs": r.inputs.replace("x en", "y en")}),
-        (
-            TaskName.PREFERENCE_RECOMMENDATION,
-            "text",
-            lambda r: {"inputs": r.inputs.replace("sort", "kind")},
-        ),
         (
             TaskName.HISTORY_TO_QUERY_ITEM,
             "hidden",
@@ -282,8 +281,6 @@ def test_a_history_in_another_order(world, rendered):
             "hidden",
             lambda r: {"inputs": f"{r.inputs} Before : {r.targets.split()[0]} ."},
         ),
-        (TaskName.HISTORY_TO_PREFERENCE, "answer", lambda r: {"targets": "likes nothing"}),
-        (TaskName.HISTORY_ITEM_TO_REASON, "answer", lambda r: {"targets": "for no cause"}),
         (
             TaskName.SEQUENTIAL_POINTWISE,
             "answer",
@@ -293,23 +290,44 @@ def test_a_history_in_another_order(world, rendered):
 )
 def test_a_changed_record(world, rendered, task, kind, change):
     renderer = rendered(task, names=ATOMIC, context=())
-    audit = found_after(renderer, world, 17, lambda r: r._replace(**change(r)))
-    assert audit.found == {kind: 1}
+    audit = audit_after(renderer, world, 17, lambda r: r._replace(**change(r)))
+    assert audit.findings == {kind: 1}
+
+
+@pytest.mark.parametrize(
+    ("task", "part", "change"),
+    [
+        (TaskName.PRODUCT_SEARCH, "prompt", lambda r: {"inputs": r.inputs.replace("x en", "y en")}),
+        (
+            TaskName.PREFERENCE_RECOMMENDATION,
+            "prompt",
+            lambda r: {"inputs": r.inputs.replace("sort", "kind")},
+        ),
+        (TaskName.HISTORY_TO_PREFERENCE, "answer", lambda r: {"targets": "likes nothing"}),
+        (TaskName.HISTORY_ITEM_TO_REASON, "answer", lambda r: {"targets": "for no cause"}),
+    ],
+)
+def test_a_changed_text_of_the_teacher(world, rendered, task, part, change):
+    renderer = rendered(task, names=ATOMIC, context=())
+    record = renderer.record(17)
+    changed = record._replace(**change(record))
+    assert changed != record, "nothing was planted"
+    assert Rerendering(renderer, world).differences(17, changed) == {part}
 
 
 def test_a_slot_that_is_not_filled(world, rendered):
     renderer = rendered(SEQUENTIAL, names=ATOMIC, context=())
     number = first_number(renderer, lambda p, r: r.inputs.count("<item_") == 1)
     history = ATOMIC[world.items[renderer.source(number).position - 1]]
-    assert found_after(renderer, world, number, put(history, "{history}")).found == {"slot": 1}
+    assert audit_after(renderer, world, number, put(history, "{history}")).findings == {"slot": 1}
 
 
 def test_a_template_that_is_kept_from_training(world, rendered):
     renderer = rendered(SEQUENTIAL, names=ATOMIC, context=())
     pack = renderer.wording.packs[0]
     held_out = pack.of(SEQUENTIAL, Intention.NONE, held_out=True)[0]
-    audit = found_after(renderer, world, 5, lambda r: r._replace(template=held_out.name))
-    assert audit.found == {"template": 1}
+    audit = audit_after(renderer, world, 5, lambda r: r._replace(template=held_out.name))
+    assert audit.findings == {"template": 1}
 
 
 @pytest.mark.parametrize("form", [f for f in TaskForm if f is not TaskForm.MATCHING])
@@ -332,7 +350,7 @@ def test_candidates_from_nowhere(world, rendered, form, wrong, names):
             return changed
         return changed._replace(candidates=(*record.candidates[:-1], item))
 
-    assert found_after(renderer, world, number, change).found == {"candidates": 1}
+    assert audit_after(renderer, world, number, change).findings == {"candidates": 1}
 
 
 @pytest.mark.parametrize("change", [lambda c: c[:-1], lambda c: (*c[:-1], c[0]), lambda c: c[1:]])
@@ -345,7 +363,7 @@ def test_candidates_of_a_wrong_number(world, rendered, change):
         old, new = (" ".join(ATOMIC[c] for c in some) for some in (record.candidates, offered))
         return put(old, new)(record)._replace(candidates=offered)
 
-    assert found_after(renderer, world, number, written).found == {"candidates": 1}
+    assert audit_after(renderer, world, number, written).findings == {"candidates": 1}
 
 
 def about(renderer: Renderer, positions: np.ndarray) -> Renderer:
@@ -359,7 +377,7 @@ def test_an_event_of_the_test_part_as_target(world, rendered):
     positions = renderer.passes.examples.positions.copy()
     positions[3] = world.offsets[1] - 1
     audit = audited(about(renderer, positions), world)
-    assert audit.found == {"role": 1}
+    assert audit.findings == {"role": 1}
 
 
 def test_a_test_event_before_a_training_event(world, rendered):
@@ -368,7 +386,7 @@ def test_a_test_event_before_a_training_event(world, rendered):
     roles[world.offsets[4] + 1] = Role.TEST
     later = int((roles[world.offsets[4] + 2 : world.offsets[5]] == Role.TRAIN).sum())
     audit = audited(renderer, dataclasses.replace(world, roles=roles))
-    assert audit.found == {"future": later, "role": 1}
+    assert audit.findings == {"future": later, "role": 1}
 
 
 def test_events_that_are_not_in_the_order_of_time(world, rendered):
@@ -377,34 +395,34 @@ def test_events_that_are_not_in_the_order_of_time(world, rendered):
     split = dataclasses.replace(world, times=times)
     renderer = rendered(SEQUENTIAL, names=ATOMIC, split=split, context=())
     later = int((world.roles[world.offsets[4] + 1 : world.offsets[5]] == Role.TRAIN).sum())
-    assert audited(renderer, split).found == {"future": later}
+    assert audited(renderer, split).findings == {"future": later}
 
 
 def test_an_answer_that_goes_on_into_the_test_part(world, rendered):
     renderer = rendered(SEQUENTIAL, names=ATOMIC, answer_items=3, context=())
-    assert audited(renderer, world).found == {}
+    assert audited(renderer, world).findings == {}
     ends = np.repeat(world.offsets[1:], np.diff(world.offsets))
     audit = audited(dataclasses.replace(renderer, ends=ends), world)
-    assert set(audit.found) == {"future"}
+    assert set(audit.findings) == {"future"}
 
 
 def test_the_item_of_a_test_event_as_popular(world, rendered):
     """Counted over all events, as a careless renderer would, or over those of the same day."""
     careless = dataclasses.replace(world, roles=np.zeros_like(world.roles))
     renderer = rendered(TaskName.CONTEXT_RECOMMENDATION, names=ATOMIC)
-    assert audited(renderer, world).found == {}
+    assert audited(renderer, world).findings == {}
     moments = RequestContext.build(careless, renderer.wording.config.context)
     audit = audited(dataclasses.replace(renderer, moments=moments), world)
-    assert audit.found["popular"] > 10
-    assert set(audit.found) <= {"popular", "target", "future", "text", "prompt"}
+    assert audit.findings["popular"] > 10
+    assert set(audit.findings) <= {"popular", "target", "future", "prompt"}
     moments = renderer.moments
     shifted = {day: moments.popular.get(day + 3, items) for day, items in moments.popular.items()}
     moved = dataclasses.replace(renderer, moments=dataclasses.replace(moments, popular=shifted))
-    assert audited(moved, world).found["popular"] > 10
+    assert audited(moved, world).findings["popular"] > 10
 
 
 def test_popular_items_are_counted_anew(world: Split):
-    evidence = SplitIndex.build(world)
+    split_index = SplitIndex.build(world)
     moments = RequestContext.build(world, (ContextPart.POPULAR,))
     for position in range(len(world.items)):
         day = world.times[position] // DAY
@@ -414,7 +432,7 @@ def test_popular_items_are_counted_anew(world: Split):
             if day - POPULAR_DAYS <= world.times[p] // DAY < day
         )
         best = sorted(counts, key=lambda item: (-counts[item], item))[:3]
-        assert evidence.popular(position) == tuple(best) == moments.popular_at(position)
+        assert split_index.popular(position) == tuple(best) == moments.popular_at(position)
 
 
 class TellingTeacher(WishTeacher):
@@ -446,7 +464,7 @@ def title_at(split: Split, position: int) -> str:
     [
         ("target", lambda split, position: f"of {title_at(split, position).upper()} , maybe"),
         ("target", lambda split, position: ATOMIC[split.items[position]]),
-        ("stranger", lambda split, position: ATOMIC[COLD]),
+        ("unexplained_item", lambda split, position: ATOMIC[COLD]),
         ("user", lambda split, position: f"of number {user_of(split, position)} here"),
         ("slot", lambda split, position: "of {query}"),
     ],
@@ -454,8 +472,8 @@ def title_at(split: Split, position: int) -> str:
 def test_a_teacher_that_tells(world, rendered, task, kind, told):
     renderer = rendered(task, names=ATOMIC, teacher=lambda split: TellingTeacher(split, told))
     audit = audited(renderer, world)
-    assert set(audit.found) == {kind}
-    assert audit.found[kind] > 0.8 * len(renderer) - 20
+    assert set(audit.findings) == {kind}
+    assert audit.findings[kind] > 0.8 * len(renderer) - 20
 
 
 def test_a_teacher_that_reads_what_comes_next(world, rendered):
@@ -467,8 +485,8 @@ def test_a_teacher_that_reads_what_comes_next(world, rendered):
     )
     audit = audited(renderer, world)
     # One of the titles holds what looks like a slot.
-    assert set(audit.found) == {"future", "slot"}
-    assert audit.found["future"] > len(renderer) / 2
+    assert set(audit.findings) == {"future", "slot"}
+    assert audit.findings["future"] > len(renderer) / 2
 
 
 def test_what_explains_a_title(make, rendered):
@@ -488,7 +506,7 @@ def test_what_explains_a_title(make, rendered):
         teacher=lambda split: TellingTeacher(split, told),
         context=(),
     )
-    assert audited(renderer, split).found == {}
+    assert audited(renderer, split).findings == {}
 
 
 def test_a_title_that_a_user_typed_is_counted_and_no_leak(world, rendered):
@@ -496,10 +514,10 @@ def test_a_title_that_a_user_typed_is_counted_and_no_leak(world, rendered):
     typed = dataclasses.replace(world, queries=queries, intentions=np.full_like(world.roles, 2))
     renderer = rendered(TaskName.PRODUCT_SEARCH, names=ATOMIC, split=typed, teacher=LogTeacher.of)
     audit = audited(renderer, typed)
-    assert audit.found == {}
+    assert audit.findings == {}
     # A title of stop words alone says nothing, and one of signs has no words.
     words = [TITLES[item] not in ("Her", "🛋") for item in typed.items]
-    assert audit.counted("typed titles") == int(np.array(words)[typed.roles == Role.TRAIN].sum())
+    assert audit.total("typed titles") == int(np.array(words)[typed.roles == Role.TRAIN].sum())
     assert audit.overlap() == {"specific en": pytest.approx(1.0, abs=0.1)}
     assert len(audit.problems(InstructionsConfig())) == 1
     with pytest.raises(InputError, match=r"specific en queries .*\.max_overlap allows 50.0%"):
@@ -513,8 +531,8 @@ def test_a_token_that_a_user_typed_would_be_an_item(world, rendered):
     renderer = rendered(TaskName.PRODUCT_SEARCH, names=ATOMIC, **tasks)
     audit = audited(renderer, typed)
     of_item = int(((typed.items == 7) & (typed.roles == Role.TRAIN)).sum())
-    assert audit.found == {"stranger": len(renderer) - of_item, "target": of_item}
-    assert audited(rendered(TaskName.PRODUCT_SEARCH, names=MILD, **tasks), typed).found == {}
+    assert audit.findings == {"unexplained_item": len(renderer) - of_item, "target": of_item}
+    assert audited(rendered(TaskName.PRODUCT_SEARCH, names=MILD, **tasks), typed).findings == {}
 
 
 ONE_WORD = [f"Glow{chr(97 + n % 26)}{chr(97 + n // 26)}" for n in range(60)]
@@ -544,7 +562,7 @@ def test_short_names_are_told_apart_from_chance(make, rendered, tells: bool, wha
         max_overlap=1.0,
     )
     audit = audited(renderer, split)
-    assert audit.found == {}
+    assert audit.findings == {}
     problems = audit.problems(renderer.wording.config)
     assert [what in problem for problem in problems] == [True] * tells
 
@@ -552,7 +570,7 @@ def test_short_names_are_told_apart_from_chance(make, rendered, tells: bool, wha
 def biased(renderer: Renderer, split: Split, change: Change) -> list[str]:
     records = [(n, change(renderer.record(n))) for n in range(4 * len(renderer))]
     audit = Auditor.build(renderer, split).audit(records)
-    assert audit.found == {}
+    assert audit.findings == {}
     return audit.problems(renderer.wording.config)
 
 
@@ -573,7 +591,7 @@ def test_the_right_one_always_first(world, rendered, name: str):
 
     problems = biased(renderer, world, first)
     assert len(problems) == 1
-    assert f"place among the candidates of {name}" in problems[0]
+    assert f"places among the candidates of {name}" in problems[0]
     assert biased(renderer, world, lambda record: record) == []
 
 
@@ -604,11 +622,11 @@ def test_one_template_only(world, rendered, context: tuple):
         inputs = f"{template.literals[0]}{history}{template.literals[1]}"
         records.append((number, record._replace(inputs=inputs, template=template.name)))
     audit = Auditor.build(renderer, world).audit(records)
-    assert audit.found == {}
+    assert audit.findings == {}
     problems = audit.problems(renderer.wording.config)
     assert problems
     assert all("the templates of sequential_recommendation" in problem for problem in problems)
-    assert audit.counted("fallbacks") > len(records) / 2
+    assert audit.total("fallbacks") > len(records) / 2
 
 
 def test_one_language_only(world, rendered, monkeypatch):
@@ -616,7 +634,7 @@ def test_one_language_only(world, rendered, monkeypatch):
     both = audited(renderer, world, passes=2)
     monkeypatch.setattr(Renderer, "_first_pack", lambda self, draw: 1)
     one = audited(renderer, world, passes=2)
-    assert (both.problems(InstructionsConfig()), one.found) == ([], {})
+    assert (both.problems(InstructionsConfig()), one.findings) == ([], {})
     assert [p for p in one.problems(InstructionsConfig()) if "languages that are drawn" in p]
 
 
@@ -634,8 +652,7 @@ def test_a_language_that_was_not_drawn(world, rendered):
         template=template.name,
         language="en",
     )
-    audit = found_after(renderer, world, chinese, lambda record: english)
-    assert audit.found == {"template": 1}
+    assert Rerendering(renderer, world).differences(chinese, english) == {"language"}
 
 
 class EnglishTeacher(WishTeacher):
@@ -656,8 +673,8 @@ def test_fallbacks_are_counted(world, rendered):
     drawn = [renderer.drawn(n) for n in numbers]
     differs = [(r.language, r.template) != d for r, d in zip(records, drawn, strict=True)]
     assert audit.problems(InstructionsConfig()) == []
-    assert audit.counted("fallbacks") == sum(differs)
-    assert audit.counted("language fallbacks") == sum(language == "zh" for language, _ in drawn)
+    assert audit.total("fallbacks") == sum(differs)
+    assert audit.total("language fallbacks") == sum(language == "zh" for language, _ in drawn)
 
 
 def test_a_template_whose_slot_would_stay_empty_gives_way_and_is_counted(world, rendered):
@@ -675,19 +692,19 @@ def test_a_template_whose_slot_would_stay_empty_gives_way_and_is_counted(world, 
         assert ("Oslo" in record.inputs) == (record.template in telling)
     audit = audited(renderer, split, passes=3)
     assert audit.problems(InstructionsConfig()) == []
-    assert audit.counted("fallbacks") == given_way > 0
+    assert audit.total("fallbacks") == given_way > 0
 
 
 def test_lengths_and_cut_histories(world, rendered):
     renderer = rendered(SEQUENTIAL, TaskName.ITEM_TO_QUERY, context=())
     records = [renderer.record(n) for n in range(len(renderer))]
-    auditor = Auditor.build(renderer, world, count=len)
+    auditor = Auditor.build(renderer, world, count_tokens=len)
     audit = auditor.audit(enumerate(records))
     lengths = sorted(len(record.inputs) for record in records)
     expected = {s: lengths[-(-len(lengths) * round(s * 100) // 100) - 1] for s in (0.5, 0.9, 0.99)}
     assert audit.lengths("prompt") == {**expected, 1.0: lengths[-1]}
     assert audit.cut_prompts(90) == sum(length > 90 for length in lengths)
-    assert audit.counted("cut histories") == renderer.cut_histories > 0
+    assert audit.total("cut histories") == renderer.cut_histories > 0
     words = Auditor.build(renderer, world).audit(enumerate(records))
     assert words.lengths("answer")[1.0] == max(len(r.targets.split(" ")) for r in records)
     assert ("prompts longer than 90", f"{audit.cut_prompts(90):,}") in audit.summary(90)
@@ -699,9 +716,9 @@ def test_parts_add_up_in_any_order_and_in_other_processes(world, rendered):
     records = [(n, renderer.record(n)) for n in range(0, len(renderer), 5)]
     records[7] = (records[7][0], records[7][1]._replace(targets=""))
     whole = auditor.audit(records)
-    assert whole.found["empty"] == 1
-    copy = pickle.loads(pickle.dumps(auditor.inspector.evidence))
-    assert copy.popular(9) == auditor.inspector.evidence.popular(9)
+    assert whole.findings["empty"] == 1
+    copy = pickle.loads(pickle.dumps(auditor.checker.split_index))
+    assert copy.popular(9) == auditor.checker.split_index.popular(9)
     random.Random(1).shuffle(records)
     parts = [auditor.audit(records[n::3]) for n in range(3)]
     assert parts[2] + parts[0] + parts[1] == whole
@@ -711,7 +728,7 @@ def test_parts_add_up_in_any_order_and_in_other_processes(world, rendered):
 
 def test_an_auditor_can_be_pickled(split: Split, titles: list[str]):
     renderer = Renderer.build(split, InstructionsConfig(), titles, seed=5)
-    auditor = Auditor.build(renderer, split, count=len)
+    auditor = Auditor.build(renderer, split, count_tokens=len)
     records = [(n, renderer.record(n)) for n in range(len(renderer))]
     copied = pickle.loads(pickle.dumps(auditor))
     assert copied.audit(records) == auditor.audit(records)
@@ -723,9 +740,9 @@ EXAMPLE = st.tuples(st.integers(0, 99), st.text(max_size=3))
 PARTS = st.fixed_dictionaries(
     {
         "records": st.integers(0, 2**60),
-        "found": COUNTS,
+        "findings": COUNTS,
         "examples": st.dictionaries(WORDS, st.lists(EXAMPLE, min_size=1, max_size=5)),
-        "tallies": st.dictionaries(WORDS, st.dictionaries(WORDS, COUNTS, max_size=2), max_size=2),
+        "counts": st.dictionaries(WORDS, st.dictionaries(WORDS, COUNTS, max_size=2), max_size=2),
     }
 )
 
@@ -744,7 +761,7 @@ def test_audits_add_up_and_survive_json(parts: list):
     assert json.dumps((Audit() + first).to_json()) == told
 
 
-@pytest.mark.parametrize("data", [None, [], {"records": 1}, {"records": "x", "found": {}}])
+@pytest.mark.parametrize("data", [None, [], {"records": 1}, {"records": "x", "findings": {}}])
 def test_what_is_no_audit_is_refused(data):
     with pytest.raises(InputError, match="not an audit"):
         Audit.from_json(data)
@@ -755,7 +772,7 @@ def test_an_audit_shows_the_lowest_records_and_not_all_problems(world, rendered)
     records = [(n, renderer.record(n)) for n in range(len(renderer))]
     wrong = [(n, r._replace(seed=0, targets="")) for n, r in records]
     audit = Auditor.build(renderer, world).audit(reversed(wrong))
-    assert audit.found == {"empty": len(wrong), "label": len(wrong)}
+    assert audit.findings == {"empty": len(wrong), "label": len(wrong)}
     assert [n for n, _ in audit.examples["empty"]] == [0, 1, 2, 3, 4]
     with pytest.raises(InputError, match=r"record 0: .*record 4: ") as told:
         audit.refuse(renderer.wording.config, where="sets/x")
@@ -784,7 +801,7 @@ def test_overlap_is_counted_by_intention(world, rendered):
     assert audit.overlap() == {
         group: pytest.approx(np.mean(some), abs=1e-6) for group, some in sorted(shares.items())
     }
-    for group, cells in audit.tally(Measure.OVERLAP).items():
+    for group, cells in audit.groups(Measure.OVERLAP).items():
         tenths = collections.Counter(int(share * 10) for share in shares[group])
         assert {cell: n for cell, n in cells.items() if "." in cell} == {
             f"{tenth / 10:.1f}": n for tenth, n in tenths.items()

@@ -95,7 +95,7 @@ def auditor(world: Split) -> Auditor:
 
 
 def page_of(auditor: Auditor, numbers: list[int]) -> tuple[str, Audit]:
-    read = auditor.inspector.renderer.record
+    read = auditor.checker.renderer.record
     records = [(number, read(number)) for number in numbers]
     audit = auditor.audit(records)
     return render_sample(auditor, audit, records), audit
@@ -114,12 +114,12 @@ def test_a_page_needs_nothing_else_and_fits_a_phone(auditor: Auditor):
 
 
 def test_a_page_shows_every_record_and_its_events(auditor: Auditor, world: Split):
-    renderer = auditor.inspector.renderer
+    renderer = auditor.checker.renderer
     numbers = list(range(0, len(renderer), 7))
     text, audit = page_of(auditor, numbers)
     articles = re.findall(r"<article>.*?</article>", text, re.DOTALL)
     assert len(articles) == len(numbers)
-    assert audit.found == {}
+    assert audit.findings == {}
     titles = world.catalog["title"].to_list()
     for number, article in zip(numbers, articles, strict=True):
         page, record = Page(article), renderer.record(number)
@@ -138,7 +138,7 @@ def test_a_page_shows_every_record_and_its_events(auditor: Auditor, world: Split
 
 
 def test_what_a_prompt_hides_is_marked(auditor: Auditor, world: Split):
-    renderer = auditor.inspector.renderer
+    renderer = auditor.checker.renderer
     hides = {
         TaskName.SEQUENTIAL_RECOMMENDATION: {"target", "query", "review"},
         TaskName.PERSONALIZED_SEARCH: {"target", "review"},
@@ -165,7 +165,7 @@ def test_what_a_prompt_hides_is_marked(auditor: Auditor, world: Split):
 
 
 def test_titles_and_queries_cannot_become_part_of_the_page(auditor: Auditor):
-    renderer = auditor.inspector.renderer
+    renderer = auditor.checker.renderer
     number = next(
         n
         for n in range(len(renderer))
@@ -178,7 +178,7 @@ def test_titles_and_queries_cannot_become_part_of_the_page(auditor: Auditor):
 
 
 def test_the_verdict_and_the_counts_stand_on_top(auditor: Auditor):
-    read = auditor.inspector.renderer.record
+    read = auditor.checker.renderer.record
     good = page_of(auditor, [0, 1])[0]
     assert "No leak and no bias was found." in Page(good).text
     records = [(n, read(n)._replace(inputs=f"{read(n).inputs} <u>")) for n in (4, 5)]
@@ -193,21 +193,21 @@ def test_the_verdict_and_the_counts_stand_on_top(auditor: Auditor):
 
 
 def test_a_record_of_no_event_is_shown_as_it_is(auditor: Auditor):
-    renderer = auditor.inspector.renderer
+    renderer = auditor.checker.renderer
     examples = renderer.passes.examples
     beyond = dataclasses.replace(examples, positions=np.full_like(examples.positions, 10**6))
     passes = Passes(beyond, renderer.seed)
-    inspector = dataclasses.replace(
-        auditor.inspector, renderer=dataclasses.replace(renderer, passes=passes)
+    checker = dataclasses.replace(
+        auditor.checker, renderer=dataclasses.replace(renderer, passes=passes)
     )
     record = renderer.record(0)
-    page = Page(render_sample(Auditor(inspector), Audit(records=1), [(0, record)]))
+    page = Page(render_sample(Auditor(checker), Audit(records=1), [(0, record)]))
     assert "there is no event 1000000" in page.text
     assert record.inputs in page.text
 
 
 def test_writing_is_the_same_again(auditor: Auditor, tmp_path: Path):
-    renderer = auditor.inspector.renderer
+    renderer = auditor.checker.renderer
     audit = auditor.audit((n, renderer.record(n)) for n in range(len(renderer)))
     asked: list[int] = []
 

@@ -112,7 +112,7 @@ def test_audit_writes_nothing_and_says_what_it_finds(
     before = sorted(tmp_path.rglob("*"))
     assert instruct(experiment, "--audit", "--records", 400, "--workers", 2) == 0
     told = capsys.readouterr().out
-    assert "400 instructions: nothing was found" in told
+    assert "400 instructions: no problem was found" in told
     assert "prompts longer than 256" in told
 
     record = Renderer.record
@@ -174,12 +174,12 @@ def test_describe_counts_templates_and_instructions(
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        ([], "--out: there is no folder to write"),
-        (["--audit", "--describe"], "each does nothing else"),
+        ([], "--out: an output folder is missing"),
+        (["--audit", "--describe"], "the options exclude each other"),
         (["--audit", "--out", "x"], "--audit writes nothing"),
         (["--describe", "--packed", "x"], "--describe writes nothing"),
         (["--out", "x", "--workers", "0"], "--workers: must be between 1 and 1,024, got 0"),
-        (["--out", "x", "--beam-options", "a=b"], "--beam-options: there is no runner"),
+        (["--out", "x", "--beam-options", "a=b"], "--beam-options: needs --runner"),
     ],
 )
 def test_what_does_not_go_together(
