@@ -1,11 +1,11 @@
-"""Whether the input ever starves the step: real batches against one batch again and again.
+"""Time of a training step by the source of its batches, against one cached batch.
 
     python bench/input.py configs/quickstart.py --rounds 5
 
-Trains the experiment's model for a few steps by the real loop, in turns, from the same batch over
-and over (no input at all), from packed rows that were stored before (`train.packed`), and from
-rows that are made while training. Prints each one's median time of a step and its ratio to the
-first, and what part of the time the device waited for data. The goal: within 3 %.
+Trains the experiment's model for a few steps by the training loop, in turns, from one cached batch
+(no input work), from stored packed rows (`train.packed`), and from rows that are rendered while
+training. Prints for each source the median time of a step, its ratio to the first, and the share of
+time that the device waits for data. The goal is a ratio within 3 %.
 """
 
 import argparse
@@ -21,19 +21,20 @@ import jax
 from irec_jax.batches.elastic import packed_batches
 from irec_jax.batches.packed import PackedRows, write_packed
 from irec_jax.batches.pipeline import training_batches
-from irec_jax.experiment import Materials, load_experiment, packing_of, prepare
-from irec_jax.model.memory import keep_freed_memory
+from irec_jax.experiment.loading import load_experiment
+from irec_jax.experiment.materials import Materials, packing_of, prepare
+from irec_jax.model.host_memory import keep_freed_memory
 from irec_jax.training.goodput import Cause, goodput_of, read_attempts
-from irec_jax.training.job import Batches, Training
+from irec_jax.training.init_weights import from_scratch
+from irec_jax.training.inputs import Batches, TrainingInputs
 from irec_jax.training.loop import train
 from irec_jax.training.sharding import make_mesh
-from irec_jax.training.start import from_scratch
 
 RECORDS = 20_000
 
 
-class Again:
-    """The same batch for ever."""
+class CachedBatch:
+    """An unlimited iterator over one batch."""
 
     def __init__(self, batches: Batches) -> None:
         self._batch = next(batches)
@@ -42,18 +43,18 @@ class Again:
         return self._batch
 
     def get_state(self) -> dict[str, int]:
-        """It has no position, but a checkpoint wants one."""
+        """Returns a constant position, which a checkpoint requires."""
         return {"position": 0}
 
     def set_state(self, state: dict[str, int]) -> None:
-        """It has no position."""
+        """Does nothing: there is one position."""
 
 
 def sources(materials: Materials, folder: Path) -> dict[str, Batches]:
-    """Each kind of input, fresh."""
+    """Returns a new iterator of each source."""
     experiment = materials.experiment
     size, tokens = experiment.train.batch_size, experiment.tokens
-    made = training_batches(
+    rendered = training_batches(
         materials.renderer,
         materials.writer,
         batch_size=size,
@@ -61,18 +62,22 @@ def sources(materials: Materials, folder: Path) -> dict[str, Batches]:
         target_length=tokens.target_length,
     )
     stored = packed_batches(PackedRows(folder), batch_size=size, seed=0)
-    return {"cached": Again(iter(stored)), "stored": iter(stored), "on the fly": iter(made)}
+    return {
+        "cached": CachedBatch(iter(stored)),
+        "stored": iter(stored),
+        "on the fly": iter(rendered),
+    }
 
 
 def measure(materials: Materials, batches: Batches, steps: int, folder: Path) -> tuple[float, ...]:
-    """Seconds of a step after the first half, and the share of time that waited for data."""
+    """Returns the seconds of a step in the second half, and the share of time waiting for data."""
     experiment = materials.experiment
     half = steps // 2
     settings = {"log_every": half, "checkpoint_every": 10 * steps, "steps": steps}
-    job = Training(
+    job = TrainingInputs(
         run=folder,
         model=experiment.model,
-        start=from_scratch(experiment.model, 0),
+        init_weights=from_scratch(experiment.model, 0),
         batches=batches,
         mesh=make_mesh(experiment.mesh),
         optimizer=experiment.optimizer,
@@ -80,13 +85,13 @@ def measure(materials: Materials, batches: Batches, steps: int, folder: Path) ->
     )
     train(job)
     lines = (folder / "metrics" / "intervals.jsonl").read_text().splitlines()
-    told = goodput_of(read_attempts(folder)).seconds
-    working = told[Cause.STEPS] + told[Cause.WAITING]
-    return json.loads(lines[-1])["step_s"], told[Cause.WAITING] / working
+    seconds = goodput_of(read_attempts(folder)).seconds
+    total = seconds[Cause.STEPS] + seconds[Cause.WAITING]
+    return json.loads(lines[-1])["step_s"], seconds[Cause.WAITING] / total
 
 
 def main() -> None:
-    """Prints a line for each kind of input."""
+    """Prints one line per source."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("experiment", type=Path)
     parser.add_argument("--rounds", type=int, default=5)
@@ -109,7 +114,7 @@ def main() -> None:
     floor = statistics.median(step for step, _ in results["cached"])
     for kind, measured in results.items():
         step, waited = map(statistics.median, zip(*measured, strict=True))
-        print(f"{kind:12} {step * 1e3:8.2f} ms a step  {step / floor:6.3f}  waited {waited:6.2%}")
+        print(f"{kind:12} {step * 1e3:8.2f} ms per step  {step / floor:6.3f}  waited {waited:6.2%}")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""How fast instructions are rendered, audited and stored, and whether it is always the same set.
+"""Speed of rendering, auditing and storing instructions, and reproducibility of the set.
 
 Run with `python bench/instruct.py [FOLDER] [--records 252730]`, on Amazon Beauty by default. The
-goals, with two workers on two free cores: 40,000 records a second rendered, 15,000 a second
-rendered, audited and stored, all processes together under 2 GiB. Prints wall time and the time
-that the processors worked, which says more on a machine that others use too.
+goals, with two workers on two free cores: 40,000 records per second rendered, 15,000 per second
+rendered, audited and stored, all processes together under 2 GiB. Prints wall time and CPU time;
+the latter is the better measure on a shared machine.
 """
 
 import argparse
@@ -22,29 +22,29 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-# Workers import this file. What they do not need, such as TFDS, is imported where it is used.
-from irec_jax.instructions.audit import Auditor
+# Workers import this file, so packages that they do not need (TFDS) are imported where used.
+from irec_jax.audit.audit import Auditor
 from irec_jax.instructions.forms import TaskName
 from irec_jax.instructions.render import Renderer
-from irec_jax.instructions.shards import Shard, plan_shards
-from irec_jax.instructions.workers import Advance, shared
+from irec_jax.storage.shards import Shard, plan_shards
+from irec_jax.storage.workers import Advance, run_in_workers
 
 PAPER = 252_730
 BEAUTY = Path("../shared/data/amazon-beauty-2014")
 ROUNDS = 3
 PARTS = 16_384
-# A log without times has no context to tell.
+# A log without times has no request context.
 TASKS = tuple(name for name in TaskName if not name.value.startswith("context"))
 
 
 @dataclasses.dataclass(frozen=True)
 class RenderJob:
-    """Renders and throws away."""
+    """Renders records without storing them."""
 
     renderer: Renderer
 
     def __call__(self, shard: Shard, advance: Advance) -> int:
-        """Returns how many characters were rendered."""
+        """Returns the number of rendered characters."""
         total = 0
         for number in range(shard.start, shard.stop):
             record = self.renderer.record(number)
@@ -53,28 +53,28 @@ class RenderJob:
 
 
 @dataclasses.dataclass
-class Measured:
-    """What a piece of work took.
+class Measurement:
+    """Time and memory of a piece of work.
 
     Attributes:
-        wall: Seconds.
-        busy: Seconds of all processes' processors.
-        peak: Bytes of all processes at once, memory that they share counted for each.
+        wall: Wall time in seconds.
+        cpu: CPU time of all processes in seconds.
+        peak: Peak bytes of all processes together, with shared memory counted for each.
     """
 
     wall: float = 0.0
-    busy: float = 0.0
+    cpu: float = 0.0
     peak: int = 0
 
 
 @contextlib.contextmanager
-def measured() -> Iterator[Measured]:
-    """Measures this process and all that it starts."""
-    result, ended = Measured(), threading.Event()
+def measured() -> Iterator[Measurement]:
+    """Measures this process and its descendants."""
+    result, ended = Measurement(), threading.Event()
 
     def watch() -> None:
         while not ended.wait(0.05):
-            result.peak = max(result.peak, sum(map(resident, family())))
+            result.peak = max(result.peak, sum(map(resident, process_tree())))
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
@@ -83,45 +83,46 @@ def measured() -> Iterator[Measured]:
         yield result
     finally:
         result.wall = time.perf_counter() - start
-        result.busy = sum(os.times()[:4]) - before
+        result.cpu = sum(os.times()[:4]) - before
         ended.set()
         thread.join()
 
 
-def family() -> list[int]:
-    """Returns this process and its children's children."""
-    found = [os.getpid()]
-    for pid in found:
+def process_tree() -> list[int]:
+    """Returns the ids of this process and its descendants."""
+    pids = [os.getpid()]
+    for pid in pids:
         with contextlib.suppress(OSError):
-            told = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii")
-            found += map(int, told.split())
-    return found
+            children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii")
+            pids += map(int, children.split())
+    return pids
 
 
 def resident(pid: int) -> int:
-    """Returns the bytes of a process that are in memory."""
+    """Returns the resident bytes of a process."""
     with contextlib.suppress(OSError):
         pages = Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1]
         return int(pages) * os.sysconf("SC_PAGE_SIZE")
     return 0
 
 
-def show(what: str, records: int, results: list[Measured]) -> None:
-    """Prints the median of some runs."""
+def show(label: str, records: int, results: list[Measurement]) -> None:
+    """Prints the medians of some runs."""
     wall = statistics.median(result.wall for result in results)
-    busy = statistics.median(result.busy for result in results)
+    cpu = statistics.median(result.cpu for result in results)
     peak = max(result.peak for result in results) / 2**30
     print(
-        f"{what:32} {wall:7.1f} s {records / wall:9,.0f}/s   {busy:7.1f} s CPU "
-        f"{records / busy:9,.0f}/s each   peak {peak:4.2f} GiB",
+        f"{label:32} {wall:7.1f} s {records / wall:9,.0f}/s   {cpu:7.1f} s CPU "
+        f"{records / cpu:9,.0f}/s per CPU   peak {peak:4.2f} GiB",
         flush=True,
     )
 
 
 def load(source: Path, folder: Path) -> tuple[Renderer, Auditor]:
-    """Prepares the log as a user would, with the teacher that writes from metadata."""
+    """Prepares the log as a user would, with the metadata teacher."""
     from irec_jax.batches.lengths import TokenCount
-    from irec_jax.experiment import Experiment, prepare
+    from irec_jax.experiment.config import Experiment
+    from irec_jax.experiment.materials import prepare
     from irec_jax.instructions.config import InstructionsConfig
     from irec_jax.log.dataset import DataConfig
     from irec_jax.log.readers.table import Columns, TableConfig, read_table
@@ -140,17 +141,17 @@ def load(source: Path, folder: Path) -> tuple[Renderer, Auditor]:
     return materials.renderer, Auditor.build(materials.renderer, materials.split, count)
 
 
-def render(renderer: Renderer, records: int, workers: int) -> Measured:
+def render(renderer: Renderer, records: int, workers: int) -> Measurement:
     """Renders without storing."""
     shards = plan_shards("render", records, PARTS)
     with measured() as result:
-        for _ in shared(RenderJob(renderer), shards, workers, lambda amount: None):
+        for _ in run_in_workers(RenderJob(renderer), shards, workers, lambda amount: None):
             pass
     return result
 
 
-def same_after_a_kill(options: argparse.Namespace, folder: Path, target: Path) -> bool:
-    """Kills a build in its middle, has it go on, and compares the files with another set's."""
+def is_same_after_kill(options: argparse.Namespace, folder: Path, target: Path) -> bool:
+    """Kills a build in its middle, resumes it, and compares its files with those of `target`."""
     command = [sys.executable, __file__, str(options.source), "--records", str(options.records)]
     command += ["--build", str(folder / "killed")]
     first = subprocess.Popen(command, stderr=subprocess.DEVNULL)
@@ -167,22 +168,22 @@ def same_after_a_kill(options: argparse.Namespace, folder: Path, target: Path) -
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    """Returns what is in a folder."""
+    """Returns the contents of the files of a folder."""
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def compare(options: argparse.Namespace, renderer: Renderer, auditor: Auditor, out: Path) -> None:
-    """Checks what is in the sets one and two, and makes the same by other ways."""
-    from irec_jax.instructions.store import InstructionSet, write_instruction_set
+    """Checks the sets `one` and `two`, and builds the same set after a kill and by Beam."""
+    from irec_jax.instruction_sets.store import InstructionSet, write_instruction_set
 
     stored = InstructionSet(out / "two")
     numbers = random.Random(0).sample(range(options.records), min(10_000, options.records))
     equal = sum(stored[number] == renderer.record(number) for number in numbers)
     print(f"stored record i is the rendered one: {equal:,} of {len(numbers):,} random i")
     print(f"1 and 2 workers, the same files: {files(out / 'one') == files(out / 'two')}")
-    print(f"killed and resumed, the same files: {same_after_a_kill(options, out, out / 'two')}")
+    print(f"killed and resumed, the same files: {is_same_after_kill(options, out, out / 'two')}")
     if importlib.util.find_spec("apache_beam"):
-        from irec_jax.instructions.beam import beam_runner
+        from irec_jax.storage.beam_runner import beam_runner
 
         runner = beam_runner("DirectRunner")
         with measured() as result:
@@ -196,8 +197,8 @@ def compare(options: argparse.Namespace, renderer: Renderer, auditor: Auditor, o
 
 
 def main() -> None:
-    """Prints a line for each way to make the set."""
-    from irec_jax.instructions.store import write_instruction_set
+    """Prints one line per measurement."""
+    from irec_jax.instruction_sets.store import write_instruction_set
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("source", nargs="?", type=Path, default=BEAUTY)
@@ -220,10 +221,10 @@ def main() -> None:
 
 
 def report(options: argparse.Namespace, renderer: Renderer, auditor: Auditor, out: Path) -> None:
-    """Measures rendering, and rendering, auditing and storing, in turns."""
-    from irec_jax.instructions.store import write_instruction_set
+    """Measures rendering, and then rendering, auditing and storing."""
+    from irec_jax.instruction_sets.store import write_instruction_set
 
-    rendered: dict[int, list[Measured]] = {1: [], 2: []}
+    rendered: dict[int, list[Measurement]] = {1: [], 2: []}
     for _ in range(options.rounds):
         for workers, results in rendered.items():
             results.append(render(renderer, options.records, workers))

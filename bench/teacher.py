@@ -1,12 +1,12 @@
-"""How much a tuned model's queries tell of users that it never saw, by what BM25 finds with them.
+"""Recall of BM25 with queries that a tuned model generates for users outside of its training data.
 
     python bench/teacher.py configs/teacher.py bench-teacher
 
 Every fifth user is held out of the experiment's log, at random. A run is tuned on the others
-(`irec tune`, resumed if it was stopped) and asked for preferences and queries of those held out
-(`irec teach`). Each query about an event is looked up in the items' texts with BM25; what is
-printed is how often the event's own item is among the first ten, ties counted half, beside
-queries that the held-out users typed themselves, with 95 % intervals (bootstrap over users).
+(`irec tune`, resumed if it was stopped) and generates preferences and queries for those held out
+(`irec teach`). BM25 searches the items' texts with each query about an event. Prints the Recall@10
+of the event's item, ties count half, and the same for queries that the held-out users typed, with
+95 % intervals (bootstrap over users).
 """
 
 import argparse
@@ -17,28 +17,28 @@ from pathlib import Path
 
 import numpy as np
 
-from irec_jax.baselines.bm25 import BM25, item_texts
+from irec_jax.baselines.bm25 import BM25Index, item_texts
 from irec_jax.evaluation.compare import Figure, bootstrap
 from irec_jax.evaluation.metrics import full_ranks, recall
-from irec_jax.experiment import load_experiment
+from irec_jax.experiment.loading import load_experiment
 from irec_jax.instructions.forms import Intention
 from irec_jax.instructions.tasks import INTENTION_CODES
-from irec_jax.instructions.teachers.notes import NoteKind, read_notes
 from irec_jax.log.dataset import DataConfig, load_log, load_split
 from irec_jax.log.events import BehaviorLog
 from irec_jax.log.split import Split
+from irec_jax.teachers.teacher_texts import TextKind, read_teacher_texts
 
 FIRST = 10
 SHARE = 5
 EVENTS = 3
 RESAMPLES = 1_000
 
-Asked = tuple[int, str, str]
-"""A user, the query and the item it should find."""
+QueryCase = tuple[int, str, str]
+"""A user, the query, and the item that it should retrieve."""
 
 
 def hold_out(log: BehaviorLog, seed: int) -> tuple[BehaviorLog, BehaviorLog]:
-    """Returns the log of most users and that of every fifth one; no user is in both."""
+    """Splits a log by users: every fifth user is held out."""
     users = np.random.default_rng(seed).permutation(log.interactions["user"].unique().sort())
     is_held_out = log.interactions["user"].is_in(users[: len(users) // SHARE].tolist())
     parts = (log.interactions.filter(~is_held_out), log.interactions.filter(is_held_out))
@@ -46,18 +46,18 @@ def hold_out(log: BehaviorLog, seed: int) -> tuple[BehaviorLog, BehaviorLog]:
     return known, held_out
 
 
-def written(notes: Path, split: Split, kind: NoteKind) -> list[Asked]:
-    """Returns the model's queries of a kind."""
-    table = read_notes(notes)[0]
+def generated_queries(texts: Path, split: Split, kind: TextKind) -> list[QueryCase]:
+    """Returns the generated queries of a kind."""
+    table = read_teacher_texts(texts)[0]
     rows = {int(user): row for row, user in enumerate(split.users)}
-    found = []
-    for note in table.filter(table["kind"] == kind.value).iter_rows(named=True):
-        position = int(split.offsets[rows[note["user"]]]) + note["place"]
-        found.append((note["user"], note["text"], _item(split, position)))
-    return found
+    cases = []
+    for row in table.filter(table["kind"] == kind.value).iter_rows(named=True):
+        position = int(split.offsets[rows[row["user"]]]) + row["event_index"]
+        cases.append((row["user"], row["text"], _item(split, position)))
+    return cases
 
 
-def typed(split: Split, intention: Intention) -> list[Asked]:
+def typed_queries(split: Split, intention: Intention) -> list[QueryCase]:
     """Returns the queries of a kind that users typed."""
     positions = np.flatnonzero(split.intentions == INTENTION_CODES[intention]).tolist()
     owners = np.searchsorted(split.offsets, positions, side="right") - 1
@@ -71,57 +71,59 @@ def _item(split: Split, position: int) -> str:
     return split.catalog["item"][int(split.items[position])]
 
 
-def found(index: BM25, rows: dict[str, int], asked: Sequence[Asked], seed: int) -> Figure:
-    """Returns how often BM25 ranks a query's item among the first ten; Recall@10."""
-    users, queries, items = zip(*asked, strict=True)
+def bm25_recall(
+    index: BM25Index, rows: dict[str, int], cases: Sequence[QueryCase], seed: int
+) -> Figure:
+    """Computes the Recall@10 of BM25 with a bootstrap interval over users."""
+    users, queries, items = zip(*cases, strict=True)
     targets = np.array([rows[item] for item in items])
-    ranks = full_ranks(index.scores_of(queries), targets, [()] * len(asked))
+    ranks = full_ranks(index.scores(queries), targets, [()] * len(cases))
     hits = recall(ranks, FIRST)[:, None]
     return bootstrap(hits, np.array(users), RESAMPLES, seed).figures()[0]
 
 
 def irec(*arguments: str) -> None:
-    """Runs the command line; ends this program if it fails."""
+    """Runs `irec`, and exits if it fails."""
     if subprocess.run([sys.executable, "-m", "irec_jax.cli.main", *arguments]).returncode:
         sys.exit(f"irec {' '.join(arguments)} failed")
 
 
 def main() -> None:
-    """Tunes, asks, measures and prints."""
+    """Tunes, generates, measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("experiment", type=Path)
-    parser.add_argument("folder", type=Path, help="where logs, run and notes are kept")
+    parser.add_argument("folder", type=Path, help="where logs, run and texts are kept")
     arguments = parser.parse_args()
     experiment = load_experiment(arguments.experiment)
     log = load_log(experiment.data)
-    known, held_out, run, notes = (
-        arguments.folder / name for name in ("known", "held-out", "run", "notes")
+    known, held_out, run, texts = (
+        arguments.folder / name for name in ("known", "held-out", "run", "texts")
     )
     for part, folder in zip(hold_out(log, experiment.seed), (known, held_out), strict=True):
         part.save(folder)
     source = str(arguments.experiment)
     irec("tune", source, "--data.log", str(known), "--out", str(run))
     of_held_out = ("--data.log", str(held_out), "--data.core", "1", "--events", str(EVENTS))
-    irec(*("teach", source, *of_held_out, "--by", "model", "--run", str(run), "--out", str(notes)))
+    irec(*("teach", source, *of_held_out, "--by", "model", "--run", str(run), "--out", str(texts)))
 
     split = load_split(DataConfig(log=str(held_out), core=1), experiment.seed)
-    index = BM25.build(item_texts(log.items))
+    index = BM25Index.build(item_texts(log.items))
     rows = {item: row for row, item in enumerate(log.items["item"])}
-    manifest = read_notes(notes)[1]
+    manifest = read_teacher_texts(texts)[1]
     print(
-        f"{split.num_users:,} held-out users; texts: {manifest.answered}; "
+        f"{split.num_users:,} held-out users; texts: {manifest.written}; "
         f"rejected: {manifest.rejected or 'none'}"
     )
     print(f"chance: {FIRST / len(rows):.4f}")
-    for name, asked in (
-        ("the model's, vague", written(notes, split, NoteKind.VAGUE)),
-        ("the model's, specific", written(notes, split, NoteKind.SPECIFIC)),
-        ("typed, vague", typed(split, Intention.VAGUE)),
-        ("typed, specific", typed(split, Intention.SPECIFIC)),
+    for name, cases in (
+        ("the model's, vague", generated_queries(texts, split, TextKind.VAGUE)),
+        ("the model's, specific", generated_queries(texts, split, TextKind.SPECIFIC)),
+        ("typed, vague", typed_queries(split, Intention.VAGUE)),
+        ("typed, specific", typed_queries(split, Intention.SPECIFIC)),
     ):
-        figure = found(index, rows, asked, experiment.seed)
-        print(f"{name}: {figure.value:.4f} [{figure.low:.4f}, {figure.high:.4f}] of {len(asked):,}")
-        print(f"    such as: {asked[0][1]}  ({log.items['title'][rows[asked[0][2]]]})")
+        figure = bm25_recall(index, rows, cases, experiment.seed)
+        print(f"{name}: {figure.value:.4f} [{figure.low:.4f}, {figure.high:.4f}] of {len(cases):,}")
+        print(f"    example: {cases[0][1]}  ({log.items['title'][rows[cases[0][2]]]})")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""What every side of `bench/train.py` trains: shapes, examples, and how they become batches.
+"""Model shapes, examples and batches of `bench/train.py`.
 
-Needs numpy alone (and our package for packing), so that a peer's interpreter can read it too.
+Imports only numpy (and our package for packing), so that a peer's interpreter can import it.
 """
 
 from collections.abc import Callable, Iterator
@@ -10,13 +10,20 @@ import numpy as np
 
 BATCH, SOURCE, TARGET = 16, 256, 32
 CHUNK = 50
-"""Batches whose examples are sorted by length together, for `grouped`."""
+"""Number of batches whose examples are sorted by length together, for `grouped`."""
 GOLDEN = 0.6180339887498949
 SHAPES = {
-    "tiny": {"width": 128, "hidden": 256, "layers": 4, "heads": 4, "size": 32, "vocabulary": 8_192},
+    "tiny": {
+        "width": 128,
+        "mlp_dim": 256,
+        "layers": 4,
+        "heads": 4,
+        "size": 32,
+        "vocabulary": 8_192,
+    },
     "small": {
         "width": 512,
-        "hidden": 1_024,
+        "mlp_dim": 1_024,
         "layers": 8,
         "heads": 6,
         "size": 64,
@@ -32,9 +39,9 @@ class Prepared(NamedTuple):
     """A side that is ready to train.
 
     Attributes:
-        step: Trains one batch (`Rows`) and returns its loss.
-        parameters: How many numbers are trained.
-        versions: Of the packages that do the work.
+        step: Trains on one batch (`Rows`) and returns its loss.
+        parameters: Number of trained parameters.
+        versions: Versions of its packages.
     """
 
     step: Callable[[Any], float]
@@ -51,16 +58,16 @@ class Rows(NamedTuple):
     target_segments: np.ndarray
 
     def tokens(self) -> int:
-        """Real tokens of both sides."""
+        """Returns the number of real tokens of inputs and targets."""
         return int((self.input_segments > 0).sum() + (self.target_segments > 0).sum())
 
-    def places(self) -> int:
-        """Places for tokens, of both sides, padding included."""
+    def positions(self) -> int:
+        """Returns the number of token positions of inputs and targets, padding included."""
         return self.inputs.size + self.targets.size
 
 
 def examples(data: str, vocabulary: int, number: int) -> list[Example]:
-    """Random prompts and targets; ragged lengths are lognormal, as instructions have them."""
+    """Draws random inputs and targets; ragged lengths are lognormal, like those of instructions."""
     rng = np.random.default_rng(0)
     if data == "dense":
         source, target = np.full(number, SOURCE), np.full(number, TARGET)
@@ -73,49 +80,49 @@ def examples(data: str, vocabulary: int, number: int) -> list[Example]:
     ]
 
 
-def batches(made: list[Example], layout: str) -> Iterator[Rows]:
-    """Batches of `packed`, `fixed`, `grouped` or `stepped` layout; see `bench/train.py`."""
+def batches(data: list[Example], layout: str) -> Iterator[Rows]:
+    """Builds batches of `packed`, `fixed`, `grouped` or `stepped` layout; see `bench/train.py`."""
     if layout == "packed":
-        return packed(made)
-    return padded(made, layout)
+        return packed(data)
+    return padded(data, layout)
 
 
-def packed(made: list[Example]) -> Iterator[Rows]:
-    """Many examples a row, as our pipeline packs them."""
+def packed(data: list[Example]) -> Iterator[Rows]:
+    """Yields batches with many examples per row, packed as in our pipeline."""
     from irec_jax.batches.packing import pack
 
     window = 1_024
-    for start in range(0, len(made), window):
-        part = made[start : start + window]
+    for start in range(0, len(data), window):
+        part = data[start : start + window]
         source = np.array([len(example[0]) for example in part])
         target = np.array([len(example[1]) for example in part])
         rows = pack(source, target, SOURCE, TARGET)
-        for at in range(0, len(rows) - BATCH + 1, BATCH):
-            members = [[part[member] for member in row] for row in rows[at : at + BATCH]]
-            yield _filled(members, (SOURCE, TARGET))
+        for first in range(0, len(rows) - BATCH + 1, BATCH):
+            members = [[part[member] for member in row] for row in rows[first : first + BATCH]]
+            yield _fill_rows(members, (SOURCE, TARGET))
 
 
-def padded(made: list[Example], layout: str) -> Iterator[Rows]:
-    """One example a row; all but `fixed` are sorted by length, in chunks of `CHUNK` batches.
+def padded(data: list[Example], layout: str) -> Iterator[Rows]:
+    """Yields batches with one example per row, sorted by length in chunks unless `fixed`.
 
-    Batches of a chunk come in an order in which any few in a row hold short and long ones as the
-    chunk does, so that each repeat of a measurement has the same work.
+    Batches of a chunk are ordered so that any few consecutive ones mix short and long examples
+    like the whole chunk; each repeat of a measurement has the same work.
     """
-    for start in range(0, len(made) - BATCH + 1, CHUNK * BATCH):
-        part = made[start : start + CHUNK * BATCH]
+    for start in range(0, len(data) - BATCH + 1, CHUNK * BATCH):
+        part = data[start : start + CHUNK * BATCH]
         if layout != "fixed":
             part = sorted(part, key=lambda example: len(example[0]))
         starts = np.arange(0, len(part) - BATCH + 1, BATCH)
-        for at in starts[np.argsort(np.argsort(np.arange(len(starts)) * GOLDEN % 1.0))]:
-            members = [[example] for example in part[at : at + BATCH]]
-            yield _filled(members, columns_of(part[at : at + BATCH], layout))
+        for first in starts[np.argsort(np.argsort(np.arange(len(starts)) * GOLDEN % 1.0))]:
+            members = [[example] for example in part[first : first + BATCH]]
+            yield _fill_rows(members, columns_of(part[first : first + BATCH], layout))
 
 
 def columns_of(batch: list[Example], layout: str) -> tuple[int, int]:
-    """Columns of a padded batch: `fixed`; the longest (`grouped`); or rounded up (`stepped`).
+    """Returns the columns of a padded batch: fixed, the longest, or the longest rounded up.
 
-    A program compiled for each length would be compiled all the time: `stepped` leaves sixteen
-    lengths of both sides together.
+    A program compiled per length would be compiled for most batches; `stepped` has sixteen
+    combinations of lengths.
     """
     if layout == "fixed":
         return SOURCE, TARGET
@@ -129,14 +136,14 @@ def _lognormal(rng: np.random.Generator, mean: float, sigma: float, number: int)
     return rng.lognormal(np.log(mean) - sigma**2 / 2, sigma, number).round().astype(int)
 
 
-def _filled(members: list[list[Example]], columns: tuple[int, int]) -> Rows:
+def _fill_rows(members: list[list[Example]], columns: tuple[int, int]) -> Rows:
     arrays = [np.zeros((BATCH, length), np.int32) for length in np.repeat(columns, 2)]
-    for row, fellows in enumerate(members):
+    for row, row_examples in enumerate(members):
         filled = [0, 0]
-        for segment, example in enumerate(fellows, start=1):
+        for segment, example in enumerate(row_examples, start=1):
             for side, tokens in enumerate(example):
-                here = slice(filled[side], filled[side] + len(tokens))
-                arrays[2 * side][row, here] = tokens
-                arrays[2 * side + 1][row, here] = segment
+                columns_used = slice(filled[side], filled[side] + len(tokens))
+                arrays[2 * side][row, columns_used] = tokens
+                arrays[2 * side + 1][row, columns_used] = segment
                 filled[side] += len(tokens)
     return Rows(*arrays)

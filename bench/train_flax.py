@@ -1,4 +1,4 @@
-"""The Flax T5 of transformers 4 as a side of `bench/train.py`."""
+"""Flax T5 of transformers 4 as a side of `bench/train.py`."""
 
 import inspect
 from typing import Any
@@ -7,7 +7,7 @@ from train_data import Prepared, Rows, Shape
 
 
 def prepare(shape: Shape, rate: float, compute: str) -> Prepared:
-    """One jitted step of FlaxT5ForConditionalGeneration with optax's Adafactor."""
+    """Builds one jitted step of FlaxT5ForConditionalGeneration with Optax's Adafactor."""
     import jax
     import jax.numpy as jnp
     import optax
@@ -18,7 +18,7 @@ def prepare(shape: Shape, rate: float, compute: str) -> Prepared:
         d_model=shape["width"],
         d_kv=shape["size"],
         num_heads=shape["heads"],
-        d_ff=shape["hidden"],
+        d_ff=shape["mlp_dim"],
         num_layers=shape["layers"],
         feed_forward_proj="gated-gelu",
         tie_word_embeddings=False,
@@ -31,15 +31,15 @@ def prepare(shape: Shape, rate: float, compute: str) -> Prepared:
     params = model.params
     parameters = sum(leaf.size for leaf in jax.tree.leaves(params))
 
-    def update(params: Any, memory: Any, key: Any, rows: Rows) -> tuple:
+    def update(params: Any, optimizer_state: Any, key: Any, rows: Rows) -> tuple:
         key, dropout_key = jax.random.split(key)
-        started = jnp.pad(rows.targets[:, :-1], ((0, 0), (1, 0)))
+        decoder_inputs = jnp.pad(rows.targets[:, :-1], ((0, 0), (1, 0)))
 
-        def mean(params: Any) -> Any:
+        def mean_loss(params: Any) -> Any:
             logits = model(
                 input_ids=rows.inputs,
                 attention_mask=rows.input_segments,
-                decoder_input_ids=started,
+                decoder_input_ids=decoder_inputs,
                 params=params,
                 dropout_rng=dropout_key,
                 train=True,
@@ -48,9 +48,9 @@ def prepare(shape: Shape, rate: float, compute: str) -> Prepared:
             real = (rows.target_segments > 0).astype(jnp.float32)
             return (losses * real).sum() / real.sum()
 
-        loss, gradient = jax.value_and_grad(mean)(params)
-        updates, memory = optimizer.update(gradient, memory, params)
-        return optax.apply_updates(params, updates), memory, key, loss
+        loss, gradient = jax.value_and_grad(mean_loss)(params)
+        updates, optimizer_state = optimizer.update(gradient, optimizer_state, params)
+        return optax.apply_updates(params, updates), optimizer_state, key, loss
 
     jitted = jax.jit(update, donate_argnums=(0, 1, 2))
     state = [params, jax.jit(optimizer.init)(params), jax.random.key(1)]
@@ -60,13 +60,13 @@ def prepare(shape: Shape, rate: float, compute: str) -> Prepared:
         return float(loss)
 
     del params
-    model._params = None  # the step takes the arrays over
+    model._params = None  # the step donates its arrays
     versions = {"jax": jax.__version__, "transformers": transformers.__version__}
     return Prepared(step, parameters, versions)
 
 
 def _accept_old_names() -> None:
-    """Lets `jnp.clip` take `a_min` and `a_max`, which transformers says and JAX 0.10 dropped."""
+    """Lets `jnp.clip` accept `a_min` and `a_max`, which JAX 0.10 removed and transformers uses."""
     import jax.numpy as jnp
 
     clip = jnp.clip

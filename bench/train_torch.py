@@ -1,4 +1,4 @@
-"""transformers' torch T5 as a side of `bench/train.py`: eager, SDPA, or compiled attention."""
+"""Torch T5 of transformers as a side of `bench/train.py`: eager, SDPA, or compiled attention."""
 
 from typing import Any
 
@@ -8,15 +8,15 @@ from train_data import Prepared, Rows, Shape
 def prepare(
     shape: Shape, rate: float, compute: str, *, variant: str, lengths: str, threads: int
 ) -> Prepared:
-    """One step of transformers' T5 v1.1 with transformers' Adafactor.
+    """Builds one step of transformers' T5 v1.1 with transformers' Adafactor.
 
     Args:
-        shape: Of the model.
-        rate: Learning rate, relative to the size of each weight.
-        compute: `bfloat16` is autocast.
+        shape: Model shape.
+        rate: Learning rate, relative to the scale of each weight.
+        compute: `float32`, or `bfloat16` for autocast.
         variant: `eager`, `sdpa`, or `compiled` (`torch.compile` of the model with SDPA).
-        lengths: `grouped` batches differ in length, and are compiled for all lengths at once.
-        threads: Of torch.
+        lengths: Layout of the batches; `grouped` ones are compiled with dynamic shapes.
+        threads: Number of threads of torch.
     """
     import torch
     import transformers
@@ -58,7 +58,7 @@ def _model(shape: Shape, attention: str) -> Any:
         d_model=shape["width"],
         d_kv=shape["size"],
         num_heads=shape["heads"],
-        d_ff=shape["hidden"],
+        d_ff=shape["mlp_dim"],
         num_layers=shape["layers"],
         feed_forward_proj="gated-gelu",
         tie_word_embeddings=False,
@@ -68,7 +68,7 @@ def _model(shape: Shape, attention: str) -> Any:
     config._attn_implementation = attention
     model = transformers.T5ForConditionalGeneration(config).train()
     assert model.config._attn_implementation == attention
-    # transformers 5 ties the head whatever it is told: untie it, as T5 v1.1 has it.
+    # transformers 5 ties the head in spite of the config; T5 v1.1 has an untied one.
     head = torch.randn(shape["vocabulary"], shape["width"]) * shape["width"] ** -0.5
     model.lm_head.weight = torch.nn.Parameter(head)
     model.config.tie_word_embeddings = False

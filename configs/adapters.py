@@ -1,14 +1,14 @@
-"""A tuned model learns a third task through adapters: 1.8 % of the weights of the quickstart's.
+"""A third task for a tuned model by adapters with 1.8 % of the weights of the quickstart.
 
 Command: irec tune configs/quickstart.py --out runs/base --train.steps 4000 \
              --instructions.tasks sequential_recommendation product_search && \
          irec export runs/base --out exports/base && irec tune configs/adapters.py
-Device:  2 CPU cores (AMD EPYC), busy with other work
+Device:  2 CPU cores (AMD EPYC), under other load
 Time:    4 minutes for the base, 90 seconds for the adapters
-Result:  loss on validation instructions 2.815 nats a token; the base has 2.918, all weights tuned
-         for as many steps (--lora.rank 0 --optimizer.kind adafactor --optimizer.peak 3e-2
-         --optimizer.warmup 200) 2.728. Of personalized search alone, the new task: 1.438, 1.879,
-         1.252 (bench/lora.py; docs/decisions/0155-quality-of-adapters.md)
+Result:  loss on validation instructions 2.815 nats per token; 2.918 for the base, and 2.728 with
+         all weights tuned for the same steps (--lora.rank 0 --optimizer.kind adafactor
+         --optimizer.peak 3e-2 --optimizer.warmup 200). Personalized search, the new task, alone:
+         1.438, 1.879, 1.252 (bench/lora.py; docs/decisions/0155-quality-of-adapters.md)
 """
 
 import dataclasses
@@ -27,7 +27,7 @@ experiment = dataclasses.replace(
     train=dataclasses.replace(
         EXPERIMENT.train,
         pretrained=BASE,
-        title_share=0.0,  # the rows of items stay as they were tuned
+        title_share=0.0,  # item rows keep their tuned values
         steps=1_500,
         checkpoint_every=1_500,
         validate_every=250,

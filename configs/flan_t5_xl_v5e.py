@@ -1,26 +1,27 @@
-"""Flan-T5-XL tuned for recommendation on one v5e slice of 64 chips, weights cut 16 ways.
+"""Flan-T5-XL tuned for recommendation on one v5e slice of 64 chips, weights sharded 16 ways.
 
-"pretrained/flan-t5-xl" stands for a folder with the published weights: config.json, the
-safetensors files and tokenizer.json of google/flan-t5-xl on the Hugging Face Hub.
+"pretrained/flan-t5-xl" is a folder with the published weights: config.json, the safetensors
+files and tokenizer.json of google/flan-t5-xl on the Hugging Face Hub.
+configs/flan_t5_xxl_v5p.py changes the size only.
 
 Prepare: irec data prepare amazon PATH --out data/amazon
          irec instruct configs/flan_t5_xl_v5e.py --packed sets/amazon-flan-t5-xl --workers 32
 Command: irec tune configs/flan_t5_xl_v5e.py, planned with
          irec plan configs/flan_t5_xl_v5e.py --topology v5e:8x8 --vocabulary 32128
 Device:  v5e:8x8 (64 chips), planned only
-Time:    1.3 to 2.6 hours of steps for 20,000 of them (bounds: 225 to 473 ms a step)
-Result:  planned: 9.8 of 15.75 GiB a chip in training, 3.6 in scoring, 3.3 in the beam search;
-         MFU at most 94 % (docs/planning.md says how far to trust these)
+Time:    1.3 to 2.6 hours for 20,000 steps (bounds: 225 to 473 ms per step)
+Result:  planned: 9.8 of 15.75 GiB per chip in training, 3.6 in scoring, 3.3 in the beam search;
+         MFU at most 94 % (docs/planning.md states the accuracy)
 """
 
 import dataclasses
 
-from irec_jax.decoding.beam import DecodeConfig
-from irec_jax.experiment import Experiment
+from irec_jax import Experiment
+from irec_jax.decoding.config import DecodeConfig
 from irec_jax.instructions.config import InstructionsConfig
 from irec_jax.log.dataset import DataConfig
 from irec_jax.model.config import XL
-from irec_jax.tokens.text import IndexKind, TokensConfig
+from irec_jax.tokens.config import IndexKind, TokensConfig
 from irec_jax.training.config import TrainConfig
 from irec_jax.training.optimizer import OptimizerConfig
 from irec_jax.training.sharding import MeshConfig

@@ -1,4 +1,4 @@
-"""Film recommendations from MovieTweetings 100k, small enough for a laptop.
+"""Film recommendations from MovieTweetings 100k with a model for a laptop.
 
 Prepare: irec data prepare movietweetings PATH --out data/movietweetings
 Command: irec tune configs/movietweetings_tiny.py && irec evaluate runs/movietweetings_tiny
@@ -8,12 +8,12 @@ Result:  Recall@10 .2301 [.218, .243], NDCG@10 .1222 [.115, .130] (full ranking,
          Markov .2257 / .1259, popularity .1461 / .0738
 """
 
-from irec_jax.experiment import Experiment
+from irec_jax import Experiment
 from irec_jax.instructions.config import InstructionsConfig
 from irec_jax.instructions.forms import TaskName
 from irec_jax.log.dataset import DataConfig
 from irec_jax.model.config import T5Config
-from irec_jax.tokens.text import TokensConfig
+from irec_jax.tokens.config import TokensConfig
 from irec_jax.training.config import TrainConfig
 from irec_jax.training.optimizer import OptimizerConfig
 
@@ -30,7 +30,7 @@ experiment = Experiment(
         width=64,
         head_dim=16,
         heads=4,
-        hidden=128,
+        mlp_dim=128,
         encoder_layers=2,
         decoder_layers=1,
         dropout=0.2,

@@ -1,4 +1,4 @@
-"""The experiment of `irec quickstart`, to be changed by hand or on the command line.
+"""The experiment of `irec quickstart`, as a file to edit or to override.
 
 Command: irec tune configs/quickstart.py && irec evaluate runs/quickstart
 Device:  2 CPU cores (AMD EPYC)

@@ -72,7 +72,7 @@ def check_between(value: Number | None, allowed: Range, key: str) -> None:
         InputError: It is outside, or is NaN.
     """
     if value is not None and not allowed.holds(value):
-        raise InputError(f"must be {allowed}, got {shown(value)}", where=key, mend=allowed.hint)
+        raise InputError(f"must be {allowed}, got {shown(value)}", where=key, hint=allowed.hint)
 
 
 def check_numbers(settings: Any, prefix: str, **allowed: Range) -> None:
@@ -80,7 +80,7 @@ def check_numbers(settings: Any, prefix: str, **allowed: Range) -> None:
 
     Args:
         settings: The object.
-        prefix: What stands before a field's name in messages: `train.`, `--chat.` or `--`.
+        prefix: The text before a field's name in messages: `train.`, `--chat.` or `--`.
         **allowed: The range of each field.
 
     Raises:
@@ -137,7 +137,7 @@ def check_memory(needed: Number, available: Number, what: str, key: str, hint: s
     """
     if needed > available:
         what = f"{what} needs at least {_gib(needed)}, and there are {_gib(available)}"
-        raise InputError(what, where=key, mend=hint)
+        raise InputError(what, where=key, hint=hint)
 
 
 def _gib(size: Number) -> str:

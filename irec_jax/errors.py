@@ -1,4 +1,4 @@
-"""The one exception that means "the user can mend this"."""
+"""The one exception that means a mistake that the user can fix."""
 
 import difflib
 import math
@@ -6,26 +6,28 @@ from collections.abc import Iterable
 from typing import Any
 
 LONGEST_SHOWN = 80
+"""Characters of a value in a message."""
 
 MAX_SHOWN = 800
+"""Characters of each part of a message."""
 
 
 class InputError(Exception):
-    """Bad data, a bad setting or a bad command, told in one message.
+    """Bad data, a bad setting or a bad command, in one message.
 
     The command line prints it without a traceback and exits with code 2.
 
     Args:
-        what: What is wrong, with the wrong value in it.
+        problem: What is wrong with the value, with the value in it.
         where: The file (and line, column or row) or the config key it was found in.
-        mend: What to do about it.
+        hint: What to do about it.
     """
 
-    def __init__(self, what: str, *, where: str = "", mend: str = "") -> None:
-        self.what, self.where, self.mend = what, where, mend
-        what, where, mend = map(_shortened, (what, where, mend))
-        message = f"{where}: {what}" if where else what
-        super().__init__(f"{message}\n  To mend it: {mend}" if mend else message)
+    def __init__(self, problem: str, *, where: str = "", hint: str = "") -> None:
+        self.problem, self.where, self.hint = problem, where, hint
+        problem, where, hint = map(_shortened, (problem, where, hint))
+        message = f"{where}: {problem}" if where else problem
+        super().__init__(f"{message}\n  Hint: {hint}" if hint else message)
 
 
 def _shortened(text: str) -> str:
@@ -37,14 +39,14 @@ def _shortened(text: str) -> str:
 
 
 def nearest(word: str, allowed: Iterable[str]) -> str:
-    """Says which allowed word was probably meant.
+    """Return which allowed word was probably meant, as a hint.
 
     >>> nearest("titel", ["title", "atomic"])
-    "did you mean 'title'? Allowed: title, atomic."
+    "Did you mean 'title'? Allowed: title, atomic."
     """
     words = list(allowed)
     close = difflib.get_close_matches(word, words, n=1, cutoff=0.5)
-    guess = f"did you mean '{close[0]}'? " if close else ""
+    guess = f"Did you mean '{close[0]}'? " if close else ""
     return f"{guess}Allowed: {', '.join(words)}."
 
 

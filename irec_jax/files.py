@@ -2,12 +2,13 @@
 
 import contextlib
 import errno
+import hashlib
 import os
 import re
 import shutil
 import socket
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 from irec_jax.errors import InputError
@@ -75,6 +76,12 @@ def write_text(path: Path, text: str, mode: int = 0o644) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def file_sha256(path: Path) -> str:
+    """Returns the SHA-256 of a file as 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def real_path(path: Path) -> Path:
     """Follows links; `Path.resolve` raises a RuntimeError where they form a loop."""
     return Path(os.path.realpath(path))
@@ -111,11 +118,18 @@ def check_output_place(folder: Path) -> None:
             raise InputError(
                 f"this is the {name}, or holds it",
                 where=str(folder),
-                mend="Name a new folder with --out.",
+                hint="Name a new folder with --out.",
             )
 
 
-def check_output_folder(folder: Path, what: str, is_own: Callable[[Path], bool]) -> None:
+def check_output_folder(
+    folder: Path,
+    what: str,
+    is_own: Callable[[Path], bool],
+    *,
+    own_files: Collection[str] | None = None,
+    other_files_hint: str = "Choose another folder with --out.",
+) -> None:
     """Makes sure that a command loses nothing but its own earlier output if it replaces a folder.
 
     A folder that a killed process had moved away is moved back before.
@@ -124,6 +138,9 @@ def check_output_folder(folder: Path, what: str, is_own: Callable[[Path], bool])
         folder: What will be replaced; it may be missing.
         what: What the command writes, such as "a behavior log".
         is_own: Says whether a folder holds that; it may raise an `InputError` for no.
+        own_files: Names of the files of such a folder: it is refused if it holds other files too.
+            None allows other files.
+        other_files_hint: Hint for a folder that holds the output and other files.
 
     Raises:
         InputError: As `check_output_place`, or it is a file, or holds something else.
@@ -133,15 +150,18 @@ def check_output_folder(folder: Path, what: str, is_own: Callable[[Path], bool])
     remove_leftovers(folder)
     hint = "Choose another folder with --out."
     if folder.exists() and not folder.is_dir():
-        raise InputError("this is a file, not a folder", where=str(folder), mend=hint)
+        raise InputError("this is a file, not a folder", where=str(folder), hint=hint)
     names = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
     try:
-        is_free = not names or is_own(folder)
+        is_output = not names or is_own(folder)
     except InputError:
-        is_free = False
-    if not is_free:
-        content = f"the folder holds something that is not {what}: {names[0]}"
-        raise InputError(content, where=str(folder), mend=hint)
+        is_output = False
+    foreign = names
+    if is_output:
+        foreign = [] if own_files is None else [name for name in names if name not in own_files]
+    if foreign:
+        content = f"the folder holds something that is not {what}: {foreign[0]}"
+        raise InputError(content, where=str(folder), hint=other_files_hint if is_output else hint)
 
 
 def _prefix(path: Path) -> str:

@@ -7,14 +7,14 @@ import polars as pl
 from irec_jax.errors import InputError
 
 
-def read_parquet(path: Path, mend: str) -> pl.DataFrame:
+def read_parquet(path: Path, hint: str) -> pl.DataFrame:
     """Reads one parquet file, whatever characters its path has.
 
     Polars alone takes `[`, `*` and `?` for a pattern and reads other files.
 
     Args:
         path: The file.
-        mend: What the user can do about a damaged file, for the message.
+        hint: What the user can do about a damaged file, for the message.
 
     Raises:
         InputError: The file is missing or damaged.
@@ -23,4 +23,4 @@ def read_parquet(path: Path, mend: str) -> pl.DataFrame:
         return pl.read_parquet(path, glob=False, hive_partitioning=False)
     except (pl.exceptions.PolarsError, OSError) as error:
         what = f"cannot be read: {str(error).splitlines()[0]}"
-        raise InputError(what, where=str(path), mend=mend) from error
+        raise InputError(what, where=str(path), hint=hint) from error

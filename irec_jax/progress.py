@@ -20,7 +20,7 @@ console = Console(stderr=True, highlight=False, soft_wrap=True)
 PLAIN_LINE_EVERY_S = 10.0
 
 
-def say(message: str) -> None:
+def print_status(message: str) -> None:
     """Prints one plain line on standard error, where progress lives."""
     console.print(message, markup=False)
 
@@ -57,6 +57,8 @@ def _plain_reporter(what: str, total: int, unit: str) -> Callable[[int, str], No
         last = now
         rate = done / max(now - start, 1e-9)
         left = (total - done) / max(rate, 1e-9)
-        say(f"{what}: {done}/{total} {unit} ({rate:.1f}/s, {left:.0f} s left) {note}".rstrip())
+        print_status(
+            f"{what}: {done}/{total} {unit} ({rate:.1f}/s, {left:.0f} s left) {note}".rstrip()
+        )
 
     return advance

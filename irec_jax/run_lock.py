@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 from irec_jax.errors import InputError
-from irec_jax.progress import say
+from irec_jax.progress import print_status
 from irec_jax.settings import from_json, to_json
 
 FILE = "lock.json"
@@ -93,7 +93,7 @@ class RunLock:
         return self._file
 
     def holder(self) -> Holder | None:
-        """The process that holds the lock; None if there is none, or it is dead."""
+        """The process that holds the lock; None if no process holds it, or it is dead."""
         try:
             file = os.open(self.path, os.O_RDONLY)
         except FileNotFoundError:
@@ -158,7 +158,7 @@ class RunLock:
                 self._file, taken = file, True
                 if holder is not None:
                     how = "was taken over from" if elsewhere else "was left behind by a dead"
-                    say(f"{self.path}: the lock of `{holder.command}` {how} {holder}")
+                    print_status(f"{self.path}: the lock of `{holder.command}` {how} {holder}")
         finally:
             if not taken:
                 os.close(file)
@@ -194,13 +194,13 @@ class RunLock:
     def _in_use(self, holder: Holder) -> InputError:
         run = shlex.quote(str(self._run))
         if holder.host != here():
-            mend = f"Give --take-over when nothing of it runs on {holder.host} any more."
+            hint = f"Give --take-over when nothing of it runs on {holder.host} any more."
         elif holder.command == LAUNCH:
-            mend = f"See `irec launch status {run}`; end it with `irec launch stop {run}`."
+            hint = f"See `irec launch status {run}`; end it with `irec launch stop {run}`."
         else:
-            mend = f"Wait for its end, or have it save and leave with `kill {holder.pid}`."
+            hint = f"Wait for its end, or have it save and leave with `kill {holder.pid}`."
         what = f"`{holder.command}` is running there: {holder}"
-        return InputError(what, where=str(self._run), mend=mend)
+        return InputError(what, where=str(self._run), hint=hint)
 
 
 def here() -> str:
@@ -253,7 +253,7 @@ def _myself(command: str) -> Holder:
 
 
 def _started(pid: int) -> str:
-    """When a process of this host started; "" if there is none."""
+    """When a process of this host started; "" if it does not run."""
     try:
         if not Path("/proc/self/stat").exists():
             words = ["ps", "-o", "lstart=", "-p", str(pid)]

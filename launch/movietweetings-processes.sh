@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# irec launch configs/movietweetings_tiny.py --on processes --out runs/movietweetings_tiny --processes 2 --devices 1
+# irec launch configs/movietweetings_tiny.py --on processes --out runs/movietweetings_tiny --devices 1
 set -euo pipefail
 
-# A free port of this host, where the processes meet.
+# A free port of this host, where the processes connect.
 port=29431
 
 mkdir -p runs/movietweetings_tiny/launch

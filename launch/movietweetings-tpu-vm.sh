@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # irec launch configs/movietweetings_tiny.py --on tpu-vm --out runs/movietweetings_tiny --topology v5e:4x4 --spot --bucket my-bucket --project my-project --zone us-west4-a
 #
-# From a wheel and a config to a finished run, as often as the slice is taken away: each attempt
-# goes on from the newest checkpoint in the bucket. The machines run without this script; start it
-# again after it was stopped, and it finds them. Or paste its commands one by one.
+# From a wheel and a config to a finished run, with a new attempt after each preemption: each
+# attempt resumes from the newest checkpoint in the bucket. The machines run without this script;
+# after an interruption, start it again, and it finds them. Its commands also work one by one.
 # Before: launch/README.md, "Cloud TPU VM", 1 to 4.
 set -uo pipefail
 
@@ -11,18 +11,18 @@ state() {
   gcloud compute tpus queued-resources describe movietweetings-tiny --project=my-project --zone=us-west4-a '--format=value(state.state)' 2> /dev/null || echo NONE
 }
 
-# 1. What the run reads goes into the bucket.
+# 1. Copy the inputs of the run into the bucket.
 gcloud storage cp dist/irec_jax-0.1.0-py3-none-any.whl gs://my-bucket/dist/irec_jax-0.1.0-py3-none-any.whl
 gcloud storage cp configs/movietweetings_tiny.py gs://my-bucket/configs/movietweetings_tiny.py
 gcloud storage rsync data/movietweetings gs://my-bucket/data/movietweetings --recursive
 
 for attempt in $(seq 101); do
-  # 2. Ask for the slice, once; what is asked for and not had within 24h costs nothing.
+  # 2. Request the slice, once; a request that is not granted within 24h costs nothing.
   if [ "$(state)" = NONE ]; then
     gcloud compute tpus queued-resources create movietweetings-tiny --project=my-project --zone=us-west4-a --node-id=movietweetings-tiny --accelerator-type=v5litepod-16 --runtime-version=v2-alpha-tpuv5-lite --scopes=https://www.googleapis.com/auth/cloud-platform --valid-until-duration=24h --spot || exit 1
   fi
 
-  # 3. Wait until it is there.
+  # 3. Wait for the slice.
   until [ "$(state)" = ACTIVE ]; do
     case "$(state)" in SUSPENDED | FAILED) break ;; esac
     sleep 30
@@ -30,7 +30,7 @@ for attempt in $(seq 101); do
 
   code=75
   if [ "$(state)" = ACTIVE ]; then
-    # 4. On every host, unless it runs there: gcsfuse, the bucket, Python, irec, the run.
+    # 4. On every host, unless the run is running: gcsfuse, the bucket, Python, irec, the run.
     code=0
     if ! gcloud compute tpus queued-resources ssh movietweetings-tiny --project=my-project --zone=us-west4-a --node=all --worker=all '--command=[ "$(systemctl show irec --property=SubState --value)" = running ]'; then
       gcloud compute tpus queued-resources ssh movietweetings-tiny --project=my-project --zone=us-west4-a --node=all --worker=all '--command=set -eu
@@ -49,7 +49,7 @@ curl -LsSf https://astral.sh/uv/install.sh | sh
       code=2
     fi
 
-    # 5. Wait for the end of the run, or of the slice. To read along, in another terminal:
+    # 5. Wait for the end of the run or of the slice. To follow the output, in another terminal:
     #    gcloud compute tpus queued-resources ssh movietweetings-tiny --project=my-project --zone=us-west4-a --node=0 --worker=0 '--command=sudo journalctl --unit=irec --follow --output=cat'
     if [ "$code" = 0 ]; then
       while [ "$(state)" = ACTIVE ] && ! gcloud compute tpus queued-resources ssh movietweetings-tiny --project=my-project --zone=us-west4-a --node=0 --worker=0 '--command=[ "$(systemctl show irec --property=SubState --value)" != running ]'; do
@@ -62,10 +62,10 @@ exit $(systemctl show irec --property=ExecMainStatus --value)'
     [ "$(state)" = ACTIVE ] || code=75
   fi
 
-  # 6. Give the slice back: it costs money until this is done.
+  # 6. Delete the slice: it costs money until this is done.
   gcloud compute tpus queued-resources delete movietweetings-tiny --project=my-project --zone=us-west4-a --force --quiet
 
-  # 7. 0: done; 2: to be mended first; all else goes on from the newest checkpoint.
+  # 7. 2 is an error that a restart would repeat; other codes resume from the newest checkpoint.
   case $code in 0 | 2) break ;; esac
 done
 

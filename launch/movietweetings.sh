@@ -2,7 +2,7 @@
 # From the MovieTweetings 100k log to a report and a recommendation, on one machine.
 # usage: bash launch/movietweetings.sh FOLDER   (holds items.tsv.gz and interactions.tsv.gz)
 set -euo pipefail
-source_folder="${1:?give the folder that holds items.tsv.gz and interactions.tsv.gz}"
+source_folder="${1:?missing FOLDER with items.tsv.gz and interactions.tsv.gz}"
 
 irec data prepare movietweetings "$source_folder" --out data/movietweetings
 irec data describe data/movietweetings

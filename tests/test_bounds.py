@@ -14,24 +14,24 @@ import pytest
 
 from irec_jax.cli.main import main
 from irec_jax.errors import InputError
-from irec_jax.experiment import Experiment
+from irec_jax.experiment.config import Experiment
 
 SMALL = """
-from irec_jax.experiment import Experiment
+from irec_jax.experiment.config import Experiment
 from irec_jax.log.dataset import DataConfig
 from irec_jax.log.simulate import SimulateConfig
-from irec_jax.tokens.text import TokensConfig
+from irec_jax.tokens.config import TokensConfig
 
 experiment = Experiment(
     data=DataConfig(simulate=SimulateConfig(users=60, items=100), core=1),
     tokens=TokensConfig(vocabulary=512),
 )
 """
-EMPTY = "from irec_jax.experiment import Experiment\nexperiment = Experiment()\n"
+EMPTY = "from irec_jax import Experiment\nexperiment = Experiment()\n"
 
 
 def leaves(cls: type, prefix: str = "") -> Iterator[tuple[str, set[type]]]:
-    """Every field of the tree that is no section, with the types of its values."""
+    """Every field of the tree that is not a section, with the types of its values."""
     hints = typing.get_type_hints(cls)
     for field in dataclasses.fields(cls):
         hint, key = hints[field.name], f"{prefix}{field.name}"
@@ -64,7 +64,7 @@ def outcome(key: str, value) -> str:
     return "accepted"
 
 
-HUGE_MODEL = ["--model.width", 2**16, "--model.hidden", 2**20, "--model.encoder-layers", 1_024]
+HUGE_MODEL = ["--model.width", 2**16, "--model.mlp_dim", 2**20, "--model.encoder-layers", 1_024]
 HUGE_BATCH = ["--train.batch-size", 2**20, "--tokens.source-length", 2**16]
 LARGE_BATCH = ["--train.batch-size", 2**17, "--tokens.source-length", 1_024]
 
@@ -105,8 +105,8 @@ def test_a_number_has_bounds_on_both_sides(key):
         for value in (math.nan, math.inf, 1.5):
             assert outcome(key, value).startswith(f"{key}: expected int, got")
     for value in (-1, 0):
-        told = outcome(key, value)
-        assert told == "accepted" or told.startswith(f"{key}: must be "), told
+        result = outcome(key, value)
+        assert result == "accepted" or result.startswith(f"{key}: must be "), result
 
 
 def test_the_sweep_covers_the_tree():
@@ -132,16 +132,16 @@ def test_a_value_of_another_type_names_its_key(key):
         ("train.steps", True, "expected int, got True"),
         ("model.gated", 1, "expected bool, got 1"),
         ("instructions.packs", "en", "expected a list, got 'en'"),
-        ("instructions.tasks", ("product_serch",), "did you mean 'product_search'?"),
-        ("tokens.index", "titel", "did you mean 'title'?"),
-        ("model.remat", "ful", "did you mean 'full'?"),
+        ("instructions.tasks", ("product_serch",), "Did you mean 'product_search'?"),
+        ("tokens.index", "titel", "Did you mean 'title'?"),
+        ("model.remat", "ful", "Did you mean 'full'?"),
         ("train", 3, "expected an object, got 3"),
     ],
 )
 def test_a_wrong_value_is_refused(key, value, message):
-    told = outcome(key, value)
-    assert told.startswith(f"{key}: ")
-    assert message in told
+    result = outcome(key, value)
+    assert result.startswith(f"{key}: ")
+    assert message in result
 
 
 def test_text_that_names_a_choice_becomes_one():
@@ -173,7 +173,7 @@ def test_an_absurd_number_ends_tune_at_once(config, tmp_path, capsys, words, mes
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (HUGE_MODEL, "model.width, model.hidden, model.encoder_layers, model.decoder_layers: a"),
+        (HUGE_MODEL, "model.width, model.mlp_dim, model.encoder_layers, model.decoder_layers: a"),
         (HUGE_BATCH, "train.batch_size, tokens.source_length, tokens.target_length: "),
         (LARGE_BATCH, "train.batch_size, tokens.source_length, tokens.target_length: a training"),
     ],
@@ -181,9 +181,9 @@ def test_an_absurd_number_ends_tune_at_once(config, tmp_path, capsys, words, mes
 def test_a_run_larger_than_the_machine_is_refused_before_anything_is_written(
     small, tmp_path, capsys, words, message
 ):
-    told = command(capsys, "tune", small, "--out", tmp_path / "run", *words)
-    assert message in told
-    assert "GiB, and there are" in told
+    printed = command(capsys, "tune", small, "--out", tmp_path / "run", *words)
+    assert message in printed
+    assert "GiB, and there are" in printed
     assert not (tmp_path / "run").exists()
 
 
@@ -191,18 +191,18 @@ def test_a_run_larger_than_the_machine_is_refused_before_anything_is_written(
 @pytest.mark.parametrize(("words", "key"), [(HUGE_MODEL, "model.width"), (HUGE_BATCH, "batch")])
 def test_a_plan_that_nothing_makes_fit_is_refused_at_once(small, capsys, topology, words, key):
     start = time.monotonic()
-    told = command(capsys, "plan", small, "--topology", topology, *words)
+    printed = command(capsys, "plan", small, "--topology", topology, *words)
     assert time.monotonic() - start < 5
-    assert key in told
-    assert "a training step on" in told
-    assert "GiB, and there are" in told
+    assert key in printed
+    assert "a training step on" in printed
+    assert "GiB, and there are" in printed
 
 
 def test_a_log_larger_than_the_memory_is_not_simulated(tmp_path, capsys):
     words = ["data", "prepare", "simulated", "--out", tmp_path / "log", "--simulate.users", 10**9]
-    told = command(capsys, *words)
-    assert "data.simulate.users, data.simulate.items: a log of 20,000,000,000 events" in told
-    assert "needs at least 1,862" in told
+    printed = command(capsys, *words)
+    assert "data.simulate.users, data.simulate.items: a log of 20,000,000,000 events" in printed
+    assert "needs at least 1,862" in printed
     assert not (tmp_path / "log").exists()
 
 
@@ -221,8 +221,8 @@ def test_a_log_larger_than_the_memory_is_not_simulated(tmp_path, capsys):
 def test_a_config_that_raises_or_exits_ends_with_2_and_its_line(tmp_path, capsys, line, message):
     path = tmp_path / "stops.py"
     path.write_text(f"import sys\n{EMPTY}{line}\n")
-    told = command(capsys, "tune", path, "--out", tmp_path / "run")
-    assert f"{path}:4: {message}" in told
+    printed = command(capsys, "tune", path, "--out", tmp_path / "run")
+    assert f"{path}:4: {message}" in printed
     assert not (tmp_path / "run").exists()
 
 

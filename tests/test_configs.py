@@ -1,11 +1,12 @@
-"""Every file in configs/ is a whole experiment whose model can be built."""
+"""Every file in configs/ is a complete experiment whose model can be built."""
 
 import ast
 from pathlib import Path
 
 import pytest
 
-from irec_jax.experiment import Experiment, load_experiment
+from irec_jax.experiment.config import Experiment
+from irec_jax.experiment.loading import load_experiment
 from irec_jax.model.params import abstract, count
 from irec_jax.settings import from_json, to_json
 from irec_jax.training.optimizer import make_optimizer
@@ -31,7 +32,7 @@ def test_a_config_for_a_pod_reads_packed_rows(name: str):
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_a_config_says_its_command_its_device_and_what_it_reached(path: Path):
-    told = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-    for word in ("Command:", "Device:", "Time:", "Result:"):
-        assert word in told, f"{path} does not say its {word}"
+def test_a_config_states_its_command_device_time_and_result(path: Path):
+    docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    for label in ("Command:", "Device:", "Time:", "Result:"):
+        assert label in docstring, f"{path} does not state its {label}"

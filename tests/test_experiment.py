@@ -6,25 +6,21 @@ from pathlib import Path
 import pytest
 
 from irec_jax.errors import InputError
-from irec_jax.experiment import (
-    Experiment,
-    fingerprint,
-    load_experiment,
-    load_run,
-    prepare,
-    save_run,
-)
-from irec_jax.instructions.tasks import TaskName
+from irec_jax.experiment.config import Experiment
+from irec_jax.experiment.loading import load_experiment
+from irec_jax.experiment.materials import prepare
+from irec_jax.experiment.run_config import fingerprint, load_run, save_run
+from irec_jax.instructions.forms import TaskName
 from irec_jax.log.split import SplitProtocol
 from irec_jax.model.lora import LoraConfig
 from irec_jax.settings import to_json
 from irec_jax.tokens.items import TokenWriter
 
 SMALL = """
-from irec_jax.experiment import Experiment
+from irec_jax.experiment.config import Experiment
 from irec_jax.log.dataset import DataConfig
 from irec_jax.log.simulate import SimulateConfig
-from irec_jax.tokens.text import TokensConfig
+from irec_jax.tokens.config import TokensConfig
 
 experiment = Experiment(
     data=DataConfig(simulate=SimulateConfig(users=60, items=100)),
@@ -85,12 +81,12 @@ def test_an_impossible_value_names_its_key(config, words, key):
     ("text", "message"),
     [
         ("experiment = 3", "defines no `experiment`"),
-        ("from irec_jax.experiment import Experiment\nexperiment = Experiment(dat=1)", "dat"),
+        ("from irec_jax import Experiment\nexperiment = Experiment(dat=1)", "dat"),
         ("experiment = (", "SyntaxError"),
         ("import no_such_module", "no_such_module"),
     ],
 )
-def test_a_file_that_is_no_experiment_is_told_by_name(tmp_path, text, message):
+def test_a_file_without_an_experiment_is_named(tmp_path, text, message):
     path = tmp_path / "wrong.py"
     path.write_text(text)
     with pytest.raises(InputError, match=message) as error:
@@ -98,7 +94,7 @@ def test_a_file_that_is_no_experiment_is_told_by_name(tmp_path, text, message):
     assert str(path) in str(error.value)
 
 
-def test_a_missing_file_is_told(tmp_path):
+def test_a_missing_file_is_reported(tmp_path):
     with pytest.raises(InputError, match="no such experiment file"):
         load_experiment(tmp_path / "none.py")
 
@@ -141,7 +137,7 @@ def test_a_run_refuses_another_config_and_names_the_key(config, tmp_path):
         (lambda text: text.replace('"atomic"', '"atomc"'), "tokens.index.*'atomc'.*'atomic'"),
     ],
 )
-def test_a_damaged_config_is_told(config, tmp_path, damage, message):
+def test_a_damaged_config_is_reported(config, tmp_path, damage, message):
     run = tmp_path / "run"
     save_run(run, prepare(load_experiment(config)))
     path = run / "config.json"
@@ -151,14 +147,14 @@ def test_a_damaged_config_is_told(config, tmp_path, damage, message):
 
 
 def test_what_may_change_on_resume_is_not_in_the_fingerprint():
-    told = fingerprint(Experiment())
-    assert "model" in told
-    assert json.dumps(told)
-    assert not {"mesh", "decode", "evaluation"} & told.keys()
-    assert told["batch_size"] == to_json(Experiment())["train"]["batch_size"]
+    result = fingerprint(Experiment())
+    assert "model" in result
+    assert json.dumps(result)
+    assert not {"mesh", "decode", "evaluation"} & result.keys()
+    assert result["batch_size"] == to_json(Experiment())["train"]["batch_size"]
 
 
-def test_other_adapters_are_another_run_and_a_run_from_before_there_were_any_goes_on(
+def test_other_adapters_are_another_run_and_a_run_from_before_there_were_any_continues(
     config, tmp_path
 ):
     run = tmp_path / "run"

@@ -44,7 +44,7 @@ def test_a_file_has_a_docstring_and_live_annotations(path: Path):
 def test_folders_are_shallow_and_no_module_is_a_grab_bag():
     for path in FILES:
         inside = path.relative_to(PACKAGE)
-        assert len(inside.parts) <= 3, f"{inside} lies more than two folders down"
+        assert len(inside.parts) <= 3, f"{inside} is more than two folders down"
         for part in inside.parts:
             assert not GRAB_BAGS.search(part.removesuffix(".py")), f"{inside}: name what it does"
 

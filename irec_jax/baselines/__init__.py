@@ -1,1 +1,1 @@
-"""Rankers that a tuned model has to beat."""
+"""Baselines: rankers that a tuned model is compared with."""

@@ -1,4 +1,4 @@
-"""BM25: what words alone find; on queries, a meter of how much of the answer they give away."""
+"""BM25: word search in the texts of items, and its baseline."""
 
 import dataclasses
 import itertools
@@ -26,8 +26,8 @@ _WORD = re.compile(rf"(?=\w)[{_UNSPACED}]|[^\W_{_UNSPACED}]+")
 def words_of(text: str) -> list[str]:
     """Splits text into lower-cased words of letters and digits.
 
-    A Chinese or Japanese character is a word of its own, full-width letters are ordinary ones,
-    and nothing is stemmed or left out.
+    A Chinese or Japanese character is a word of its own, and full-width letters become ASCII.
+    There is no stemming and no list of stop words.
 
     >>> words_of("Blue RAIN-jacket, 3XL 防水外套 No.5")
     ['blue', 'rain', 'jacket', '3xl', '防', '水', '外', '套', 'no', '5']
@@ -38,106 +38,108 @@ def words_of(text: str) -> list[str]:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class BM25:
-    """Texts ready to be searched (Robertson and Zaragoza 2009, section 3.4).
+class BM25Index:
+    """Indexed texts (Robertson and Zaragoza 2009, section 3.4).
 
     `score(query, text) = sum_t idf(t) tf / (tf + k1 (1 - b + b length / mean length))` over the
-    words `t` of the query, each as often as it stands there; `tf` counts `t` in the text. With
-    `N` texts, `n` of which hold `t`, `idf(t) = log(1 + (N - n + 0.5) / (n + 0.5))`, which is never
-    negative (Lucene's form; so is leaving out the factor `k1 + 1`, which orders nothing).
+    words `t` of the query with their repetitions; `tf` counts `t` in the text. With `N` texts, `n`
+    of which contain `t`, `idf(t) = log(1 + (N - n + 0.5) / (n + 0.5))`, which is never negative.
+    This idf and the absence of the constant factor `k1 + 1` follow Lucene.
 
     Attributes:
         vocabulary: Row of each word.
-        weights: `[words, texts]` float32, what one occurrence in a query adds.
+        weights: `[words, texts]` float32, the score of one occurrence in a query.
     """
 
     vocabulary: dict[str, int]
     weights: sparse.csr_array
 
     @classmethod
-    def build(cls, texts: Sequence[str], k1: float = 1.2, b: float = 0.75) -> "BM25":
-        """Reads the texts.
+    def build(cls, texts: Sequence[str], k1: float = 1.2, b: float = 0.75) -> "BM25Index":
+        """Indexes texts.
 
         Args:
-            texts: What is searched; an empty one is never found.
-            k1: How slowly a word's weight saturates as it is repeated; 0 = at once.
-            b: How much long texts are held back: 0 not at all, 1 fully.
-
-        Raises:
-            InputError: `k1` is negative, or `b` is not between 0 and 1.
+            texts: The texts; an empty one matches no query.
+            k1: Saturation of repeated words: 0 counts a word once, larger values count repetitions
+                more.
+            b: Normalization by text length, from 0 (none) to 1 (full).
         """
-        if not 0.0 <= k1 < float("inf"):
-            raise InputError(f"{k1} is not 0 or more", where="bm25.k1", mend="Use about 1.2.")
-        if not 0.0 <= b <= 1.0:
-            raise InputError(f"{b} is not between 0 and 1", where="bm25.b", mend="Use about 0.75.")
         vocabulary: dict[str, int] = {}
-        read = [
+        ids = [
             [vocabulary.setdefault(word, len(vocabulary)) for word in words_of(text)]
             for text in texts
         ]
-        lengths = np.array([len(words) for words in read], np.int64)
-        rows = np.fromiter(itertools.chain.from_iterable(read), np.int64, int(lengths.sum()))
-        columns = np.repeat(np.arange(len(read)), lengths)
+        lengths = np.array([len(words) for words in ids], np.int64)
+        rows = np.fromiter(itertools.chain.from_iterable(ids), np.int64, int(lengths.sum()))
+        columns = np.repeat(np.arange(len(ids)), lengths)
         occurrences = sparse.coo_array(
-            (np.ones(len(rows)), (rows, columns)), shape=(len(vocabulary), len(read))
+            (np.ones(len(rows)), (rows, columns)), shape=(len(vocabulary), len(ids))
         ).tocsr()
-        holding = np.diff(occurrences.indptr)
-        idf = np.log1p((len(read) - holding + 0.5) / (holding + 0.5))
-        relative = lengths / max(lengths.mean(), 1e-9) if len(read) else lengths
+        document_counts = np.diff(occurrences.indptr)
+        idf = np.log1p((len(ids) - document_counts + 0.5) / (document_counts + 0.5))
+        relative = lengths / max(lengths.mean(), 1e-9) if len(ids) else lengths
         damping = k1 * (1.0 - b + b * relative)
         counts = occurrences.data
         saturated = counts / (counts + damping[occurrences.indices])
-        weights = (np.repeat(idf, holding) * saturated).astype(np.float32)
+        weights = (np.repeat(idf, document_counts) * saturated).astype(np.float32)
         parts = (weights, occurrences.indices, occurrences.indptr)
         return cls(vocabulary, sparse.csr_array(parts, shape=occurrences.shape))
 
-    def scores(self, query: str) -> Float[np.ndarray, " texts"]:
-        """Scores every text, float32; 0 for one that shares no word with the query."""
-        return self.scores_of([query])[0]
-
-    def scores_of(self, queries: Sequence[str]) -> Float[np.ndarray, "queries texts"]:
-        """Scores every text for each of several queries; see `scores`."""
+    def scores(self, queries: Sequence[str]) -> Float[np.ndarray, "queries texts"]:
+        """Scores every text for each query, float32; 0 where they share no word."""
         known = [
             [self.vocabulary[word] for word in words_of(query) if word in self.vocabulary]
             for query in queries
         ]
         rows = np.repeat(np.arange(len(known)), [len(words) for words in known])
         columns = np.array([word for words in known for word in words], np.int64)
-        asked = sparse.coo_array(
+        counts = sparse.coo_array(
             (np.ones(len(rows), np.float32), (rows, columns)),
             shape=(len(known), len(self.vocabulary)),
         ).tocsr()
-        return sparse.csr_array(asked @ self.weights).toarray()
+        return sparse.csr_array(counts @ self.weights).toarray()
 
 
-def bm25(split: Split, k1: float = 1.2, b: float = 0.75) -> Ranker:
-    """Ranks by BM25 of the request's own words against the items' texts.
+@dataclasses.dataclass(frozen=True)
+class BM25:
+    """Ranks by BM25 of a request's query against the items' texts; the history is not used.
 
-    The history says nothing here: how high this comes on a search task is how much its queries
-    give away. Equal scores are ordered by popularity, and a request without words gets popularity
-    alone.
+    On a search task it measures how many words of the answer a query contains. Equal scores are
+    ordered by popularity, and a request without a query gets popularity alone.
 
-    Args:
-        split: Its catalog is searched; only its training events are counted.
-        k1: See `BM25.build`.
-        b: See `BM25.build`.
-
-    Raises:
-        InputError: A setting is impossible.
+    Attributes:
+        k1: See `BM25Index.build`.
+        b: See `BM25Index.build`.
+        name: The name of its row in a report.
     """
-    index = BM25.build(item_texts(split.catalog), k1, b)
-    counts = training_counts(split)
-    ties = TIE_WEIGHT * counts / (counts.max(initial=0) + 1)
 
-    def rank(requests: Sequence[Request]) -> Ranking:
-        scores = index.scores_of([request.instruction for request in requests])
-        return Ranking(scores.astype(np.float64) + ties)
+    k1: float = 1.2
+    b: float = 0.75
+    name: str = "bm25"
 
-    return rank
+    def __post_init__(self) -> None:
+        if not 0 <= self.k1 < float("inf"):
+            problem = f"must be finite and at least 0, got {self.k1}"
+            raise InputError(problem, where="BM25.k1", hint="Set it to 1.2, the default.")
+        if not 0 <= self.b <= 1:
+            problem = f"must be between 0 and 1, got {self.b}"
+            raise InputError(problem, where="BM25.b", hint="Set it to 0.75, the default.")
+
+    def build(self, split: Split) -> Ranker:
+        """Indexes the catalog of a split and counts its training events."""
+        index = BM25Index.build(item_texts(split.catalog), self.k1, self.b)
+        counts = training_counts(split)
+        ties = TIE_WEIGHT * counts / (counts.max(initial=0) + 1)
+
+        def rank(requests: Sequence[Request]) -> Ranking:
+            scores = index.scores([request.instruction for request in requests])
+            return Ranking(scores.astype(np.float64) + ties)
+
+        return rank
 
 
 def item_texts(catalog: pl.DataFrame) -> list[str]:
-    """Joins title, categories, brand and description of each item, as far as the log has them."""
+    """Joins title, categories, brand and description of each item, where the log has them."""
     parts = [name for name in ("title", "brand", "description") if name in catalog.columns]
     texts = [pl.col(name) for name in parts]
     if "categories" in catalog.columns:

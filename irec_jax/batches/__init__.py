@@ -1,1 +1,1 @@
-"""What the device sees: packed token batches of static shapes."""
+"""Packed token batches of static shapes."""

@@ -1,4 +1,4 @@
-"""The one shape of data that the device sees."""
+"""The input of the model: packed examples."""
 
 import numpy as np
 from flax import nnx
@@ -7,12 +7,12 @@ from jaxtyping import Array, Int
 
 @nnx.dataclass
 class Batch(nnx.Pytree):
-    """Packed examples; several may share a row, told apart by segment numbers.
+    """Packed examples; segment numbers separate the examples of a row.
 
-    Segment 0 is padding; segments 1, 2, ... of a row's inputs and targets belong together. An
-    example lies in one piece, so the distance of two of its tokens is the distance of their
-    columns. Targets are what the decoder should say, end-of-sequence included; the decoder's
-    input is made from them by `irec_jax.model.t5.shift_right`.
+    Segment 0 is padding; segments 1, 2, ... of a row's inputs and targets belong together. The
+    tokens of an example are contiguous, so the distance of two of them is the distance of their
+    columns. Targets end with end-of-sequence; the decoder's inputs are made from them by
+    `irec_jax.model.seq2seq.shift_right`.
     """
 
     inputs: Int[Array | np.ndarray, "batch source"] = nnx.data()

@@ -1,4 +1,4 @@
-"""Stored rows as the batches of any number of hosts, in one global order."""
+"""Batches of stored rows for any number of hosts, in one global order."""
 
 import dataclasses
 from typing import Any
@@ -9,7 +9,7 @@ from jaxtyping import Int
 
 from irec_jax.batches.batch import Batch
 from irec_jax.batches.packed import PackedRows
-from irec_jax.batches.pipeline import Ahead
+from irec_jax.batches.pipeline import PrefetchDataset
 from irec_jax.errors import InputError
 
 _POSITION = "global_next_index"
@@ -17,13 +17,13 @@ _POSITION = "global_next_index"
 
 @dataclasses.dataclass(frozen=True)
 class Reader:
-    """Which rows of every global batch somebody reads.
+    """The rows of every global batch that a host reads.
 
     Attributes:
-        host: Its number among those who read different rows, from 0.
-        hosts: How many there are; each reads as many rows.
-        rows: The places of its rows in a batch, rising; left out, they are the `host`-th of equal
-            parts.
+        host: Number of the host among those that read different rows, from 0.
+        hosts: Number of hosts; each reads the same number of rows.
+        rows: Positions of the host's rows in a batch, ascending; by default the `host`-th of
+            equal parts.
     """
 
     host: int = 0
@@ -33,20 +33,22 @@ class Reader:
     def __post_init__(self) -> None:
         """Refuses a number that no host has."""
         if not 0 <= self.host < self.hosts:
-            raise InputError(f"host {self.host} of {self.hosts}", where="reader.host")
+            raise InputError(
+                f"must be between 0 and {self.hosts - 1}, got {self.host}", where="reader.host"
+            )
 
-    def places(self, batch_size: int) -> tuple[int, ...]:
-        """The places of its rows in a batch.
+    def positions(self, batch_size: int) -> tuple[int, ...]:
+        """Returns the positions of the host's rows in a batch.
 
         Raises:
-            InputError: The hosts cannot share it.
+            InputError: `batch_size` is not a multiple of the number of hosts.
         """
-        share, left = divmod(batch_size, self.hosts)
-        if batch_size < 1 or left or (self.rows and len(self.rows) != share):
+        share, rest = divmod(batch_size, self.hosts)
+        if batch_size < 1 or rest or (self.rows and len(self.rows) != share):
             raise InputError(
                 f"{self.hosts} hosts cannot share batches of {batch_size} rows",
                 where="train.batch_size",
-                mend="use a multiple of the number of hosts.",
+                hint="Set it to a multiple of the number of hosts.",
             )
         return self.rows or tuple(range(self.host * share, (self.host + 1) * share))
 
@@ -59,31 +61,31 @@ def packed_batches(
     reader: Reader | None = None,
     read_threads: int = 0,
 ) -> grain.IterDataset[Batch]:
-    """Endless batches of stored rows; every pass is in another order, and has every row once.
+    """Makes an unlimited iterator of batches; each pass has every row once, in another order.
 
-    The global batch number n has the same rows in the same places for any number of hosts, of
-    which each reads its own. Batches are read a few ahead in a background thread. The iterator's
-    `get_state()` is one number that is the same on all hosts; `set_state` goes on from it on any
-    number of hosts, and with any batch size.
+    The global batch n has the same rows at the same positions for any number of hosts; each host
+    reads its own rows. A background thread reads a few batches ahead. The iterator's
+    `get_state()` is one number that is the same on all hosts; `set_state` continues from it with
+    any number of hosts and any batch size.
 
     Args:
-        stored: The rows.
+        stored: The packed rows.
         batch_size: Rows of a global batch.
-        seed: Of the order, 0 to 2**32 - 1.
-        reader: Which host this is; left out, there is one.
-        read_threads: How many threads read ahead; worth it where the disk is far away.
+        seed: Seed of the order, 0 to 2**32 - 1.
+        reader: This host; None for a single host.
+        read_threads: Number of threads that read ahead, for storage with a high latency.
 
     Raises:
-        InputError: The hosts cannot share a batch.
+        InputError: `batch_size` is not a multiple of the number of hosts.
     """
     rows = grain.MapDataset.source(_Whole(stored)).seed(seed).shuffle().repeat()
     own = _OwnRows(rows, batch_size, reader or Reader())
-    return Ahead(lambda _: _Elastic(own, read_threads).map(_Split(stored)))
+    return PrefetchDataset(lambda _: _Elastic(own, read_threads).map(_Split(stored)))
 
 
 @dataclasses.dataclass(frozen=True)
 class _Whole:
-    """Rows in one piece: a batch is cut once, not each of its rows."""
+    """Rows as single arrays, so that a whole batch is split at once."""
 
     stored: PackedRows
 
@@ -96,7 +98,7 @@ class _Whole:
 
 @dataclasses.dataclass(frozen=True)
 class _Split(grain.transforms.Map):
-    """Cuts a batch of such rows."""
+    """Splits a batch of such rows into the arrays of a `Batch`."""
 
     stored: PackedRows
 
@@ -105,10 +107,10 @@ class _Split(grain.transforms.Map):
 
 
 class _OwnRows(grain.MapDataset):
-    """Rows dealt so that every `hosts`-th, which is what `ElasticIterator` reads, is an own one.
+    """Rows in an order in which this host owns every `hosts`-th row, as `ElasticIterator` reads.
 
     Attributes:
-        start: Where a batch begins; others begin whole batches before and after.
+        start: Global index of the first row of a batch.
     """
 
     def __init__(
@@ -116,10 +118,10 @@ class _OwnRows(grain.MapDataset):
     ) -> None:
         super().__init__(rows)
         self.batch_size, self.reader, self.start = batch_size, reader, start
-        self._places = reader.places(batch_size)
+        self._positions = reader.positions(batch_size)
 
     def from_start(self, start: int) -> "_OwnRows":
-        """The same with batches that begin elsewhere."""
+        """Returns the same rows with another first row of a batch."""
         return _OwnRows(self._parent, self.batch_size, self.reader, start)
 
     def __len__(self) -> int:
@@ -128,12 +130,12 @@ class _OwnRows(grain.MapDataset):
     def __getitem__(self, index: int | slice) -> Any:
         if isinstance(index, slice):
             return self.slice(index)
-        at = (index - self.start) % self.batch_size
-        return self._parent[index - at + self._places[at // self.reader.hosts]]
+        column = (index - self.start) % self.batch_size
+        return self._parent[index - column + self._positions[column // self.reader.hosts]]
 
 
 class _Elastic(grain.IterDataset):
-    """Grain's elastic reading; grain 0.2.18 itself gives one and the same iterator to all."""
+    """Elastic reading; `ElasticIterator` of grain 0.2.18 returns one shared iterator."""
 
     def __init__(self, rows: _OwnRows, read_threads: int) -> None:
         super().__init__()
@@ -144,7 +146,7 @@ class _Elastic(grain.IterDataset):
         return _ElasticIterator(self)
 
     def open_at(self, position: int) -> grain.DatasetIterator:
-        """An iterator whose first batch begins with the row at `position` of the global order."""
+        """Makes an iterator whose first batch starts at row `position` of the global order."""
         reader, size = self._rows.reader, self._rows.batch_size
         iterator = grain.experimental.ElasticIterator(
             self._rows.from_start(position % size),
@@ -157,7 +159,7 @@ class _Elastic(grain.IterDataset):
 
 
 class _ElasticIterator(grain.DatasetIterator):
-    """Opens anew where it is sent: places of rows count from where its batches begin."""
+    """Reopens at each `set_state`, as positions of rows count from the start of a batch."""
 
     def __init__(self, dataset: _Elastic) -> None:
         super().__init__()

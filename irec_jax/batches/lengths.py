@@ -1,4 +1,4 @@
-"""How long a text is for a model."""
+"""Length of a text in tokens."""
 
 import dataclasses
 
@@ -7,14 +7,14 @@ from irec_jax.tokens.items import TokenWriter
 
 @dataclasses.dataclass(frozen=True)
 class TokenCount:
-    """Counts the tokens of a prompt or an answer, `EOS` included; it can be pickled.
+    """Counts the tokens of a prompt or an answer, with `EOS`; it can be pickled.
 
     Attributes:
-        writer: What they are written with.
+        writer: Encodes the texts.
     """
 
     writer: TokenWriter
 
     def __call__(self, text: str) -> int:
-        """Returns how many tokens a text has."""
+        """Counts the tokens of a text."""
         return self.writer.length(text) + 1

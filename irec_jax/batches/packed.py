@@ -1,8 +1,8 @@
-"""Packed rows on disk, so that any number of hosts can read them in one global order.
+"""Packed rows on disk, which any number of hosts can read in one global order.
 
-Rows that are packed on the fly have a position that only one reader can hold: how many rows a
-window gives is known when it is packed. Rows on disk have numbers, so that a position is one
-number, whoever reads on from there.
+The number of rows of a window is known only when it is packed, so a position among rows packed
+on the fly has a meaning for one reader only. Rows on disk are numbered, so a position is one number
+for all readers.
 """
 
 import dataclasses
@@ -18,23 +18,22 @@ import numpy as np
 from jaxtyping import Int
 
 from irec_jax import __version__
+from irec_jax.audit.audit import Auditor
 from irec_jax.batches.pipeline import WINDOW, Cuts, Example, PackedWindow, RecordSource
 from irec_jax.bounds import COUNT, check_between
 from irec_jax.errors import InputError
-from irec_jax.files import write_text
-from irec_jax.instructions.audit import Auditor
-from irec_jax.instructions.contents import audit_of
+from irec_jax.files import check_output_folder, write_text
+from irec_jax.instruction_sets.contents import audit_of
 from irec_jax.instructions.forms import Instruction
-from irec_jax.instructions.shards import (
+from irec_jax.storage.shards import (
     Runner,
     ShardReport,
     content_sha256,
-    opened_build,
+    open_build,
     plan_shards,
     read_manifest,
-    refuse_foreign_folder,
 )
-from irec_jax.instructions.workers import Advance, shared
+from irec_jax.storage.workers import Advance, run_in_workers
 from irec_jax.tokens.items import TokenWriter
 
 NAME, WHAT = "packed_rows", "set of packed rows"
@@ -42,17 +41,18 @@ VERSION = "1.0.0"
 MANIFEST_FILE = "packed_rows.json"
 SHARD_WINDOWS = 16
 
-_MEND = "write the rows again with `irec instruct EXPERIMENT --packed DIR`."
+_HINT = "Write the rows again with `irec instruct EXPERIMENT --packed DIR`."
 
 
 @dataclasses.dataclass(frozen=True)
 class Packing:
-    """How records become rows.
+    """Source, writer and lengths of packed rows.
 
     Attributes:
-        source: Gives the records.
-        made_from: All that they depend on, in JSON's types; a build goes on only with the same.
-        writer: Turns them into ids.
+        source: The source of the records.
+        made_from: Everything that the records depend on, in JSON's types; a build is resumed
+            only with equal values.
+        writer: Encodes the records.
         source_length: Encoder columns.
         target_length: Decoder columns.
     """
@@ -64,26 +64,26 @@ class Packing:
     target_length: int
 
     def all_made_from(self) -> dict[str, Any]:
-        """All that the rows depend on besides their lengths, the tokens included."""
+        """Returns everything that the rows depend on besides their lengths, with the tokens."""
         return {**self.made_from, "tokens": writer_sha256(self.writer)}
 
 
 @dataclasses.dataclass(frozen=True)
 class PackedManifest:
-    """What a stored set of packed rows holds.
+    """The manifest of a stored set of packed rows.
 
     Attributes:
-        records: How many instructions.
-        rows: How many rows they fill.
+        records: Number of instructions.
+        rows: Number of rows.
         source_length: Encoder columns.
         target_length: Decoder columns.
         vocabulary: Ids are below it.
-        made_from: What the records depend on, and the tokens.
+        made_from: Everything that the records depend on, and the tokens.
         sha256: The sum of the rows' SHA-256, modulo 2**256.
         source_fill: The share of encoder columns that hold a token, 0 to 1.
-        target_fill: The same of the decoder.
-        cut_inputs: Prompts that were longer than an encoder row.
-        cut_targets: Answers that were longer than a decoder row.
+        target_fill: The same share of the decoder.
+        cut_inputs: Number of prompts longer than an encoder row.
+        cut_targets: Number of answers longer than a decoder row.
         files: Shard -> SHA-256 of the file.
     """
 
@@ -110,28 +110,28 @@ def write_packed(
     auditor: Auditor | None = None,
     runner: Runner | None = None,
 ) -> PackedManifest:
-    """Writes the rows of records 0 to `records - 1`, all of them or nothing.
+    """Writes the rows of records 0 to `records - 1` atomically.
 
-    They are the rows of `PackedWindow`, window after window; a last window may be short. As for
-    instruction sets, the files are the same for any number of workers, and the same call goes on
-    where a killed one was ended.
+    The rows are those of `PackedWindow`, window after window; the last window can be short. As for
+    instruction sets, the files are equal for any number of workers, and the same call resumes a
+    killed build.
 
     Args:
-        packing: How records become rows.
+        packing: Source, writer and lengths.
         folder: Replaced if it holds packed rows.
-        records: How many.
-        workers: How many processes.
-        auditor: Reads every record while it is packed, where it is an instruction.
-        runner: Has the shards made by somebody else; `workers` is not read then.
+        records: Number of records.
+        workers: Number of worker processes.
+        auditor: Checks every instruction while it is packed.
+        runner: Makes the shards in place of worker processes; `workers` is then unused.
 
     Raises:
-        InputError: A number is less than 1, `folder` holds something else, or the audit found
-            something.
-        OSError: The disk is full or cannot be written; what was there before stays.
+        InputError: A number is less than 1, `folder` holds something else, or the audit has
+            findings.
+        OSError: The disk is full or not writable; the folder is unchanged.
     """
     for where, number in (("records", records), ("workers", workers)):
         check_between(number, COUNT, where)
-    refuse_foreign_folder(folder, _read_manifest, WHAT)
+    check_output_folder(folder, f"a {WHAT}", lambda folder: bool(_read_manifest(folder)))
     shards = plan_shards(NAME, records, SHARD_WINDOWS * WINDOW)
     lengths = [packing.source_length, packing.target_length]
     made_from = packing.all_made_from()
@@ -142,11 +142,11 @@ def write_packed(
         "lengths": lengths,
         "audit": auditor is not None,
     }
-    with opened_build(folder, build_of) as build:
-        run = runner or (lambda job, left, advance: shared(job, left, workers, advance))
+    with open_build(folder, build_of) as build:
+        run = runner or (lambda job, left, advance: run_in_workers(job, left, workers, advance))
         reports = build.make(PackedContents(packing, auditor), shards, run, "pack")
         if auditor is not None:
-            config = auditor.inspector.renderer.wording.config
+            config = auditor.inspector.renderer.prompt_writer.config
             audit_of(reports).refuse(config, where=str(folder))
         manifest = _manifest(packing, records, made_from, reports)
         text = json.dumps(dataclasses.asdict(manifest), indent=2)
@@ -157,23 +157,23 @@ def write_packed(
 
 @dataclasses.dataclass(frozen=True)
 class PackedContents:
-    """Shards of packed rows: `irec_jax.instructions.shards.Contents`; their numbers are records.
+    """Shards of packed rows: `irec_jax.storage.shards.ShardContents`, numbered by records.
 
     Attributes:
-        packing: How records become rows.
-        auditor: Reads the records, where there is one.
+        packing: Source, writer and lengths.
+        auditor: Checks the records; None for no audit.
     """
 
     packing: Packing
     auditor: Auditor | None = None
 
-    is_compressed: ClassVar[bool] = True  # to a third: most bytes of small numbers are 0
+    is_compressed: ClassVar[bool] = True  # to a third, as most bytes of small numbers are 0
 
     def write(
         self, numbers: range, put: Callable[[bytes], None], advance: Advance
     ) -> dict[str, Any]:
-        """Packs whole windows; tells tokens, what was cut, and what the audit found."""
-        cuts, tokens, told = Cuts(), np.zeros(2, np.int64), {}
+        """Packs whole windows; returns counts of tokens and cuts, and the audit's report."""
+        cuts, tokens, summary = Cuts(), np.zeros(2, np.int64), {}
         seen: list[tuple[int, Instruction]] = []
         for start in range(numbers.start, numbers.stop, WINDOW):
             size = min(WINDOW, numbers.stop - start)
@@ -184,17 +184,17 @@ class PackedContents:
                 seen.clear()
             advance(size)
         if self.auditor is not None:
-            told["audit"] = self.auditor.audit(seen).to_json()
-        return told | {"tokens": tokens.tolist(), "cuts": [cuts.inputs, cuts.targets]}
+            summary["audit"] = self.auditor.audit(seen).to_json()
+        return summary | {"tokens": tokens.tolist(), "cuts": [cuts.inputs, cuts.targets]}
 
     def _window(
         self, start: int, size: int, cuts: Cuts, seen: list[tuple[int, Instruction]]
     ) -> list[Example]:
         packing = self.packing
-        # A short window is one of another size, and counts its records from its own start.
+        # A short window has another size and numbers its records from its own start.
         first = 0 if size == WINDOW else start
         window = PackedWindow(
-            _Watched(packing.source, first, seen),
+            _RecordingSource(packing.source, first, seen),
             packing.writer,
             packing.source_length,
             packing.target_length,
@@ -218,13 +218,13 @@ class PackedRows:
         paths = [folder / name for name in self.manifest.files]
         for path in paths:
             if not path.is_file():
-                raise InputError("a shard is missing", where=str(path), mend=_MEND)
+                raise InputError("a shard is missing", where=str(path), hint=_HINT)
         self._source: Any = grain.sources.ArrayRecordDataSource([str(path) for path in paths])
         if len(self._source) != self.manifest.rows:
             raise InputError(
-                f"{len(self._source)} rows, and the manifest says {self.manifest.rows}",
+                f"has {len(self._source)} rows, but the manifest lists {self.manifest.rows}",
                 where=str(folder),
-                mend=_MEND,
+                hint=_HINT,
             )
 
     def __len__(self) -> int:
@@ -235,11 +235,11 @@ class PackedRows:
         return self.split(self.whole(index))
 
     def whole(self, index: int) -> Int[np.ndarray, " cells"]:
-        """Returns a row as it is stored, its four arrays one after the other, read only."""
+        """Returns a stored row: its four arrays concatenated, read only."""
         return np.frombuffer(self._source[range(len(self))[index]], "<i4")
 
     def split(self, rows: Int[np.ndarray, "*rows cells"]) -> dict[str, Int[np.ndarray, "*rows _"]]:
-        """Cuts rows as they are stored into the int32 arrays of a `Batch`."""
+        """Splits stored rows into the int32 arrays of a `Batch`."""
         source, target = self.manifest.source_length, self.manifest.target_length
         arrays, start = {}, 0
         for name, length in zip(_ARRAYS, (source, source, target, target), strict=True):
@@ -249,13 +249,13 @@ class PackedRows:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Watched:
-    """Remembers the records that are asked for.
+class _RecordingSource:
+    """A source that keeps the records that were read.
 
     Attributes:
-        source: Gives them.
-        first: Is asked for as number 0.
-        seen: Number and content of each, so far.
+        source: The source of the records.
+        first: Number of the record that is read as number 0.
+        seen: Number and content of each record read so far.
     """
 
     source: RecordSource
@@ -269,7 +269,7 @@ class _Watched:
 
 
 def writer_sha256(writer: TokenWriter) -> str:
-    """Returns the SHA-256 of all that decides a text's ids."""
+    """Computes the SHA-256 of the tokenizer and the item sequences."""
     digest = hashlib.sha256()
     with tempfile.TemporaryDirectory() as folder:
         writer.codec.save(Path(folder))
@@ -286,8 +286,8 @@ def _manifest(
     packing: Packing, records: int, made_from: dict[str, Any], reports: list[ShardReport]
 ) -> PackedManifest:
     rows = sum(report.records for report in reports)
-    tokens = np.sum([report.told["tokens"] for report in reports], axis=0)
-    cuts = np.sum([report.told["cuts"] for report in reports], axis=0)
+    tokens = np.sum([report.summary["tokens"] for report in reports], axis=0)
+    cuts = np.sum([report.summary["cuts"] for report in reports], axis=0)
     fills = tokens / (rows * np.array([packing.source_length, packing.target_length]))
     return PackedManifest(
         records=records,
@@ -308,10 +308,10 @@ def _manifest(
 def _read_manifest(folder: Path) -> PackedManifest:
     path = folder / MANIFEST_FILE
     try:
-        return PackedManifest(**read_manifest(path, WHAT, _MEND))
+        return PackedManifest(**read_manifest(path, WHAT, _HINT))
     except TypeError as error:
         raise InputError(
-            f"not the manifest of the {WHAT}: {error}", where=str(path), mend=_MEND
+            f"is not the manifest of a {WHAT}: {error}", where=str(path), hint=_HINT
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""Which examples share a row: vector bin packing of encoder and decoder lengths together."""
+"""Vector bin packing of examples into rows, by encoder and decoder lengths together."""
 
 from typing import Any, NamedTuple
 
@@ -6,16 +6,16 @@ import numpy as np
 from jaxtyping import Float, Int
 
 PAIR_BELOW = 2.0
-"""Examples of mean size; with less room than that a row's last two are chosen together."""
+"""In examples of mean size: with less free room, the last two of a row are chosen together."""
 
 PAIR_GAIN = 0.03
-"""Share of a row that a pair must save against one example; small ones are kept for later."""
+"""Share of a row that a pair must save over one example, so that small ones stay available."""
 
 PAIR_CHOICES = 32
-"""Sizes looked at on each side of a pair, evenly taken from those that fit."""
+"""Number of sizes tried on each side of a pair, evenly spaced among those that fit."""
 
 SCARCITY = 16
-"""How much the side that runs out first decides: the ratio of the demands to this power."""
+"""Exponent of the ratio of demands, which weights the side that fills first."""
 
 
 class _Room(NamedTuple):
@@ -40,15 +40,14 @@ def pack(
     source_length: int,
     target_length: int,
 ) -> list[list[int]]:
-    """Groups examples into rows, a row at a time, greedily.
+    """Groups examples into rows, one row at a time, greedily.
 
-    A row starts with the largest example left and then takes, of those that still fit on both
-    sides, the one that leaves the least. Where only one or two more will go in, pairs are weighed
-    as well: the smallest slack of a row instead of the largest next item, after the minimum bin
-    slack of Gupta and Ho 1999, "A new heuristic algorithm for the one-dimensional bin-packing
-    problem", cut to its last two items. What is left is measured as a norm over both sides, as in
-    Panigrahy et al. 2011, "Heuristics for Vector Bin Packing", section 3, with nearly all the
-    weight on the side that runs out first. Examples of one size are one kind.
+    A row starts with the largest remaining example. Then it takes the example that fits on both
+    sides and leaves the least room. When a row has room for one or two more examples, pairs are
+    tried too: minimum bin slack (Gupta and Ho 1999, "A new heuristic algorithm for the
+    one-dimensional bin-packing problem") for the last two items. The remaining room is measured as
+    a norm over both sides (Panigrahy et al. 2011, "Heuristics for Vector Bin Packing", section 3)
+    with nearly all the weight on the side that fills first. Examples of one size are one kind.
 
     Args:
         source: Encoder tokens of each example, 1 to `source_length`.
@@ -82,7 +81,7 @@ def pack(
             if not len(fits):
                 break
             is_nearly_full = bool((np.array(free) < PAIR_BELOW * mean).any())
-            kind = fits[_next(free, kinds.at(fits), left[fits], weight, is_nearly_full)]
+            kind = fits[_next_kind(free, kinds.at(fits), left[fits], weight, is_nearly_full)]
         rows.append(row)
         packed += len(row)
     return rows
@@ -91,7 +90,7 @@ def pack(
 def _by_size(
     sizes: Int[np.ndarray, "examples 2"], lengths: Int[np.ndarray, "2"]
 ) -> tuple[_Room, list[list[int]]]:
-    """The sizes there are, largest share of a row first, and the examples of each, last first."""
+    """Returns the distinct sizes, largest share of a row first, and the examples of each size."""
     kinds, kind_of = np.unique(sizes, axis=0, return_inverse=True)
     order = np.argsort(-(kinds / lengths).max(axis=1), kind="stable")
     by_kind = np.split(
@@ -100,33 +99,33 @@ def _by_size(
     return _Room(*kinds[order].T), [by_kind[kind][::-1].tolist() for kind in order]
 
 
-def _next(
+def _next_kind(
     free: _Room,
     kinds: _Room,
     left: Int[np.ndarray, " kinds"],
     weight: Float[np.ndarray, "2"],
     is_nearly_full: bool,
 ) -> int:
-    """Which of the kinds that fit a row takes.
+    """Chooses the next kind of a row.
 
     Args:
-        free: Of the row.
-        kinds: That fit.
-        left: Examples of each.
-        weight: Of a slot on each side.
-        is_nearly_full: Whether to look at pairs too.
+        free: Free slots of the row.
+        kinds: Sizes of the kinds that fit.
+        left: Remaining examples of each kind.
+        weight: Weight of a slot on each side.
+        is_nearly_full: Whether to try pairs too.
     """
     after = free.without(kinds)
     waste = _norm(after, weight)
     best = int(np.argmin(waste))
     if not is_nearly_full or waste[best] < PAIR_GAIN:
         return best
-    some = np.unique(np.linspace(0, len(left) - 1, PAIR_CHOICES).astype(int))
-    first, second = after.at((some, None)), kinds.at(some)
-    fits = first.holds(second) & ~np.diag(left[some] == 1)
+    tried = np.unique(np.linspace(0, len(left) - 1, PAIR_CHOICES).astype(int))
+    first, second = after.at((tried, None)), kinds.at(tried)
+    fits = first.holds(second) & ~np.diag(left[tried] == 1)
     both = np.where(fits, _norm(first.without(second), weight), np.inf).min(axis=1)
     pair = int(np.argmin(both))
-    return int(some[pair]) if both[pair] < waste[best] - PAIR_GAIN else best
+    return int(tried[pair]) if both[pair] < waste[best] - PAIR_GAIN else best
 
 
 def _norm(room: _Room, weight: Float[np.ndarray, "2"]) -> np.ndarray:

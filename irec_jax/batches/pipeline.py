@@ -1,4 +1,4 @@
-"""From record numbers to packed batches, with a position that can be saved and resumed."""
+"""Packed batches from numbered records, with a position that can be saved and restored."""
 
 import dataclasses
 import threading
@@ -13,13 +13,13 @@ from jaxtyping import Int
 from irec_jax.batches.batch import Batch
 from irec_jax.batches.packing import pack
 from irec_jax.instructions.forms import Instruction
-from irec_jax.instructions.hashing import derive_key, permutation
+from irec_jax.random_draws import derive_key, permutation
 from irec_jax.tokens.items import TokenWriter
 from irec_jax.tokens.text import EOS
 
-# Examples that are packed together: enough for full rows, few enough to make again on resume.
+# Examples packed together: enough for full rows, few enough to make again on resume.
 WINDOW = 1_024
-ENDLESS = 2**40
+_NUM_WINDOWS = 2**40
 BATCHES_AHEAD = 4
 
 Example = dict[str, Int[np.ndarray, " _"]]
@@ -27,21 +27,21 @@ Example = dict[str, Int[np.ndarray, " _"]]
 
 @runtime_checkable
 class RecordSource(Protocol):
-    """What is trained on: a pure function of the record's number."""
+    """Training records: a pure function of the record's number."""
 
     def record(self, number: int) -> Instruction:
-        """The record with this number, any number from 0 on."""
+        """Returns the record with this number, at least 0."""
         ...
 
 
 @dataclasses.dataclass
 class Cuts:
-    """What had to be shortened so far, those made ahead of the trainer included.
+    """Counts of shortened texts so far, with those of batches made ahead.
 
     Attributes:
-        records: Records rendered.
-        inputs: Prompts longer than an encoder row.
-        targets: Answers longer than a decoder row.
+        records: Number of rendered records.
+        inputs: Number of prompts longer than an encoder row.
+        targets: Number of answers longer than a decoder row.
     """
 
     records: int = 0
@@ -50,11 +50,11 @@ class Cuts:
 
 
 def encode_prompt(text: str, writer: TokenWriter, source_length: int) -> list[int]:
-    """The ids of a prompt with `EOS`, at most `source_length` of them.
+    """Encodes a prompt with `EOS` in at most `source_length` ids.
 
-    Training, scoring and serving all write prompts through here. A prompt that is too long
-    keeps its first quarter, which says what is asked, and its end, which holds the newest
-    events and the user's own words; what goes is the old end of the history.
+    Training, scoring and serving all use this function. A prompt that is too long keeps its first
+    quarter, which holds the task, and its end, which holds the newest events and the user's
+    query; the oldest part of the history is dropped.
     """
     return _shorten([*writer.encode(text), EOS], source_length)
 
@@ -73,16 +73,16 @@ def encode_record(
     target_length: int,
     cuts: Cuts | None = None,
 ) -> Example:
-    """The ids of one example: `inputs` and `targets`, both int32 and ending with `EOS`.
+    """Encodes one example: `inputs` and `targets`, both int32 and ending with `EOS`.
 
-    An answer that is too long loses its end; items never are (`TokensConfig` sees to it).
+    An answer that is too long is cut at its end; items always fit (`TokensConfig` checks it).
 
     Args:
-        instruction: What to write.
-        writer: What to write it with.
-        source_length: Most tokens of `inputs`.
-        target_length: Most tokens of `targets`.
-        cuts: Counts the record and what was shortened.
+        instruction: The record.
+        writer: Encodes the texts.
+        source_length: Maximum number of tokens of `inputs`.
+        target_length: Maximum number of tokens of `targets`.
+        cuts: Incremented by the record and its shortened texts.
     """
     inputs = [*writer.encode(instruction.inputs), EOS]
     targets = [*writer.encode(instruction.targets), EOS]
@@ -102,8 +102,8 @@ def encode_record(
 class PackedWindow(grain.experimental.FlatMapTransform):
     """Window number -> packed rows of the records `window * number` to `window * (number + 1)`.
 
-    Pure, so a position in the data is a window number and a row number. The rows come in an
-    order drawn from the window's number: packing puts the longest examples first.
+    It is pure, so a position in the data is a window number and a row number. The order of the
+    rows is drawn from the window's number, because packing puts the longest examples first.
     """
 
     renderer: RecordSource
@@ -117,7 +117,7 @@ class PackedWindow(grain.experimental.FlatMapTransform):
     max_fan_out = WINDOW
 
     def flat_map(self, element: int) -> list[Example]:
-        """The rows of window `element`; raises RuntimeError once its reader is closed."""
+        """Returns the rows of window `element`; raises RuntimeError once its reader is closed."""
         if self.stopping is not None and self.stopping.is_set():
             raise RuntimeError("the reader was closed")
         examples = [
@@ -137,7 +137,7 @@ class PackedWindow(grain.experimental.FlatMapTransform):
             self.target_length,
         )
         order = permutation(derive_key(element), len(rows))
-        return [self._row([examples[number] for number in rows[place]]) for place in order]
+        return [self._row([examples[number] for number in rows[row]]) for row in order]
 
     def _row(self, examples: list[Example]) -> Example:
         inputs, input_segments = _side([e["inputs"] for e in examples], self.source_length)
@@ -169,40 +169,43 @@ def training_batches(
     target_length: int,
     cuts: Cuts | None = None,
 ) -> grain.IterDataset[Batch]:
-    """Endless packed batches of int32 arrays, made a few ahead in a background thread.
+    """Makes an unlimited iterator of packed batches of int32 arrays.
 
-    The iterator's `get_state()` is a small dict of plain numbers (JSON will do); an iterator
-    that is given it with `set_state` goes on with the very same batches, in any process.
+    A background thread makes a few batches ahead. The iterator's `get_state()` is a small dict
+    of plain numbers that JSON can store; `set_state` in any process continues with the same
+    batches.
 
     Args:
-        renderer: Gives records 0, 1, 2, ...; its seed decides their order.
-        writer: Turns them into ids.
+        renderer: The source of the records; its seed decides their order.
+        writer: Encodes the records.
         batch_size: Rows of a batch.
         source_length: Encoder columns.
         target_length: Decoder columns.
-        cuts: Counts what is shortened; counting starts anew when a run is resumed.
+        cuts: Counts shortened texts; it starts at 0 when a run is resumed.
     """
     window = PackedWindow(renderer, writer, source_length, target_length, cuts or Cuts())
 
     def batches(stopping: threading.Event) -> grain.IterDataset:
         # No read threads: rendering holds the GIL, and one thread ahead of the step is enough.
-        numbers = grain.MapDataset.range(ENDLESS).to_iter_dataset(grain.ReadOptions(num_threads=0))
+        numbers = grain.MapDataset.range(_NUM_WINDOWS).to_iter_dataset(
+            grain.ReadOptions(num_threads=0)
+        )
         stoppable = dataclasses.replace(window, stopping=stopping)
         rows = grain.experimental.FlatMapIterDataset(numbers, stoppable)
         return rows.batch(batch_size).map(_to_batch)
 
-    return Ahead(batches)
+    return PrefetchDataset(batches)
 
 
-class Ahead(grain.IterDataset):
-    """Grain's prefetching thread, a few batches ahead, ended before the interpreter is.
+class PrefetchDataset(grain.IterDataset):
+    """Prefetches a few batches in a thread of grain that ends before the interpreter.
 
     At exit Python aborts the process if a daemon thread is inside a library's native code, and
-    grain 0.2.18 closes a living iterator only when its own modules are gone.
+    grain 0.2.18 closes an open iterator only after its own modules are gone.
 
     Args:
-        make: Makes the batches of an iterator; the event is set when that is closed, and ends
-            the work on a batch that will not be read.
+        make: Makes the batches of an iterator; the event is set when the iterator is closed, to
+            stop the work on batches that will not be read.
     """
 
     def __init__(self, make: Callable[[threading.Event], grain.IterDataset]) -> None:
@@ -214,12 +217,12 @@ class Ahead(grain.IterDataset):
         ahead = grain.experimental.ThreadPrefetchIterDataset(
             self._make(stopping), prefetch_buffer_size=BATCHES_AHEAD
         )
-        iterator = _AheadIterator(ahead.__iter__(), stopping)
+        iterator = _PrefetchIterator(ahead.__iter__(), stopping)
         weakref.finalize(iterator, _close_at_exit, weakref.ref(iterator))
         return iterator
 
 
-class _AheadIterator(grain.DatasetIterator):
+class _PrefetchIterator(grain.DatasetIterator):
     def __init__(self, inner: grain.DatasetIterator, stopping: threading.Event) -> None:
         super().__init__(inner)
         self.inner, self._stopping = inner, stopping
@@ -234,7 +237,7 @@ class _AheadIterator(grain.DatasetIterator):
         self.inner.set_state(state)
 
     def close(self) -> None:
-        self._stopping.set()  # before the thread is waited for
+        self._stopping.set()  # before waiting for the thread
         super().close()
 
 
@@ -242,19 +245,8 @@ def _close_at_exit(reference: Callable[[], Any]) -> None:
     iterator = reference()
     if iterator is not None:
         iterator.close()
-        iterator.inner.close = lambda: None  # its `__del__` will call it again, too late
+        iterator.inner.close = lambda: None  # `__del__` calls it again, after grain is gone
 
 
 def _to_batch(row: dict[str, Any]) -> Batch:
     return Batch(**row)
-
-
-def fill(batch: Batch) -> float:
-    """The share of encoder cells that hold a token, 0 to 1."""
-    return float(np.mean(np.asarray(batch.input_segments) > 0))
-
-
-def real_tokens(batch: Batch) -> int:
-    """Tokens of both sides, padding not counted."""
-    sides = (batch.input_segments, batch.target_segments)
-    return int(sum(np.count_nonzero(np.asarray(side)) for side in sides))

@@ -11,15 +11,15 @@ from irec_jax.bounds import SEED, check_between
 from irec_jax.errors import InputError, nearest
 from irec_jax.files import real_path, write_text
 from irec_jax.log.describe import describe
-from irec_jax.log.events import COUNTED_CORE, PICTURE_FILE, BehaviorLog, refuse_foreign_folder
-from irec_jax.log.picture import draw
+from irec_jax.log.description_chart import draw
+from irec_jax.log.events import COUNTED_CORE, PICTURE_FILE, BehaviorLog, check_log_folder
 from irec_jax.log.readers.amazon import read_amazon
 from irec_jax.log.readers.mind import read_mind
 from irec_jax.log.readers.movielens import read_movielens
 from irec_jax.log.readers.movietweetings import read_movietweetings
 from irec_jax.log.readers.recbole import read_recbole
 from irec_jax.log.readers.table import TableConfig, read_table
-from irec_jax.log.simulate import SimulateConfig, World
+from irec_jax.log.simulate import SimulateConfig, SimulatedWorld
 from irec_jax.terminal import Console
 
 _SIZES = ("users", "items", "interactions")
@@ -54,15 +54,15 @@ class Prepare:
     irec data prepare table ../data/mine --out logs/mine --table.columns.time timestamp
 
     Attributes:
-        source: Where the data come from: simulated, movietweetings, movielens, amazon, mind,
+        source: The source of the data: simulated, movietweetings, movielens, amazon, mind,
             recbole, tfds:NAME (as tfds:movielens/1m-ratings), or table, which reads csv, tsv,
             jsonl and parquet, plain or gz.
         path: The folder that holds the source's files; `simulated` needs none.
         out: The folder to write; an older behavior log in it is replaced.
         overwrite: Replace an older behavior log even where its folder holds other files, too.
-        seed: Deals the users' numbers. Keep it to yourself where user names are sensitive.
-        simulate: What the simulated world is like (source `simulated`).
-        table: Which file and which column is what (source `table`).
+        seed: Seed of the pseudonyms. Keep it secret if user names are sensitive.
+        simulate: Settings of the simulated world (source `simulated`).
+        table: Files and columns (source `table`).
     """
 
     source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE")]
@@ -81,9 +81,9 @@ class Prepare:
         """
         self._refuse_unknown_source()
         check_between(self.seed, SEED, "--seed")
-        # Before reading: nobody should wait for a long read and then hear that --out is taken.
+        # Checked before the read, which may take long.
         self._refuse_to_replace_the_source()
-        refuse_foreign_folder(self.out, overwrite=self.overwrite)
+        check_log_folder(self.out, overwrite=self.overwrite)
         log = self._read()
         log.save(self.out, overwrite=self.overwrite)
         console = Console(highlight=False)
@@ -97,28 +97,28 @@ class Prepare:
 
     def _refuse_unknown_source(self) -> None:
         if self.source not in _SOURCES and not self.source.startswith(_TFDS):
-            mend = nearest(self.source, _SOURCES)
-            raise InputError(f"no source is called {self.source!r}", where="SOURCE", mend=mend)
+            hint = nearest(self.source, _SOURCES)
+            raise InputError(f"no source is called {self.source!r}", where="SOURCE", hint=hint)
 
     def _refuse_to_replace_the_source(self) -> None:
         out = real_path(self.out)
         for name in filter(None, (self.path, self.table.interactions, self.table.items)):
             source = real_path(Path(name))
             if out == source or out in source.parents:
-                what = f"the source {name} lies in it and would be lost"
-                raise InputError(what, where=f"--out {self.out}", mend="write to another folder")
+                what = f"the source {name} is inside and would be lost"
+                raise InputError(what, where=f"--out {self.out}", hint="Write to another folder.")
 
     def _read(self) -> BehaviorLog:
         if self.source == "simulated":
             if self.path:
-                mend = "leave the path out, and say where to write with --out"
-                raise InputError("simulated reads nothing", where=self.path, mend=mend)
-            return World.build(self.simulate).log()
+                hint = "Leave the path out; --out names the folder to write."
+                raise InputError("simulated reads nothing", where=self.path, hint=hint)
+            return SimulatedWorld.build(self.simulate).log()
         if self.source == "table":
             return read_table(Path(self.path) if self.path else None, self.table, self.seed)
         if not self.path:
-            mend = f"irec data prepare {self.source} PATH --out DIR"
-            raise InputError("the folder of the files is missing", where="PATH", mend=mend)
+            hint = f"Run `irec data prepare {self.source} PATH --out DIR`."
+            raise InputError("the folder of the files is missing", where="PATH", hint=hint)
         if self.source.startswith(_TFDS):
             # Importing TFDS takes a second, which the others should not wait for.
             from irec_jax.log.readers.tfds import read_tfds
@@ -150,7 +150,7 @@ class Describe:
             InputError: The folder is missing or damaged.
         """
         description = describe(BehaviorLog.load(self.log))
-        table = Table("what", "figure", "which means", title=f"{description.source}: {self.log}")
+        table = Table("quantity", "value", "meaning", title=f"{description.source}: {self.log}")
         for row in description.rows():
             table.add_row(*row)
         console = Console(highlight=False)
@@ -169,5 +169,5 @@ def _summary(log: BehaviorLog) -> Table:
     reasons = "; ".join(
         f"{reason}: {rows:,}" if rows else reason for reason, rows in dropped.items()
     )
-    table.caption = f"dropped or mended rows: {reasons}"
+    table.caption = f"dropped or repaired rows: {reasons}"
     return table

@@ -1,4 +1,4 @@
-"""`irec evaluate`: grades a run beside the baselines and writes the report."""
+"""`irec evaluate`: ranks the whole catalog with a run and the baselines, and writes a report."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -7,49 +7,47 @@ from typing import Annotated, Literal
 
 import tyro
 
-from irec_jax.baselines.bm25 import bm25
-from irec_jax.baselines.ceiling import ceiling
-from irec_jax.baselines.markov import markov
-from irec_jax.baselines.popularity import popularity
+from irec_jax.baselines.defaults import select_baselines
+from irec_jax.baselines.oracle import oracle
 from irec_jax.errors import InputError
 from irec_jax.evaluation.ablations import ablations
-from irec_jax.evaluation.figures import Report
+from irec_jax.evaluation.figures import BEST, TUNED, Report
 from irec_jax.evaluation.protocol import EvaluationConfig
-from irec_jax.evaluation.report import RankersOf, evaluate, save_report
-from irec_jax.evaluation.table import differences_table, report_tables
-from irec_jax.experiment import load_run, prepare, sources_of
+from irec_jax.evaluation.report import TaskRankers, evaluate, report_folder, save_report
+from irec_jax.evaluation.report_tables import differences_table, report_tables
+from irec_jax.experiment.materials import prepare, sources_of
+from irec_jax.experiment.run_config import load_run
+from irec_jax.instructions.built_in_tasks import task_named
 from irec_jax.instructions.forms import Ranker, TaskName
-from irec_jax.instructions.tasks import Task, task_named
-from irec_jax.instructions.teachers.teacher import taught
-from irec_jax.log.events import MANIFEST_FILE, BehaviorLog, TimeUnit
-from irec_jax.log.simulate import SimulateConfig, World
+from irec_jax.instructions.tasks import Task
+from irec_jax.instructions.teacher import add_teacher_texts
+from irec_jax.log.events import MANIFEST_FILE, BehaviorLog
+from irec_jax.log.simulate import SimulateConfig, SimulatedWorld
 from irec_jax.log.split import Role, Split, SplitProtocol
 from irec_jax.recommendation.recommender import Recommender
-from irec_jax.run_files import refuse_other_sources
+from irec_jax.run_checksums import refuse_other_sources
+from irec_jax.run_folder import REPORT_FILE, REPORT_PAGE
 from irec_jax.settings import from_json
 from irec_jax.terminal import Console
-
-TUNED = "tuned model"
-BEST = "best possible"
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluate:
     """Ranks the whole catalog for every test request of a run and writes a report.
 
-    The rows are chance, the baselines, the tuned model and, for a simulated log, the best that
-    is possible. It writes report.json, index.html and ranks.parquet. Example:
+    The rows are chance, the baselines, the tuned model and, for a simulated log, the best
+    possible ranking. It writes report.json, index.html and ranks.parquet. Example:
 
       irec evaluate runs/movies --max-requests 2000
 
     Attributes:
         folder: The folder that `irec tune` wrote.
-        protocol: The protocol that the run must have been tuned under, as a check.
-        role: Whose targets; `test` unless the run's config says otherwise.
-        tasks: Only these tasks; those that the run was tuned on unless its config says otherwise.
-        max_requests: A random sample of so many requests a task; 0 = all of them.
-        ablations: Also grade the model without the instruction, with another user's, with
-            templates that it was not trained on, and in its other languages.
+        protocol: The protocol of the run, as a check.
+        role: The role of the targets; default: the run's `evaluation.role`.
+        tasks: The tasks; default: the run's `evaluation.tasks`, or those that it was tuned on.
+        max_requests: Size of a random sample of the requests of each task; 0 for all requests.
+        ablations: Also evaluate the model without the query, with the query of another user,
+            with held-out templates, and in its other languages.
     """
 
     folder: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
@@ -60,31 +58,31 @@ class Evaluate:
     ablations: tyro.conf.FlagCreatePairsOff[bool] = False
 
     def run(self) -> None:
-        """Grades the run, prints the tables, and says where the report lies."""
+        """Evaluates the run, prints the tables and the paths of the report."""
         experiment = load_run(self.folder)
         if self.protocol not in (None, experiment.data.protocol):
             raise InputError(
-                f"the run was tuned under {experiment.data.protocol.value}, so it may have seen "
-                f"the targets of {self.protocol.value}",
-                where="protocol",
-                mend=f"Tune another run with --data.protocol {self.protocol.value}.",
+                f"the run was tuned under {experiment.data.protocol.value}, so its training events "
+                f"may contain targets of {self.protocol.value}",
+                where="--protocol",
+                hint=f"Tune another run with --data.protocol {self.protocol.value}.",
             )
-        given = {"role": self.role, "tasks": self.tasks, "max_requests": self.max_requests}
-        given["ablations"] = self.ablations or None
-        changes = {name: value for name, value in given.items() if value not in (None, ())}
+        options = {"role": self.role, "tasks": self.tasks, "max_requests": self.max_requests}
+        options["ablations"] = self.ablations or None
+        changes = {name: value for name, value in options.items() if value not in (None, ())}
         config = dataclasses.replace(experiment.evaluation, **changes)
         show(evaluate_run(self.folder, config), self.folder)
 
 
 def evaluate_run(run: Path, config: EvaluationConfig | None = None) -> Report:
-    """Grades a run beside the baselines and writes the report into it.
+    """Evaluates a run and the baselines, and writes the report into the run folder.
 
     Args:
         run: The folder that `irec tune` wrote.
-        config: Other settings than the run's own.
+        config: Settings; None for the run's own.
 
     Raises:
-        InputError: If the run lacks a file, or its log has changed since it was tuned.
+        InputError: The run lacks a file, its log has changed, or a baseline cannot be imported.
     """
     experiment = load_run(run)
     recommender = Recommender.load(run)
@@ -93,82 +91,84 @@ def evaluate_run(run: Path, config: EvaluationConfig | None = None) -> Report:
     refuse_other_sources(run, sources_of(materials))
     settings = config or experiment.evaluation
     if not settings.tasks:
-        settings = dataclasses.replace(settings, tasks=_ranked(experiment.instructions.tasks))
+        settings = dataclasses.replace(settings, tasks=_ranked_tasks(experiment.instructions.tasks))
     split, role = materials.split, Role[settings.role.upper()]
-    packs = materials.renderer.wording.packs
+    packs = materials.renderer.prompt_writer.packs
     if experiment.instructions.teacher != "log":
         teacher = materials.renderer.teacher
-        split = taught(split, teacher, packs[0].language, experiment.seed, role)
+        split = add_teacher_texts(split, teacher, packs[0].language, experiment.seed, role)
 
-    def ablated(task: Task) -> Mapping[str, Ranker]:
+    def make_ablations(task: Task) -> Mapping[str, Ranker]:
         return ablations(tuned, packs, task, split, role, experiment.seed)
 
-    more = ablated if settings.ablations else None
-    report = grade(tuned, materials.log, split, settings, experiment.seed, more)
+    task_rankers = make_ablations if settings.ablations else None
+    report = evaluate_ranker(tuned, materials.log, split, settings, experiment.seed, task_rankers)
     save_report(report, run)
     return report
 
 
-def _ranked(names: Sequence[TaskName]) -> tuple[TaskName, ...]:
-    """Returns the tasks that can be graded by ranking the whole catalog.
+def _ranked_tasks(names: Sequence[TaskName]) -> tuple[TaskName, ...]:
+    """Returns the tasks that rank the whole catalog.
 
     Raises:
-        InputError: There are none.
+        InputError: There are no such tasks.
     """
-    tasks = [task_named(name) for name in dict.fromkeys(names)]
-    ranked = tuple(task.name for task in tasks if task.is_ranked and not task.needs_context)
+    tasks = {name: task_named(name) for name in names}
+    ranked = tuple(
+        name for name, task in tasks.items() if task.is_ranked and not task.needs_context
+    )
     if not ranked:
         raise InputError(
             "the run was tuned on no task that ranks the whole catalog",
             where="evaluation.tasks",
-            mend=f"tune it on one such as {TaskName.SEQUENTIAL_RECOMMENDATION.value} too.",
+            hint=f"Tune it on one such as {TaskName.SEQUENTIAL_RECOMMENDATION.value} too.",
         )
     return ranked
 
 
-def grade(
+def evaluate_ranker(
     tuned: Ranker,
     log: BehaviorLog,
     split: Split,
     config: EvaluationConfig,
     seed: int,
-    more: RankersOf | None = None,
+    task_rankers: TaskRankers | None = None,
 ) -> Report:
-    """Grades a ranker beside every baseline that the log allows.
+    """Evaluates a ranker and the baselines.
 
-    Recent popularity needs real times, and the best possible ranking a simulated log.
+    A simulated log adds the best possible ranking.
 
     Args:
-        tuned: What is graded.
-        log: Where the split comes from.
-        split: Whose targets are asked for.
-        config: Which tasks and requests.
-        seed: Of the sample and the bootstrap.
-        more: Rankers for some tasks, after all others.
+        tuned: The ranker.
+        log: The behavior log.
+        split: The split of the log.
+        config: Tasks, requests and baselines.
+        seed: Seed of the sample and of the bootstrap.
+        task_rankers: Makes further rankers for each task, which come after the others.
     """
-    rankers: dict[str, Ranker] = {"popularity": popularity(split)}
-    if log.manifest.time_unit is TimeUnit.SECONDS:
-        rankers["recent popularity"] = popularity(split, last_days=config.recent_days)
-    rankers |= {"markov": markov(split), "bm25": bm25(split), TUNED: tuned}
+    baselines = select_baselines(config, log.manifest.time_unit)
+    config = dataclasses.replace(config, baselines=baselines)
+    rankers = {baseline.name: baseline.build(split) for baseline in baselines}
+    rankers[TUNED] = tuned
     if log.manifest.source == "simulated":
         simulate = log.manifest.settings.get("simulate")
         where = f"{MANIFEST_FILE}: settings.simulate"
-        world = World.build(from_json(SimulateConfig, simulate, where=where))
-        rankers[BEST] = ceiling(world, split)
+        world = SimulatedWorld.build(from_json(SimulateConfig, simulate, where=where))
+        rankers[BEST] = oracle(world, split)
     tasks = [task_named(name) for name in config.tasks]
-    return evaluate(rankers, split, tasks, config, seed, more)
+    return evaluate(rankers, split, tasks, config, seed, task_rankers)
 
 
 def show(report: Report, run: Path) -> None:
-    """Prints the tables of a report and where `save_report` wrote it."""
+    """Prints the tables of a report and the paths of its files."""
     console = Console()
     for task in report.tasks:
         if not task.rows:
-            console.print(f"{task.task.replace('_', ' ')}: no request in this log")
+            console.print(f"{task.task.replace('_', ' ')}: the log has no request of this task")
         for table in report_tables(task, console.width):
             console.print(table)
         if task.rows:
             console.print(differences_table(task, TUNED))
-    folder = run / "reports" / report.name
-    console.print(f"report: {folder / 'report.json'}", soft_wrap=True, highlight=False)
-    console.print(f"page:   {folder / 'index.html'}", soft_wrap=True, highlight=False)
+    folder = report_folder(report, run)
+    console.print(f"report: {folder / REPORT_FILE}", soft_wrap=True, highlight=False)
+    console.print(f"page:   {folder / REPORT_PAGE}", soft_wrap=True, highlight=False)

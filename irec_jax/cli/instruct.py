@@ -8,24 +8,25 @@ from typing import Annotated
 
 import tyro
 
+from irec_jax.audit.audit import Auditor
+from irec_jax.audit.coverage import count_coverage
 from irec_jax.batches.lengths import TokenCount
 from irec_jax.batches.packed import MANIFEST_FILE as PACKED_FILE
 from irec_jax.batches.packed import PackedManifest, write_packed
 from irec_jax.bounds import Range, check_between
-from irec_jax.cli.instruction_tables import audit_table, census_table, stored_table
+from irec_jax.cli.instruction_tables import audit_table, coverage_table, stored_table
 from irec_jax.errors import InputError
-from irec_jax.experiment import Materials, load_experiment, open_rows, packing_of, prepare
-from irec_jax.files import check_output_place
-from irec_jax.instructions.audit import Auditor
-from irec_jax.instructions.census import take_census
-from irec_jax.instructions.contents import audit_records
-from irec_jax.instructions.shards import Runner, file_sha256
-from irec_jax.instructions.store import (
+from irec_jax.experiment.loading import load_experiment
+from irec_jax.experiment.materials import Materials, open_rows, packing_of, prepare
+from irec_jax.files import check_output_place, file_sha256
+from irec_jax.instruction_sets.contents import audit_records
+from irec_jax.instruction_sets.store import (
     MANIFEST_FILE,
     SAMPLE_FILE,
     read_audit,
     write_instruction_set,
 )
+from irec_jax.storage.shards import Runner
 from irec_jax.terminal import Console
 
 _WIDTH = 200
@@ -37,7 +38,7 @@ class Instruct:
 
     Training does not need it: `irec tune` renders the same records on the fly. Use it to read
     the instructions, to publish them, or to train something else on them. Every record is
-    audited, and a set with a leak or a bias is not published. A build that was killed goes on
+    audited, and a set with a leak or a bias is not published. A build that was killed continues
     when the same command is given again; packed rows that are whole are left as they are. Any
     setting of the experiment can be changed: `--section.key value`.
 
@@ -76,7 +77,7 @@ class Instruct:
         renderer = materials.renderer
         if self.describe:
             domain = materials.experiment.instructions.domain
-            _console().print(census_table(take_census(renderer), domain))
+            _console().print(coverage_table(count_coverage(renderer), domain))
             return
         records = len(renderer) if self.records is None else self.records
         count = TokenCount(materials.writer)
@@ -101,13 +102,13 @@ class Instruct:
             raise InputError(
                 f"{what} writes nothing",
                 where=what,
-                mend=f"leave out {what}, or else --out, --packed and --runner.",
+                hint=f"leave out {what}, or else --out, --packed and --runner.",
             )
         if not (self.audit or self.describe or writes):
             raise InputError(
                 "there is no folder to write",
                 where="--out",
-                mend="name one with --out or --packed, or use --audit or --describe.",
+                hint="name one with --out or --packed, or use --audit or --describe.",
             )
         for folder in (self.out, self.packed):
             if folder is not None:
@@ -116,19 +117,19 @@ class Instruct:
             raise InputError(
                 "there is no runner that they are for",
                 where="--beam-options",
-                mend="name it with --runner.",
+                hint="name it with --runner.",
             )
 
     def _runner(self) -> Runner | None:
         if not self.runner:
             return None
         try:
-            from irec_jax.instructions.beam import beam_runner
+            from irec_jax.storage.beam_runner import beam_runner
         except ImportError as error:
             raise InputError(
                 f"Apache Beam cannot be used: {error}",
                 where="--runner",
-                mend="pip install 'irec-jax[beam]', or use --workers.",
+                hint="pip install 'irec-jax[beam]', or use --workers.",
             ) from error
         return beam_runner(self.runner, self.beam_options)
 
@@ -195,6 +196,6 @@ def _whole_rows(materials: Materials, folder: Path, records: int) -> PackedManif
 
 
 def _console() -> Console:
-    # In a file or a pipe nobody sees the lines' ends, and a cut name cannot be searched for.
+    # In a file or a pipe no window limits a line, and a cut name cannot be searched for.
     width = None if sys.stdout.isatty() else _WIDTH
     return Console(highlight=False, soft_wrap=True, width=width)

@@ -1,12 +1,12 @@
-"""What `irec instruct` shows: what was stored, what the audit found, what could be asked."""
+"""Tables of `irec instruct`: stored records, findings of the audit, and possible requests."""
 
 from collections.abc import Sequence
 
 from rich.table import Table
 
-from irec_jax.instructions.audit import Audit
-from irec_jax.instructions.census import DOMAINS, CensusRow, Wordings, all_wordings
-from irec_jax.instructions.store import StoreManifest
+from irec_jax.audit.audit import Audit
+from irec_jax.audit.coverage import DOMAINS, CoverageRow, TemplateCounts, count_templates
+from irec_jax.instruction_sets.store import StoreManifest
 
 
 def stored_table(manifest: StoreManifest) -> Table:
@@ -39,7 +39,7 @@ def audit_table(audit: Audit, source_length: int) -> Table:
     return table
 
 
-def census_table(rows: Sequence[CensusRow], domain: str) -> Table:
+def coverage_table(rows: Sequence[CoverageRow], domain: str) -> Table:
     """Shows every kind of question with its templates in each domain: for training + held out.
 
     Args:
@@ -61,13 +61,13 @@ def census_table(rows: Sequence[CensusRow], domain: str) -> Table:
         *("all", f"{len({row.scenario for row in rows})} scenarios"),
         f"{len({row.strategy for row in rows})} strategies",
         f"{len({row.language for row in rows})} languages",
-        *(_both(all_wordings(rows, name)) for name in DOMAINS),
+        *(_both(count_templates(rows, name)) for name in DOMAINS),
         f"{sum(row.instructions for row in rows):,}",
     )
     return table
 
 
-def _both(wordings: Wordings | None) -> str:
+def _both(wordings: TemplateCounts | None) -> str:
     if wordings is None:
         return "-"
     return f"{len(wordings.trained)} + {len(wordings.held_out)}"

@@ -1,4 +1,14 @@
-"""The `irec` command: finds the sub-command, reads its arguments, turns errors into exit codes."""
+"""The `irec` command: finds the sub-command, parses its arguments, maps errors to exit codes.
+
+Exit codes (`irec_jax/exit_codes.py`):
+
+* 0: done.
+* 1: a check failed: a plan does not fit, an export differs, or a launch failed.
+* 2: the input, the settings or the command line are wrong, or the disk is full.
+* 75: another process of the run was lost; a scheduler may start the run again.
+* 130: interrupted by Ctrl-C (SIGINT), with everything saved.
+* 143: ended by SIGTERM, with everything saved.
+"""
 
 import difflib
 import importlib
@@ -12,58 +22,71 @@ import tyro
 from rich.table import Table
 
 from irec_jax.errors import InputError
+from irec_jax.exit_codes import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_OK
 from irec_jax.files import DISK_FULL
-from irec_jax.model.memory import keep_freed_memory
+from irec_jax.model.host_memory import keep_freed_memory
 from irec_jax.planning.topology import libtpu_arguments
 from irec_jax.settings import check_text
 from irec_jax.terminal import Console
 
 LIBTPU = "LIBTPU_INIT_ARGS"
-EXIT_OK, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 2, 130
 
 
 class Command(NamedTuple):
-    """Where a sub-command lives; imported only when it is called, so that help is instant."""
+    """A sub-command; its module is imported only when it is called, so that help is instant.
+
+    Attributes:
+        module: Module of `irec_jax.cli`.
+        settings: Its settings class, or a function that returns the class for the arguments.
+        summary: One line for `irec --help`.
+        takes_overrides: Whether unknown arguments are settings of the experiment.
+        by_arguments: Whether `settings` is such a function.
+    """
 
     module: str
     settings: str
     summary: str
     takes_overrides: bool = False
+    by_arguments: bool = False
 
 
 COMMANDS = {
-    "quickstart": Command("quickstart", "Quickstart", "the whole path on a simulated log"),
-    "data prepare": Command("data", "Prepare", "make a behavior log from a source"),
+    "quickstart": Command("quickstart", "Quickstart", "all steps on a simulated log"),
+    "data prepare": Command("data", "Prepare", "convert a source into a behavior log"),
     "data describe": Command("data", "Describe", "counts, lengths, ties and leaks of a log"),
     "instruct": Command("instruct", "Instruct", "render and store an instruction set", True),
-    "teach": Command("teach", "Teach", "have a model write preferences and queries", True),
+    "teach": Command("teach", "Teach", "generate preferences and queries with a model", True),
     "tune": Command("tune", "Tune", "train a model, or resume training", True),
-    "launch status": Command("launch", "LaunchStatus", "how a launch stands"),
-    "launch stop": Command("launch", "LaunchStop", "have a launch save and leave"),
-    "launch": Command("launch", "Launch", "tune in the background, or on other machines", True),
+    "launch status": Command("launch", "LaunchStatus", "state of a launch"),
+    "launch stop": Command("launch", "LaunchStop", "save and end a launch"),
+    "launch": Command(
+        "launch", "launch_settings", "tune in the background, or on other machines", True, True
+    ),
     "evaluate": Command("evaluate", "Evaluate", "rank the whole catalog and report"),
-    "recommend": Command("recommend", "Recommend", "one answer for a history and a wish"),
-    "plan": Command("plan", "PlanCommand", "does it fit, and what would it take", True),
+    "recommend": Command("recommend", "Recommend", "recommend for a history and an instruction"),
+    "plan": Command("plan", "PlanCommand", "memory, time and cost of a run on a TPU", True),
     "export": Command("export", "Export", "write a Hugging Face folder"),
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command line and returns its exit code.
+    """Runs one command line.
 
-    0: done; 1: a plan does not fit, an export does not agree, or a launch failed; 2: the input,
-    the settings or the command line are wrong, or nothing more can be written; 130: interrupted
-    by Ctrl-C. A process that SIGTERM ended exits with 143, one that lost the others of its run
-    with 75, which a scheduler may start again.
+    Args:
+        arguments: Without the program's name; None takes those of this process.
+
+    Returns:
+        The exit code, as the module's docstring lists them. Some commands raise `SystemExit` with
+        theirs instead.
     """
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    command_line = list(sys.argv[1:] if arguments is None else arguments)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ[LIBTPU] = libtpu_arguments(os.environ.get(LIBTPU, ""))
     keep_freed_memory()
     logging.getLogger("absl").setLevel(logging.ERROR)
     errors = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
-        return _dispatch(words)
+        return _dispatch(command_line)
     except InputError as error:
         errors.print(f"irec: error: {error}", markup=False)
         return EXIT_BAD_INPUT
@@ -82,22 +105,26 @@ def _describe(error: OSError) -> str:
     return " ".join([f"{what}{place}.", *dict.fromkeys(getattr(error, "__notes__", ()))])
 
 
-def _dispatch(words: list[str]) -> int:
-    for number, word in enumerate(words, start=1):
-        check_text(word, f"argument {number}")
-    if not words or words[0] in ("-h", "--help", "help"):
+def _dispatch(command_line: list[str]) -> int:
+    for number, argument in enumerate(command_line, start=1):
+        check_text(argument, f"argument {number}")
+    if not command_line or command_line[0] in ("-h", "--help", "help"):
         _print_overview()
         return EXIT_OK
-    if words[0] == "--version":
+    if command_line[0] == "--version":
         from irec_jax import __version__
 
         sys.stdout.write(f"irec-jax {__version__}\n")
         return EXIT_OK
-    name = next((name for name in COMMANDS if words[: len(name.split())] == name.split()), None)
+    name = next(
+        (name for name in COMMANDS if command_line[: len(name.split())] == name.split()), None
+    )
     if name is None:
-        raise _unknown_command(words)
-    command, rest = COMMANDS[name], words[len(name.split()) :]
+        raise _unknown_command(command_line)
+    command, rest = COMMANDS[name], command_line[len(name.split()) :]
     settings = getattr(importlib.import_module(f"irec_jax.cli.{command.module}"), command.settings)
+    if command.by_arguments:
+        settings = settings(rest)
     if command.takes_overrides:
         parsed, overrides = tyro.cli(
             settings, prog=f"irec {name}", args=rest, return_unknown_args=True
@@ -108,20 +135,20 @@ def _dispatch(words: list[str]) -> int:
     return EXIT_OK
 
 
-def _unknown_command(words: list[str]) -> InputError:
-    given = " ".join(words[:2] if words[0] == "data" else words[:1])
+def _unknown_command(command_line: list[str]) -> InputError:
+    given = " ".join(command_line[:2] if command_line[0] == "data" else command_line[:1])
     close = difflib.get_close_matches(given, COMMANDS, n=1, cutoff=0.5)
-    guess = f"did you mean 'irec {close[0]}'? " if close else ""
-    return InputError(f"no command '{given}'", mend=f"{guess}`irec --help` lists them all.")
+    guess = f"Did you mean 'irec {close[0]}'? " if close else ""
+    return InputError(f"unknown command '{given}'", hint=f"{guess}Run `irec --help` for a list.")
 
 
 def _print_overview() -> None:
-    table = Table("command", "what it does", title="irec: instruction-tuned recommenders in JAX")
+    table = Table("command", "purpose", title="irec: instruction-tuned recommenders in JAX")
     for name, command in COMMANDS.items():
         table.add_row(f"irec {name}", command.summary)
     console = Console()
     console.print(table)
-    console.print("Start with `irec quickstart`; `irec COMMAND --help` explains each.")
+    console.print("Start with `irec quickstart`; `irec COMMAND --help` explains each command.")
 
 
 if __name__ == "__main__":

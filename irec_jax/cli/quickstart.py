@@ -1,4 +1,4 @@
-"""`irec quickstart`: the whole path on the embedded simulated log, in minutes on a laptop."""
+"""`irec quickstart`: simulation, tuning, evaluation and recommendations on a laptop."""
 
 import dataclasses
 import time
@@ -6,29 +6,30 @@ from pathlib import Path
 
 from rich.markup import escape
 
-from irec_jax.cli.evaluate import BEST, TUNED, evaluate_run, show
+from irec_jax.cli.evaluate import evaluate_run, show
 from irec_jax.cli.tune import run_locked, tune
 from irec_jax.errors import InputError
-from irec_jax.evaluation.figures import Report
+from irec_jax.evaluation.figures import BEST, TUNED, Report
 from irec_jax.evaluation.protocol import EvaluationConfig
-from irec_jax.experiment import Experiment, prepare
-from irec_jax.instructions.config import InstructionsConfig
-from irec_jax.instructions.forms import TaskName
-from irec_jax.instructions.tasks import (
+from irec_jax.experiment.config import Experiment
+from irec_jax.experiment.materials import prepare
+from irec_jax.instructions.built_in_tasks import (
     NAMED_TASKS,
     PERSONALIZED_SEARCH,
     PRODUCT_SEARCH,
     SEQUENTIAL_RECOMMENDATION,
-    Task,
 )
+from irec_jax.instructions.config import InstructionsConfig
+from irec_jax.instructions.forms import TaskName
+from irec_jax.instructions.tasks import Task
 from irec_jax.log.dataset import DataConfig
 from irec_jax.log.simulate import SimulateConfig
 from irec_jax.log.split import Role, Split
 from irec_jax.model.config import T5Config
 from irec_jax.recommendation.recommender import Recommendation, Recommender
-from irec_jax.run_files import check_run_folder
+from irec_jax.run_checksums import check_run_folder
 from irec_jax.terminal import Console
-from irec_jax.tokens.text import TokensConfig
+from irec_jax.tokens.config import TokensConfig
 from irec_jax.training.config import TrainConfig
 from irec_jax.training.optimizer import OptimizerConfig
 
@@ -40,7 +41,7 @@ EXPERIMENT = Experiment(
         width=64,
         head_dim=16,
         heads=4,
-        hidden=128,
+        mlp_dim=128,
         encoder_layers=2,
         decoder_layers=1,
         dropout=0.1,
@@ -59,16 +60,15 @@ SHOWN_HISTORY = 4
 
 @dataclasses.dataclass(frozen=True)
 class Quickstart:
-    """Simulates a shop's log, tunes a small model on it, grades it and recommends.
+    """Simulates a shop's log, tunes a small model on it, evaluates it and recommends.
 
-    Because the log is simulated, the best score that anything could reach is known and stands in
-    the table. Example:
+    The best possible score of the simulated log is known and is a row of the table. Example:
 
         irec quickstart --out runs/quickstart --instruction "worth paying more, for camping trips"
 
     Attributes:
-        out: The run folder; a run that was stopped goes on where it was.
-        instruction: What the fifth example asks for, in your own words.
+        out: The run folder; a run that was stopped is resumed.
+        instruction: The query of the fifth example, in your own words.
     """
 
     out: Path = Path("runs/quickstart")
@@ -80,26 +80,26 @@ class Quickstart:
         Raises:
             InputError: The folder cannot become a run, or there is no instruction.
         """
-        started = time.monotonic()
+        start_time = time.monotonic()
         check_run_folder(self.out)
         if not self.instruction.strip():
-            mend = "Say what the fifth example should ask for, or leave it out."
-            raise InputError("the instruction is empty", where="--instruction", mend=mend)
+            hint = "Write what the fifth example should ask for, or leave it out."
+            raise InputError("the instruction is empty", where="--instruction", hint=hint)
         console = Console(highlight=False)
-        console.rule("1. a behavior log, simulated")
+        console.rule("1. simulated behavior log")
         with run_locked(self.out):
             materials = prepare(EXPERIMENT, self.out)
             _print_counts(console, materials.split)
-            console.rule("2. tuning on instructions made from it")
+            console.rule("2. tuning on its instructions")
             tune(materials, self.out)
-        console.rule("3. grading over the whole catalog")
+        console.rule("3. evaluation over the whole catalog")
         report = evaluate_run(self.out)
         show(report, self.out)
         console.print(_verdict(report))
         console.rule("4. example answers")
         _print_examples(console, Recommender.load(self.out), materials.split, self.instruction)
-        console.rule(f"done in {(time.monotonic() - started) / 60:.1f} minutes")
-        console.print(f"Ask it yourself: irec recommend {self.out} --instruction '...'")
+        console.rule(f"done in {(time.monotonic() - start_time) / 60:.1f} minutes")
+        console.print(f"Try it: irec recommend {self.out} --instruction '...'")
 
 
 def _print_counts(console: Console, split: Split) -> None:
@@ -111,16 +111,17 @@ def _print_counts(console: Console, split: Split) -> None:
 
 
 def _verdict(report: Report) -> str:
-    """Says in a line whether the tuned model beats every baseline, intervals apart."""
+    """One line for each task: whether the tuned model is significantly above every baseline."""
     lines = []
     for task in report.tasks:
         tuned = task.row(TUNED).figures["ndcg@10"]
-        others = [row for row in task.rows if row.ranker not in (TUNED, BEST)]
-        beaten = all(tuned.above(row.figures["ndcg@10"]) for row in others)
+        baselines = [row for row in task.rows if row.ranker not in (TUNED, BEST)]
+        is_above = all(tuned.is_above(row.figures["ndcg@10"]) for row in baselines)
+        verdict = "above every baseline (non-overlapping 95 % confidence intervals)"
         share = tuned.value / task.row(BEST).figures["ndcg@10"].value
         lines.append(
             f"{task.task.replace('_', ' ')}: the tuned model is "
-            f"{'above every baseline, intervals apart' if beaten else 'not above every baseline'}, "
+            f"{verdict if is_above else 'not above every baseline'}, "
             f"and reaches {share:.0%} of the best possible NDCG@10"
         )
     return "\n".join(lines)
@@ -129,7 +130,7 @@ def _verdict(report: Report) -> str:
 def _print_examples(
     console: Console, recommender: Recommender, split: Split, instruction: str
 ) -> None:
-    """Prints five answers: two for histories, one search, one both, one typed instruction."""
+    """Prints five examples: two histories, a search, a personalized search, a typed query."""
     examples = [
         (SEQUENTIAL_RECOMMENDATION, 0),
         (SEQUENTIAL_RECOMMENDATION, 1),
@@ -153,16 +154,16 @@ def _print_example(
     titles = split.catalog["title"]
     console.print(f"\n[bold]{number}. {task.name.value.replace('_', ' ')}[/]", highlight=False)
     for item in request.history[-SHOWN_HISTORY:]:
-        console.print(f"   had: {escape(titles[item])}")
+        console.print(f"   history: {escape(titles[item])}")
     if request.instruction:
-        console.print(f'   says: "{escape(request.instruction)}"')
+        console.print(f'   query: "{escape(request.instruction)}"')
     answers = recommender.recommend(
         history=request.history, instruction=request.instruction, k=EXAMPLE_ANSWERS
     )
     _print_answers(console, answers, int(split.items[position]))
 
 
-def _print_answers(console: Console, answers: list[Recommendation], truth: int | None) -> None:
+def _print_answers(console: Console, answers: list[Recommendation], target: int | None) -> None:
     for answer in answers:
-        hit = "  <- what the user took" if answer.number == truth else ""
+        hit = "  <- the user's next item" if answer.number == target else ""
         console.print(f"   {answer.rank}. {escape(answer.title)} ({answer.score:.2f}){hit}")

@@ -1,4 +1,4 @@
-"""`irec recommend`: one answer for a history and a wish."""
+"""`irec recommend`: recommendations for a history and an instruction."""
 
 import dataclasses
 from pathlib import Path
@@ -9,11 +9,11 @@ from rich.table import Table
 
 from irec_jax.bounds import COUNT, Range, check_numbers
 from irec_jax.errors import InputError
-from irec_jax.experiment import load_run
+from irec_jax.experiment.run_config import load_run
 from irec_jax.log.dataset import load_split
 from irec_jax.recommendation.catalog import Catalog
 from irec_jax.recommendation.explain import Explanation
-from irec_jax.recommendation.recommender import Recommendation, Recommender, Told
+from irec_jax.recommendation.recommender import Extras, Recommendation, Recommender
 from irec_jax.terminal import Console
 
 
@@ -28,17 +28,17 @@ class Recommend:
 
     Attributes:
         folder: The folder that `irec tune` wrote.
-        history: What the user had, oldest first: item ids or titles.
-        instruction: What the user wants now, in their own words.
-        k: How many items.
+        history: The user's items, oldest first: item ids or titles.
+        instruction: The user's own words (a query).
+        k: Number of items.
         exclude: Item ids or titles that may not be returned, besides the history.
         where: A condition on the catalog's columns that every returned item meets, such as
             "price < 80 and categories contains 'shoes'"; docs/filters.md has the language.
         user: A user number of the run's log whose whole history comes before `history`.
-        preference: What the user likes, in a sentence, as "quiet films with a good story".
-        context: The moment, as "on a winter evening".
-        language: Of the prompt: one of the template packs that the run was tuned on.
-        explain: Also show the prompt, and what the model says of each item.
+        preference: The user's taste in a sentence, as "quiet films with a good story".
+        context: Time, place or season, as "on a winter evening".
+        language: Language of the prompt: one of the template packs that the run was tuned on.
+        explain: Also show the prompt and the probability of each item.
     """
 
     folder: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
@@ -59,72 +59,72 @@ class Recommend:
         recommender = Recommender.load(self.folder)
         past = () if self.user is None else user_history(self.folder, self.user)
         history = (*past, *self.history)
-        told = Told(self.preference, self.context, self.language)
-        given = {"exclude": self.exclude, "where": self.where, "told": told}
-        answer = recommender.recommend(history, self.instruction, self.k, **given)
+        extras = Extras(self.preference, self.context, self.language)
+        options = {"exclude": self.exclude, "where": self.where, "extras": extras}
+        answer = recommender.recommend(history, self.instruction, self.k, **options)
         console = Console()
         if not self.explain:
-            console.print(answer_table(answer, recommender.catalog))
+            console.print(_answer_table(answer, recommender.catalog))
             return
-        explanation = recommender.explain(answer, history, self.instruction, **given)
-        console.print(answer_table(answer, recommender.catalog, explanation))
-        for line in explanation_lines(explanation, answer):
+        explanation = recommender.explain(answer, history, self.instruction, **options)
+        console.print(_answer_table(answer, recommender.catalog, explanation))
+        for line in _explanation_lines(explanation, answer):
             console.print(line, markup=False, highlight=False)
 
 
 def user_history(run: Path, user: int) -> tuple[str, ...]:
-    """Gives the ids of all items that a user of the run's log had, oldest first.
+    """Returns the ids of all items of a user of the run's log, oldest first.
 
     Raises:
-        InputError: The log is not where the run's config says, or has no such user.
+        InputError: The log is not at the path of the run's config, or has no such user.
     """
     experiment = load_run(run)
     split = load_split(experiment.data, experiment.seed)
     rows = (split.users == user).nonzero()[0]
     if not len(rows):
-        some = ", ".join(str(known) for known in split.users[:5])
+        examples = ", ".join(str(known) for known in split.users[:5])
         raise InputError(
             f"the run's log has no user {user}",
             where="user",
-            mend=f"users are numbers such as {some}; for somebody new, use --history.",
+            hint=f"Give a user number such as {examples}, or use --history for a new user.",
         )
     items = split.items[split.offsets[rows[0]] : split.offsets[rows[0] + 1]]
     return tuple(split.catalog["item"][items].to_list())
 
 
-def answer_table(
-    answer: list[Recommendation], catalog: Catalog, told: Explanation | None = None
+def _answer_table(
+    answer: list[Recommendation], catalog: Catalog, explanation: Explanation | None = None
 ) -> Table:
-    """Lays out recommendations, with the reasons beside them if they were asked for."""
+    """A table of recommendations, with the probabilities where there is an explanation."""
     table = Table("rank", "item", "title", "log-probability")
-    if told is not None:
+    if explanation is not None:
         table.add_column("share of allowed")
         table.add_column("also in the history")
     else:
         table.add_column("categories")
-    for number, one in enumerate(answer):
-        cells = [str(one.rank), one.item, one.title, f"{one.score:.2f}"]
-        if told is not None:
-            reason = told.reasons[number]
-            cells += [f"{reason.share:.1%}", ", ".join(reason.shared_categories)]
+    for place, item in enumerate(answer):
+        cells = [str(item.rank), item.item, item.title, f"{item.score:.2f}"]
+        if explanation is not None:
+            details = explanation.items[place]
+            cells += [f"{details.share:.1%}", ", ".join(details.shared_categories)]
         else:
-            cells.append(", ".join(catalog.categories[one.number]))
+            cells.append(", ".join(catalog.categories[item.number]))
         table.add_row(*(cell.replace("[", r"\[") for cell in cells))
     return table
 
 
-def explanation_lines(told: Explanation, answer: list[Recommendation]) -> list[str]:
-    """Says what an answer was made from."""
-    certain = "the list is what a look at every item gives."
-    if not all(one.certain for one in answer):
-        certain = "the beam was too narrow to rule out better items: raise decode.widest."
+def _explanation_lines(explanation: Explanation, answer: list[Recommendation]) -> list[str]:
+    """Scenario, prompt, probability and search of an answer, one line each."""
+    search = "exact: no item outside the list has a higher score."
+    if not all(item.is_certain for item in answer):
+        search = "the beam is too narrow to rule out better items: raise decode.widest."
     return [
-        f"asked as: {told.scenario}",
-        f"prompt: {told.prompt}",
-        f"{told.allowed} items could be returned, {told.excluded} could not; the model gives "
-        f"{told.mass:.1%} of its probability to the first and the rest to the others and to "
-        "text that is no item.",
-        f"search: {certain}",
-        "The probability is the model's only reason. Categories are shown because the reader may "
-        "find them in common with the history, not because the model says that it used them.",
+        f"scenario: {explanation.scenario}",
+        f"prompt: {explanation.prompt}",
+        f"{explanation.allowed} items may be returned, {explanation.excluded} may not; the allowed "
+        f"items have {explanation.mass:.1%} of the model's probability, the others and texts that "
+        "name no item the rest.",
+        f"search: {search}",
+        "An item is returned for its probability alone. The shared categories describe the "
+        "catalog; the model may or may not use them.",
     ]

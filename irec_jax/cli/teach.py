@@ -1,4 +1,4 @@
-"""`irec teach`: has a model write preferences, queries and reasons."""
+"""`irec teach`: texts that a log lacks, written by a model."""
 
 import dataclasses
 from collections.abc import Iterable, Sequence
@@ -10,27 +10,31 @@ from rich.table import Table
 
 from irec_jax.bounds import TEMPERATURE, Range, check_numbers
 from irec_jax.errors import InputError
-from irec_jax.experiment import load_experiment
+from irec_jax.experiment.loading import load_experiment
 from irec_jax.files import real_path
-from irec_jax.instructions.teachers.chat import ask_chat
-from irec_jax.instructions.teachers.endpoint import ChatConfig
-from irec_jax.instructions.teachers.ledger import Ledger
-from irec_jax.instructions.teachers.model import Writer, ask_writer
-from irec_jax.instructions.teachers.notes import NotesManifest, refuse_foreign_folder, write_notes
-from irec_jax.instructions.teachers.outcomes import Outcome, sum_up, take_notes
-from irec_jax.instructions.teachers.questions import (
-    ChatWorder,
-    Question,
-    RunWorder,
-    Scope,
-    ask,
-    wanted_texts,
-)
+from irec_jax.instructions.prompts import PromptWriter
 from irec_jax.instructions.templates import load_packs
-from irec_jax.instructions.wording import Wording
 from irec_jax.log.dataset import load_split
 from irec_jax.log.split import Split
-from irec_jax.run_files import CATALOG_FILE
+from irec_jax.run_checksums import CATALOG_FILE
+from irec_jax.teachers.chat import request_texts
+from irec_jax.teachers.chat_endpoint import ChatConfig
+from irec_jax.teachers.cost_ledger import CostLedger
+from irec_jax.teachers.model import GenerateFn, generate_texts
+from irec_jax.teachers.results import TextResult, collect_texts, summarize
+from irec_jax.teachers.teacher_prompts import (
+    ChatPromptWriter,
+    RequestScope,
+    RunPromptWriter,
+    TextRequest,
+    make_requests,
+    wanted_texts,
+)
+from irec_jax.teachers.teacher_texts import (
+    TeacherTextsManifest,
+    check_texts_folder,
+    write_teacher_texts,
+)
 from irec_jax.terminal import Console
 
 ANSWERS_SUFFIX = ".answers.jsonl"
@@ -38,54 +42,53 @@ ANSWERS_SUFFIX = ".answers.jsonl"
 
 @dataclasses.dataclass(frozen=True)
 class Teach:
-    """Has a model write what a log does not say: what users like, and what they ask for.
+    """Has a model write preferences, queries and reasons that the log lacks.
 
-    A chat model behind any endpoint that speaks OpenAI's protocol, or a tuned run. Each text is
-    checked: right language and length, no title, no number of the log. Training on them:
-    `--instructions.teacher notes --instructions.notes OUT`. Any setting of the experiment can be
-    changed: `--section.key value`.
+    The model is a chat model behind an OpenAI-compatible endpoint, or a tuned run. Each text is
+    checked for language, length, titles and user numbers. To train on the texts:
+    `--instructions.teacher texts --instructions.teacher_texts OUT`. Any setting of the experiment
+    can be changed: `--section.key value`.
 
-    Example: irec teach configs/quickstart.py --by chat --out notes/shop --users 500
+    Example: irec teach configs/quickstart.py --by chat --out texts/shop --users 500
     --chat.base-url http://localhost:8000/v1 --chat.model Qwen/Qwen3-8B
     """
 
     experiment: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="EXPERIMENT")]
     """The experiment, a Python file as in configs/."""
     by: Literal["chat", "model"]
-    """Who writes."""
+    """The kind of model."""
     out: Path
-    """The folder of notes to write."""
+    """The folder of teacher texts to write."""
     trained: Annotated[Path | None, tyro.conf.arg(name="run", metavar="RUN")] = None
-    """The run that answers, for `--by model`; tuned on turned-around tasks."""
+    """The run that writes, for `--by model`; tuned on turned-around tasks."""
     users: int | None = None
-    """How many users, drawn by the seed; left out, all. Three preference texts each."""
+    """Number of users, drawn by the seed; all by default. Each has three preference texts."""
     events: int = 3
-    """For how many events a user queries are written: the newest test, validation and training
-    ones first."""
+    """Events per user with queries: the newest test, validation and training events first."""
     reasons: bool = False
-    """Also why the items of these events suit their users."""
+    """Also write reasons why the items of these events suit their users."""
     attempts: int = 3
-    """How often a text is asked for that does not pass the checks."""
+    """Largest number of responses for a text that does not pass the checks."""
     temperature: float = 0.7
-    """Of the draws of a run; 0 takes the most likely words."""
+    """Sampling temperature of a run; 0 for the most likely words."""
     answers: Path | None = None
-    """The file that keeps a chat model's answers; left out, OUT.answers.jsonl."""
+    """The file that stores a chat model's responses; OUT.answers.jsonl by default."""
     chat: ChatConfig = dataclasses.field(default_factory=ChatConfig)
     """The endpoint, its prices and the budget."""
 
     def run(self, overrides: Sequence[str] = ()) -> None:
-        """Asks, writes the notes and prints what became of the questions.
+        """Requests texts, writes those that pass and prints a summary.
 
         Raises:
-            InputError: Settings do not fit, the endpoint does not answer, the budget is spent,
-                or no text passed.
+            InputError: A setting is wrong, the endpoint does not respond, the budget is spent, or
+                no text passed.
         """
         self._check()
-        refuse_foreign_folder(self.out)
+        check_texts_folder(self.out)
         experiment = load_experiment(self.experiment, overrides)
         instructions = experiment.instructions
-        packs = load_packs(instructions.packs, instructions.domain)
-        scope = Scope(
+        packs = load_packs(instructions.packs, instructions.domain, instructions.own_tasks)
+        scope = RequestScope(
             languages=tuple(pack.language for pack in packs),
             users=self.users,
             events=self.events,
@@ -96,151 +99,153 @@ class Teach:
         console = Console(highlight=False, soft_wrap=True)
         if self.by == "chat":
             model = self.chat.model
-            questions = ask(split, scope, ChatWorder.build(split, instructions.domain))
-            outcomes, told = self._ask_endpoint(questions, split, scope)
+            requests = make_requests(
+                split, scope, ChatPromptWriter.build(split, instructions.domain)
+            )
+            results, cost_report = self._request_from_endpoint(requests, split, scope)
         else:
             run = self._run_folder()
-            model, told = real_path(run).name, ""
-            questions = ask(split, scope, RunWorder(split, _wording(run, split)))
-            outcomes = ask_writer(
-                questions,
-                _writer(run, self.temperature),
-                total=_count(split, scope),
+            model, cost_report = real_path(run).name, ""
+            write_prompt = RunPromptWriter(split, _prompt_writer(run, split))
+            requests = make_requests(split, scope, write_prompt)
+            results = generate_texts(
+                requests,
+                _generate_fn(run, self.temperature),
+                total=_count_requests(split, scope),
                 attempts=self.attempts,
                 seed=experiment.seed,
             )
-        manifest = sum_up(outcomes, split, scope, self.by, model)
-        self._refuse_nothing(manifest)
-        write_notes(self.out, take_notes(outcomes, self.by, model), manifest)
+        manifest = summarize(results, split, scope, self.by, model)
+        self._refuse_no_texts(manifest)
+        write_teacher_texts(self.out, collect_texts(results, self.by, model), manifest)
         console.print(_table(manifest))
         console.print(_summary(manifest), markup=False)
-        if told:
-            console.print(told, markup=False)
+        if cost_report:
+            console.print(cost_report, markup=False)
         console.print(
-            f"Wrote {self.out}. Next: irec tune {self.experiment} --instructions.teacher notes "
-            f"--instructions.notes {self.out}",
+            f"Wrote {self.out}. Next: irec tune {self.experiment} --instructions.teacher texts "
+            f"--instructions.teacher_texts {self.out}",
             markup=False,
         )
 
-    def _ask_endpoint(
-        self, questions: Iterable[Question], split: Split, scope: Scope
-    ) -> tuple[list[Outcome], str]:
+    def _request_from_endpoint(
+        self, requests: Iterable[TextRequest], split: Split, scope: RequestScope
+    ) -> tuple[list[TextResult], str]:
         path = self.answers or self.out.with_name(self.out.name + ANSWERS_SUFFIX)
-        with Ledger(path, self.chat.budget) as ledger:
-            outcomes = ask_chat(
-                questions,
+        with CostLedger(path, self.chat.budget) as ledger:
+            results = request_texts(
+                requests,
                 self.chat,
                 ledger,
-                total=_count(split, scope),
+                total=_count_requests(split, scope),
                 attempts=self.attempts,
                 seed=scope.seed,
             )
-            counts, spent, lost = ledger.counts, ledger.spent, ledger.unsettled
-        told = (
+            counts, spent, unsettled = ledger.counts, ledger.spent, ledger.unsettled
+        cost_report = (
             f"This run: {counts.requests:,} requests ({counts.retries:,} of them retries), "
-            f"{counts.paid:,} answers paid, {counts.cached:,} there already.\n"
-            f"Spent on {path} in all: {spent.tokens_in:,} + {spent.tokens_out:,} tokens, "
-            f"{spent.money:.4f} in money"
+            f"{counts.paid:,} responses paid, {counts.cached:,} already stored.\n"
+            f"Total cost of {path}: {spent.tokens_in:,} + {spent.tokens_out:,} tokens, "
+            f"price {spent.money:.4f}"
         )
-        if lost.tokens_in:
-            told += (
-                f"; of it, at most {lost.tokens_in + lost.tokens_out:,} tokens for requests whose "
-                "answers never came"
+        if unsettled.tokens_in:
+            cost_report += (
+                f", including at most {unsettled.tokens_in + unsettled.tokens_out:,} tokens for "
+                "requests without a response"
             )
-        return outcomes, f"{told}."
+        return results, f"{cost_report}."
 
     def _check(self) -> None:
         check_numbers(self, "--", attempts=Range(1, 1_000), temperature=TEMPERATURE)
         if self.by == "chat" and not self.chat.model:
-            mend = "name the model as the endpoint does."
-            raise InputError("no model is named", where="--chat.model", mend=mend)
+            hint = "Set it to the endpoint's name of the model."
+            raise InputError("no model is named", where="--chat.model", hint=hint)
         if self.by == "chat":
             self.chat.api_key()
         if self.by == "chat" and self.trained is not None:
-            mend = "leave it out, or use --by model."
-            raise InputError("a chat model needs no run", where="--run", mend=mend)
+            hint = "Leave it out, or use --by model."
+            raise InputError("a chat model needs no run", where="--run", hint=hint)
 
     def _run_folder(self) -> Path:
         if self.trained is None:
-            mend = "give the folder of a run that was tuned on history_to_preference and others."
-            raise InputError("no run is named", where="--run", mend=mend)
+            hint = "Give the folder of a run that was tuned on turned-around tasks."
+            raise InputError("no run is named", where="--run", hint=hint)
         return self.trained
 
-    def _refuse_nothing(self, manifest: NotesManifest) -> None:
-        if not manifest.asked:
+    def _refuse_no_texts(self, manifest: TeacherTextsManifest) -> None:
+        if not manifest.requested:
             raise InputError(
-                "there is nothing to ask",
+                "no text can be requested",
                 where="--run" if self.by == "model" else "--events",
-                mend="use a run that was tuned on history_to_preference, item_to_query, "
+                hint="Use a run that was tuned on history_to_preference, item_to_query, "
                 "history_item_to_query or history_item_to_reason."
                 if self.by == "model"
-                else "use a log whose users have two or more events.",
+                else "Use a log whose users have two or more events.",
             )
-        if not manifest.answered:
+        if not manifest.written:
             reasons = ", ".join(f"{name} {count}" for name, count in manifest.rejected.items())
             raise InputError(
-                f"none of {manifest.answers:,} answers passed the checks ({reasons})",
+                f"none of {manifest.responses:,} responses passed the checks ({reasons})",
                 where="--chat.model" if self.by == "chat" else "--run",
-                mend="use a model that follows its instructions; nothing was written.",
+                hint="Use a model that follows its instructions; nothing was written.",
             )
 
 
-def _count(split: Split, scope: Scope) -> int:
+def _count_requests(split: Split, scope: RequestScope) -> int:
     return sum(1 for _ in wanted_texts(split, scope))
 
 
-def _wording(run: Path, split: Split) -> Wording:
-    """Reads how a run writes the items of a split, which may be that of other users."""
+def _prompt_writer(run: Path, split: Split) -> PromptWriter:
+    """Returns the prompt writer of a run, with its names of the items of another split."""
     from irec_jax.recommendation.catalog import Catalog
-    from irec_jax.recommendation.run import check_parts, read_settings, read_writer
-    from irec_jax.tokens.text import IndexKind
+    from irec_jax.recommendation.run_parts import check_parts, read_settings, read_writer
 
     settings, writer = read_settings(run), read_writer(run)
     catalog = Catalog.load(run / CATALOG_FILE)
     check_parts(settings, catalog, writer)
-    known = dict(zip(catalog.table["item"].to_list(), writer.index.names, strict=True))
+    names = dict(zip(catalog.table["item"].to_list(), writer.index.names, strict=True))
     items: list[str] = split.catalog["item"].to_list()
     titles: list[str] = split.catalog["title"].to_list()
-    strange = [item for item in items if item not in known]
-    if strange and writer.index.kind is not IndexKind.TITLE:
+    unknown = [item for item in items if item not in names]
+    if unknown and writer.index.has_item_tokens:
         raise InputError(
-            f"the run does not know {len(strange):,} of the log's {len(items):,} items, "
-            f"such as {strange[0]!r}, and its items are tokens",
+            f"the run does not know {len(unknown):,} of the log's {len(items):,} items, "
+            f"such as {unknown[0]!r}, and its items are tokens",
             where=str(run),
-            mend="use a log of the items that it was tuned on, or a run with tokens.index title.",
+            hint="Use a log of the items that it was tuned on, or a run with tokens.index title.",
         )
-    written = [known.get(item, title) for item, title in zip(items, titles, strict=True)]
-    return Wording.build(settings.instructions, tuple(written))
+    written = [names.get(item, title) for item, title in zip(items, titles, strict=True)]
+    return PromptWriter.build(settings.instructions, tuple(written))
 
 
-def _writer(run: Path, temperature: float) -> Writer:
+def _generate_fn(run: Path, temperature: float) -> GenerateFn:
     from irec_jax.decoding.sample import SampleConfig
-    from irec_jax.recommendation.run import read_settings
+    from irec_jax.recommendation.run_parts import read_settings
     from irec_jax.recommendation.writer import AnswerWriter
 
     length = read_settings(run).tokens.target_length
     return AnswerWriter.load(run, SampleConfig(temperature=temperature, length=length))
 
 
-def _table(manifest: NotesManifest) -> Table:
-    table = Table("what", title="Texts")
-    for name in ("asked for", "written", "left out"):
+def _table(manifest: TeacherTextsManifest) -> Table:
+    table = Table("kind", title="Teacher texts")
+    for name in ("requested", "written", "not generated"):
         table.add_column(name, justify="right")
-    for kind, asked in manifest.asked.items():
-        written = manifest.answered.get(kind, 0)
-        table.add_row(kind, f"{asked:,}", f"{written:,}", f"{asked - written:,}")
+    for kind, requested in manifest.requested.items():
+        written = manifest.written.get(kind, 0)
+        table.add_row(kind, f"{requested:,}", f"{written:,}", f"{requested - written:,}")
     return table
 
 
-def _summary(manifest: NotesManifest) -> str:
+def _summary(manifest: TeacherTextsManifest) -> str:
     rejected = ", ".join(f"{name} {count:,}" for name, count in manifest.rejected.items())
-    lines = [f"{manifest.answers:,} answers; rejected: {rejected or 'none'}."]
-    if manifest.left_out:
-        left_out = ", ".join(f"{name} {count:,}" for name, count in manifest.left_out.items())
-        lines.append(f"Left out at last: {left_out}.")
+    lines = [f"{manifest.responses:,} responses; rejected: {rejected or 'none'}."]
+    if manifest.not_generated:
+        counts = ", ".join(f"{name} {count:,}" for name, count in manifest.not_generated.items())
+        lines.append(f"Not generated: {counts}.")
     if manifest.tokens_in:
         lines.append(
             f"These texts cost {manifest.tokens_in:,} + {manifest.tokens_out:,} tokens, "
-            f"{manifest.money:.4f} in money."
+            f"price {manifest.money:.4f}."
         )
     return "\n".join(lines)

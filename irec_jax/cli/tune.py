@@ -1,4 +1,4 @@
-"""`irec tune`: trains the model of an experiment, or resumes it."""
+"""`irec tune`: train the model of an experiment, or resume it."""
 
 import contextlib
 import dataclasses
@@ -18,49 +18,43 @@ from irec_jax.batches.elastic import packed_batches
 from irec_jax.batches.packed import PackedRows
 from irec_jax.batches.pipeline import Cuts, training_batches
 from irec_jax.errors import InputError
-from irec_jax.experiment import (
-    Experiment,
-    Materials,
-    fingerprint,
-    load_experiment,
-    open_rows,
-    prepare,
-    save_run,
-    sources_of,
-)
+from irec_jax.experiment.config import Experiment
+from irec_jax.experiment.loading import load_experiment
+from irec_jax.experiment.materials import Materials, open_rows, prepare, sources_of
+from irec_jax.experiment.run_config import fingerprint, save_run
 from irec_jax.instructions.render import Renderer
 from irec_jax.log.split import Role
 from irec_jax.model.lora import LoraConfig, abstract_adapters, trained_share
 from irec_jax.model.params import abstract, count
 from irec_jax.planning.limits import check_run_fits
-from irec_jax.run_files import check_run_folder
+from irec_jax.run_checksums import check_run_folder
 from irec_jax.run_lock import TUNE, RunLock
 from irec_jax.settings import to_json
 from irec_jax.terminal import Console
-from irec_jax.tokens.text import IndexKind
 from irec_jax.training.checkpoint import TrainState
-from irec_jax.training.feed import reader_of
-from irec_jax.training.job import Start, Training
-from irec_jax.training.ledger import tell
+from irec_jax.training.device_put import reader_of
+from irec_jax.training.distributed import connect, gather, is_first, on_first
+from irec_jax.training.init_weights import from_pretrained, from_scratch
+from irec_jax.training.inputs import InitWeights, TrainingInputs
+from irec_jax.training.item_rows import ItemTitles
 from irec_jax.training.loop import train
-from irec_jax.training.processes import connect, gather, is_first, on_first
+from irec_jax.training.metrics_logger import report
 from irec_jax.training.sharding import batch_sharding, make_mesh
-from irec_jax.training.start import ItemTitles, from_pretrained, from_scratch
-from irec_jax.training.watch import ending_together
+from irec_jax.training.watchdog import fail_together
 
 
 @dataclasses.dataclass(frozen=True)
 class Tune:
-    """Trains the model of an experiment, or resumes it where it stopped.
+    """Train the model of an experiment, or resume it where it stopped.
 
-    Any leaf of the experiment can be set behind the file:
+    Any setting of the experiment can be overridden after the file:
 
         irec tune configs/movietweetings_tiny.py --out runs/movies --train.steps 2000
 
     Attributes:
         experiment: A Python file that defines `experiment`, as in configs/.
-        out: The run folder; runs/NAME OF THE FILE unless told.
-        profile: Writes a trace of five steps after the first five into the run's metrics/, for
+        out: The run folder; by default runs/NAME OF THE FILE.
+        profile: Write a trace of five steps after the first five into the run's metrics/, for
             `xprof` and TensorBoard.
         take_over: Takes the lock that a process of another host left in the run folder; no such
             process may run there any more.
@@ -72,26 +66,26 @@ class Tune:
     take_over: tyro.conf.FlagCreatePairsOff[bool] = False
 
     def run(self, overrides: Sequence[str] = ()) -> None:
-        """Runs the command.
+        """Run the command.
 
         Args:
-            overrides: `--section.key value` words for the experiment.
+            overrides: `--section.key value` arguments for the experiment.
         """
         run = self.out or Path("runs") / self.experiment.stem
-        begun = time.time()
+        start_time = time.time()
         check_run_folder(run)
         connect()
-        with ending_together():
+        with fail_together():
             experiment = load_experiment(self.experiment, overrides)
             with run_locked(run, take_over=self.take_over):
-                tune(prepare(experiment, run), run, begun=begun, profile=self.profile)
+                tune(prepare(experiment, run), run, start_time=start_time, profile=self.profile)
             if is_first():
                 Console().print(f"The run is in {run}. Next: irec evaluate {run}")
 
 
 @contextlib.contextmanager
 def run_locked(run: Path, *, take_over: bool = False) -> Iterator[None]:
-    """Holds the lock of a run folder, for all processes of a run.
+    """Hold the lock of a run folder, for all processes of a run.
 
     Args:
         run: The folder.
@@ -109,22 +103,26 @@ def run_locked(run: Path, *, take_over: bool = False) -> Iterator[None]:
 
 
 def tune(
-    materials: Materials, run: Path, *, begun: float | None = None, profile: bool = False
+    materials: Materials, run: Path, *, start_time: float | None = None, profile: bool = False
 ) -> TrainState:
-    """Trains on what was prepared and leaves a whole run folder behind.
+    """Train a prepared experiment, and leave a complete run folder.
 
-    Where a run has several processes, all call it; process 0 writes.
+    All processes of the run call this; process 0 writes logs and configs.
 
     Args:
-        materials: What was prepared.
-        run: The folder.
-        begun: When the work began, in seconds since 1970, for the run's ledger; None for now.
-        profile: Writes a trace of a few steps.
+        materials: The prepared experiment.
+        run: The run folder.
+        start_time: When the attempt started, in seconds since 1970; None for now. The time
+            until the first step counts as preparing.
+        profile: Whether to trace a few steps.
+
+    Returns:
+        The state after the last step.
 
     Raises:
-        InputError: If the folder holds a run of another config, settings do not fit, or the
-            processes were given different ones.
-        Interrupted: After Ctrl-C, with everything saved.
+        InputError: The folder has a run of another config, settings do not fit each other, or
+            the processes have different settings.
+        Interrupted: After Ctrl-C, when the state is saved.
     """
     experiment, sources = materials.experiment, dataclasses.asdict(sources_of(materials))
     _refuse_differing(experiment, sources)
@@ -132,23 +130,22 @@ def tune(
     check_run_fits(experiment, mesh)
     on_first(lambda: save_run(run, materials))
     if is_first():
-        _say_what_is_trained(materials, run)
+        _report_model_and_data(materials, run)
     decisive = {**fingerprint(experiment), "sources": sources}
-    for known in ("model", "lora"):  # the checkpoint knows them itself
-        del decisive[known]
+    del decisive["model"], decisive["lora"]  # `train` adds them itself
     if experiment.train.packed:
         rows = open_rows(materials, Path(experiment.train.packed))
         decisive["packed"] = rows.manifest.sha256
         batches = _stored_batches(experiment, rows, mesh)
         if is_first():
-            _say_what_is_read(rows, run)
+            _report_packed_rows(rows, run)
     else:
         batches = _batches(materials, materials.renderer, cuts)
     state = train(
-        Training(
+        TrainingInputs(
             run=run,
             model=experiment.model,
-            start=_start(materials),
+            init_weights=_init_weights(materials),
             batches=iter(batches),
             mesh=mesh,
             optimizer=experiment.optimizer,
@@ -157,16 +154,12 @@ def tune(
             seed=experiment.seed,
             fingerprint=decisive,
             validation=_validation(materials),
-            begun=begun,
+            start_time=start_time,
             profile=profile,
         )
     )
-    if is_first() and (cuts.inputs or cuts.targets):
-        tell(
-            run,
-            f"cut to fit: {cuts.inputs} prompts and {cuts.targets} answers of {cuts.records}; "
-            "tokens.source_length and tokens.target_length decide",
-        )
+    if is_first():
+        _report_truncation(cuts, run)
     return state
 
 
@@ -198,7 +191,7 @@ def _stored_batches(
 
 
 def _validation(materials: Materials) -> list[Batch]:
-    """The first batches of the instructions whose answers are the validation events."""
+    """Return the first batches of the instructions whose answers are validation events."""
     experiment, train = materials.experiment, materials.experiment.train
     if not train.validate_every:
         return []
@@ -208,30 +201,31 @@ def _validation(materials: Materials) -> list[Batch]:
         names=materials.writer.index.names,
         seed=experiment.seed,
         role=Role.VALIDATION,
+        teacher=materials.renderer.teacher,
     )
     return list(itertools.islice(iter(_batches(materials, renderer)), train.validate_batches))
 
 
 def _refuse_differing(experiment: Experiment, sources: dict[str, Any]) -> None:
-    """Other settings in one process would be another program there, and a wait without an end."""
+    """Check that all processes have the same settings; otherwise their collectives would hang."""
     settings = gather(json.dumps(to_json(experiment)))
     logs = gather(json.dumps(sources))
     for number, given in enumerate(settings):
         if logs[number] != logs[0]:
-            mend = "Give all processes the same files."
-            what = f"process {number} reads another log or other notes than process 0"
-            raise InputError(what, where="data.log", mend=mend)
+            hint = "Give all processes the same files."
+            what = f"process {number} reads another log or other teacher texts than process 0"
+            raise InputError(what, where="data.log", hint=hint)
         if given != settings[0]:
-            mend = "Start all with the same experiment file and the same overrides."
-            what = f"process {number} has other settings than process 0"
-            raise InputError(what, where="experiment", mend=mend)
+            hint = "Start all processes with the same experiment file and the same overrides."
+            problem = f"process {number} has other settings than process 0"
+            raise InputError(problem, where="experiment", hint=hint)
 
 
-def _start(materials: Materials) -> Start:
+def _init_weights(materials: Materials) -> InitWeights:
     experiment, index = materials.experiment, materials.writer.index
     titles = None
-    if index.kind is IndexKind.ATOMIC and experiment.train.title_share:
-        offsets, tokens = index.title_tokens
+    if index.token_titles is not None and experiment.train.title_share:
+        offsets, tokens = index.token_titles
         titles = ItemTitles(index.text_vocabulary, offsets, tokens, experiment.train.title_share)
     if experiment.train.pretrained:
         folder = Path(experiment.train.pretrained)
@@ -239,9 +233,9 @@ def _start(materials: Materials) -> Start:
     return from_scratch(experiment.model, experiment.seed, titles)
 
 
-def _say_what_is_trained(materials: Materials, run: Path) -> None:
+def _report_model_and_data(materials: Materials, run: Path) -> None:
     experiment, split, renderer = materials.experiment, materials.split, materials.renderer
-    tell(
+    report(
         run,
         f"run {run}: {split.num_users:,} users, {split.num_items:,} items, "
         f"{len(split.items):,} events, {len(renderer):,} instructions a pass "
@@ -250,25 +244,38 @@ def _say_what_is_trained(materials: Materials, run: Path) -> None:
     )
     index = materials.writer.index
     if index.cut_titles:
-        tell(run, f"{index.cut_titles:,} titles cut to {experiment.tokens.max_item_tokens} tokens")
+        report(
+            run, f"{index.cut_titles:,} titles cut to {experiment.tokens.max_item_tokens} tokens"
+        )
     weights = abstract(experiment.model)
-    tell(run, f"{count(weights):,} parameters, vocabulary {index.vocabulary:,}")
+    report(run, f"{count(weights):,} parameters, vocabulary {index.vocabulary:,}")
     if experiment.lora.rank:
         trained = count(abstract_adapters(weights, experiment.lora))
         share = trained_share(weights, experiment.lora)
-        tell(run, f"{trained:,} of them are trained ({share:.2%}): {_told(experiment.lora)}")
+        report(
+            run, f"{trained:,} of them are trained ({share:.2%}): {_describe_lora(experiment.lora)}"
+        )
 
 
-def _told(lora: LoraConfig) -> str:
+def _describe_lora(lora: LoraConfig) -> str:
     whole = f", and all of '{lora.whole}'" if lora.whole else ""
     return f"adapters of rank {lora.rank} for '{lora.targets}'{whole}"
 
 
-def _say_what_is_read(rows: PackedRows, run: Path) -> None:
-    told = rows.manifest
-    tell(
+def _report_truncation(cuts: Cuts, run: Path) -> None:
+    if cuts.inputs or cuts.targets:
+        report(
+            run,
+            f"truncated: {cuts.inputs} prompts and {cuts.targets} answers of {cuts.records} "
+            "instructions, to tokens.source_length and tokens.target_length",
+        )
+
+
+def _report_packed_rows(rows: PackedRows, run: Path) -> None:
+    summary = rows.manifest
+    report(
         run,
-        f"reading {told.rows:,} rows of {told.records:,} instructions from {rows.folder}, "
-        f"{told.source_fill:.1%} and {told.target_fill:.1%} full; cut to fit: "
-        f"{told.cut_inputs} prompts and {told.cut_targets} answers",
+        f"reading {summary.rows:,} rows of {summary.records:,} instructions from {rows.folder}, "
+        f"{summary.source_fill:.1%} and {summary.target_fill:.1%} full; truncated: "
+        f"{summary.cut_inputs} prompts and {summary.cut_targets} answers",
     )

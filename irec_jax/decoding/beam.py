@@ -1,21 +1,18 @@
-"""A beam search that cannot leave the catalog, as one compiled program."""
+"""Beam search constrained to the catalog, as one compiled program."""
 
-import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from irec_jax.bounds import SHARE, Range, check_settings
 from irec_jax.decoding.legal import LegalSequences
-from irec_jax.decoding.steps import Prompts, start, step
-from irec_jax.errors import InputError
+from irec_jax.decoding.steps import PromptTokens, start, step
 from irec_jax.model.params import Params, Structure, merge
-from irec_jax.model.t5 import START, gather_cache
+from irec_jax.model.seq2seq import START
 
 Cache = Any
 Step = Callable[
@@ -24,52 +21,16 @@ Step = Callable[
 Gather = Callable[[Cache, Int[Array, "requests beams"]], Cache]
 
 
-@dataclasses.dataclass(frozen=True)
-class DecodeConfig:
-    """How answers are searched for.
+class BeamResult(NamedTuple):
+    """Items found by a beam search.
 
     Attributes:
-        method: `beam` follows the best beginnings of titles only, and widens until it is certain
-            of its answer or as wide as `widest`; with the atomic index it is always certain.
-            `exhaustive` scores the whole catalog, exactly, at its price.
-        beams: Beginnings kept at each step, at first.
-        widest: Beginnings kept at each step, at most; more only if more answers are asked for.
-        batch: Requests that are ranked together.
-        diversity: 0 keeps the model's order; up to 1, answers of categories that are not yet in
-            the list come sooner.
-    """
-
-    method: Literal["beam", "exhaustive"] = "beam"
-    beams: int = 64
-    widest: int = 1024
-    batch: int = 64
-    diversity: float = 0.0
-
-    def __post_init__(self) -> None:
-        check_settings(
-            self,
-            "decode.",
-            beams=Range(1, 2**16),
-            widest=Range(1, 2**20),
-            batch=Range(1, 2**16),
-            diversity=SHARE,
-        )
-        if self.widest < self.beams:
-            raise InputError(
-                f"{self.widest} is less than decode.beams = {self.beams}", where="decode.widest"
-            )
-
-
-class Found(NamedTuple):
-    """What a search found.
-
-    Attributes:
-        items: Item numbers, best first and distinct, -1 where fewer than the beams are allowed.
+        items: Item numbers, best first and distinct, -1 where fewer items than beams are allowed.
         scores: Their log-probabilities under the model over its whole vocabulary (not
             renormalized to the legal tokens), -inf where there is no item.
-        bound: The highest score of anything that was dropped on the way. A title is never more
-            likely than its beginning, so no item that was not found scores above it, and those
-            that were found with at least this score stand where an exact ranking has them.
+        bound: The highest score of a dropped beam. A sequence is at most as likely as its prefix,
+            so no other item scores above the bound, and items with at least this score have
+            their rank of an exact ranking.
     """
 
     items: Int[Array, "requests beams"]
@@ -78,12 +39,12 @@ class Found(NamedTuple):
 
 
 class Front(NamedTuple):
-    """The beams of each request, best first; a slot that holds nothing scores -inf.
+    """The beams of each request, best first; an empty slot has the score -inf.
 
     Attributes:
-        nodes: Node of the trie each beam has reached; at a leaf it is finished.
-        scores: Log-probability of the tokens on the way there.
-        tokens: The last of these tokens, the next input of the decoder.
+        nodes: Node of the trie that each beam has reached; at a leaf the beam is finished.
+        scores: Log-probability of the tokens on the path to the node.
+        tokens: The last of these tokens, which is the next input of the decoder.
         bound: The highest score dropped so far.
     """
 
@@ -98,11 +59,11 @@ def beam_search(
     structure: Structure,
     params: Params,
     trie: LegalSequences,
-    prompts: Prompts,
+    prompts: PromptTokens,
     allowed: Bool[Array | np.ndarray, "requests items"] | None = None,
     *,
     beams: int,
-) -> Found:
+) -> BeamResult:
     """Finds likely items of each request among its allowed ones.
 
     Args:
@@ -111,29 +72,30 @@ def beam_search(
         trie: All legal sequences.
         prompts: The requests.
         allowed: Items that may be returned; None allows all.
-        beams: Beams kept, and items returned. With as many as there are items the answer is exact;
-            with fewer, `Found.bound` tells how much of it is.
+        beams: Beams kept and items returned. The result is exact with as many beams as items;
+            otherwise `BeamResult.bound` shows which ranks are exact.
     """
     model = merge(structure, params)
     mask = jnp.ones((prompts.tokens.shape[0], trie.items), bool)
     mask = mask if allowed is None else jnp.asarray(allowed)
-    ask = functools.partial(step, model)
-    return search(ask, gather_cache, start(model, prompts, trie.depth), trie, mask, beams=beams)
+    decoder_step = functools.partial(step, model)
+    cache = start(model, prompts, trie.depth)
+    return search(decoder_step, model.gather_cache, cache, trie, mask, beams=beams)
 
 
 def search(
-    ask: Step,
+    decoder_step: Step,
     gather: Gather,
     cache: Cache,
     trie: LegalSequences,
     allowed: Bool[Array, "requests items"],
     *,
     beams: int,
-) -> Found:
+) -> BeamResult:
     """Searches `trie` with any step function; see `beam_search`.
 
-    A finished beam stays in the front with the score it has: more tokens only lower a score, so
-    whatever it is pushed out by could still end above it, and nothing else can.
+    A finished beam stays in the front with its score. More tokens only lower a score, so only a
+    beam that can still end above it replaces it.
     """
     before = trie.allowed_before(allowed)
     requests = allowed.shape[0]
@@ -143,9 +105,9 @@ def search(
         tokens=jnp.full((requests, 1), START, jnp.int32),
         bound=jnp.full((requests,), -jnp.inf, jnp.float32),
     )
-    # The root alone branches into most of the catalog; inner nodes branch into few, and their
-    # expansion, repeated for each beam, is what memory is spent on.
-    logits, cache = ask(front.tokens, cache)
+    # The root has the most branches. Inner nodes have few, and their expansion, repeated for each
+    # beam, takes most of the memory.
+    logits, cache = decoder_step(front.tokens, cache)
     front, parents = _advance(trie, front, logits, before, trie.root_branching, beams)
     cache = gather(cache, parents)
 
@@ -157,14 +119,16 @@ def search(
         carry: tuple[Int[Array, ""], Front, Cache],
     ) -> tuple[Int[Array, ""], Front, Cache]:
         depth, front, cache = carry
-        logits, cache = ask(front.tokens, cache)
+        logits, cache = decoder_step(front.tokens, cache)
         front, parents = _advance(trie, front, logits, before, trie.inner_branching, beams)
         return depth + 1, front, gather(cache, parents)
 
     if trie.inner_branching:
         _, front, _ = jax.lax.while_loop(unfinished, deepen, (jnp.int32(1), front, cache))
-    found = jnp.isfinite(front.scores)
-    return Found(jnp.where(found, trie.node_item[front.nodes], -1), front.scores, front.bound)
+    is_item = jnp.isfinite(front.scores)
+    return BeamResult(
+        jnp.where(is_item, trie.node_item[front.nodes], -1), front.scores, front.bound
+    )
 
 
 def _is_open(trie: LegalSequences, front: Front) -> Bool[Array, "requests beams"]:
@@ -184,13 +148,13 @@ def _advance(
     Args:
         trie: All legal sequences.
         front: The beams.
-        logits: What the model says after each of them.
-        before: Allowed items before each leaf.
-        branching: Most edges that a node of `front` can have.
+        logits: Logits of the next token of each beam.
+        before: Number of allowed items before each leaf.
+        branching: Maximum number of edges of a node in `front`.
         beams: Beams to keep.
 
     Returns:
-        The new front, and from which old beam each of its beams comes.
+        The new front, and the old beam that each of its beams continues.
     """
     requests, width = front.nodes.shape
     is_open = _is_open(trie, front)

@@ -1,4 +1,4 @@
-"""The likelihood of every item of the catalog, exact."""
+"""Exact likelihood of every item of the catalog."""
 
 import dataclasses
 import functools
@@ -9,9 +9,9 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from irec_jax.decoding.score import first_step, later_steps
-from irec_jax.decoding.steps import Prompts
-from irec_jax.model.config import T5Config
+from irec_jax.decoding.steps import PromptTokens
 from irec_jax.model.params import Params, Structure, merge
+from irec_jax.model.seq2seq import Seq2SeqConfig
 from irec_jax.tokens.text import PAD
 
 FLOATS_AT_ONCE = 2**23
@@ -26,16 +26,17 @@ took up to twice the time (docs/decisions/0062-layout-of-exact-title-scores.md).
 )
 @dataclasses.dataclass(frozen=True, eq=False)
 class CatalogSequences:
-    """The legal sequences of all items, cut into chunks of one shape.
+    """The legal sequences of all items, divided into chunks of one shape.
 
-    Sequences of like length share a chunk, so that a chunk takes no more steps than it needs.
+    Sequences of similar length share a chunk, so that a chunk takes few steps.
     Items of one token (all, with the atomic index) are in no chunk.
 
     Attributes:
         first_tokens: `[items]` the first token of each.
-        chunks: `[chunks, chunk, length]` sequences of the others, padded with `PAD`.
-        slots: `[items]` where each item lies in the flattened chunks; `chunks * chunk` if nowhere.
-        length: Tokens of the longest.
+        chunks: `[chunks, chunk, length]` the longer sequences, padded with `PAD`.
+        slots: `[items]` index of each item in the flattened chunks; `chunks * chunk` for items of
+            one token.
+        length: Tokens of the longest sequence.
     """
 
     first_tokens: Int[Array, " items"]
@@ -44,16 +45,16 @@ class CatalogSequences:
     length: int
 
 
-def chunk_size(config: T5Config, requests: int, length: int) -> int:
-    """How many items are scored together for `requests` requests within `FLOATS_AT_ONCE`."""
-    cached = 2 * config.decoder_layers * length * config.heads * config.head_dim
-    return int(np.clip(FLOATS_AT_ONCE // (requests * (config.vocabulary + cached)), 1, 256))
+def chunk_size(config: Seq2SeqConfig, requests: int, length: int) -> int:
+    """Computes how many items are scored together within `FLOATS_AT_ONCE`."""
+    floats = config.vocabulary + config.cache_size(length)
+    return int(np.clip(FLOATS_AT_ONCE // (requests * floats), 1, 256))
 
 
 def catalog_sequences(
     offsets: Int[np.ndarray, " items_plus_one"], tokens: Int[np.ndarray, " total"], chunk: int
 ) -> CatalogSequences:
-    """Lays out an item index (`ItemIndex.offsets`, `.tokens`) for `catalog_scores`."""
+    """Arranges item sequences (`ItemSequences.offsets`, `.tokens`) for `catalog_scores`."""
     lengths = np.diff(offsets)
     items, length = len(lengths), int(lengths.max())
     padded = np.full((items, length), PAD, np.int32)
@@ -76,12 +77,12 @@ def catalog_sequences(
 
 @functools.partial(jax.jit, static_argnames=("structure",))
 def catalog_scores(
-    structure: Structure, params: Params, prompts: Prompts, catalog: CatalogSequences
+    structure: Structure, params: Params, prompts: PromptTokens, catalog: CatalogSequences
 ) -> Float[Array, "requests items"]:
     """Scores the whole catalog by log P(sequence | prompt), as `score_items` does for some items.
 
-    With the atomic index this is one step of the decoder; with titles, teacher forcing of every
-    item, chunk after chunk, behind one encoding of the prompt.
+    With the atomic index this is one step of the decoder. With longer sequences it is teacher
+    forcing of every item, chunk after chunk, with one encoding of the prompt.
     """
     model = merge(structure, params)
     first, cache = first_step(model, prompts, catalog.length)

@@ -1,4 +1,4 @@
-"""The legal item sequences, laid out for a search on the device."""
+"""Legal item sequences as arrays for a search on the device."""
 
 import dataclasses
 import functools
@@ -26,10 +26,10 @@ from irec_jax.tokens.trie import Trie
 )
 @dataclasses.dataclass(frozen=True, eq=False)
 class LegalSequences:
-    """A trie on the device, in which a mask of items is honored without a mask of nodes.
+    """A trie on the device that applies a mask of items without a mask of nodes.
 
-    The leaves below any node are one range of `leaf_order`, so how many allowed items lie below
-    it is a difference of two running sums over the leaves.
+    The leaves below a node are one range of `leaf_order`, so the number of allowed items below it
+    is a difference of two cumulative sums over the leaves.
 
     Attributes:
         row_offsets: `[nodes + 1]` the edges of node `n` are `row_offsets[n]:row_offsets[n + 1]`.
@@ -41,7 +41,7 @@ class LegalSequences:
         leaf_order: `[items]` item number of each leaf.
         depth: Tokens of the longest sequence.
         root_branching: Edges of the root.
-        inner_branching: Most edges of any other node; 0 if every sequence is one token.
+        inner_branching: Maximum number of edges of another node; 0 if every sequence is one token.
     """
 
     row_offsets: Int[Array | np.ndarray, " nodes_plus_one"]
@@ -57,7 +57,7 @@ class LegalSequences:
 
     @property
     def items(self) -> int:
-        """How many items the trie holds."""
+        """Number of items."""
         return self.leaf_order.shape[0]
 
     def allowed_before(
@@ -70,13 +70,13 @@ class LegalSequences:
     def open_nodes(
         self, before: Int[Array, "requests items_plus_one"], nodes: Int[Array, "requests front"]
     ) -> Bool[Array, "requests front"]:
-        """Says which of `nodes` have an allowed item at or below them."""
+        """Computes which of `nodes` have an allowed item at or below them."""
         last = jnp.take_along_axis(before, self.end_leaf[nodes], axis=1)
         return last > jnp.take_along_axis(before, self.first_leaf[nodes], axis=1)
 
 
 def legal_sequences(trie: Trie) -> LegalSequences:
-    """Moves `trie` to the device, once per catalog."""
+    """Copies `trie` to the device."""
     branching = np.diff(trie.row_offsets)
     return LegalSequences(
         row_offsets=jnp.asarray(trie.row_offsets),

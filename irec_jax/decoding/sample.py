@@ -1,4 +1,4 @@
-"""Free text: one answer a prompt, token by token, as one compiled program."""
+"""Sampling of free text, one answer per prompt, as one compiled program."""
 
 import dataclasses
 import functools
@@ -10,22 +10,22 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, UInt32
 
 from irec_jax.bounds import LENGTH, TEMPERATURE, Range, check_settings
-from irec_jax.decoding.steps import Prompts, start, step
-from irec_jax.instructions.hashing import derive_key
+from irec_jax.decoding.steps import PromptTokens, start, step
 from irec_jax.model.params import Params, Structure, merge
-from irec_jax.model.t5 import START, Cache
+from irec_jax.model.seq2seq import START, Cache
+from irec_jax.random_draws import derive_key
 from irec_jax.tokens.text import EOS, PAD
 
 
 @dataclasses.dataclass(frozen=True)
 class SampleConfig:
-    """How the tokens of an answer are chosen.
+    """Settings of sampling.
 
     Attributes:
-        temperature: What the logits are divided by before a token is drawn; 0 takes the most
-            likely token each time.
-        top_k: Only so many of the most likely tokens can be drawn; 0 draws from all.
-        length: Most tokens of an answer, its end-of-sequence included.
+        temperature: Divisor of the logits before a token is drawn; 0 takes the most likely
+            token.
+        top_k: Number of most likely tokens to draw from; 0 draws from all.
+        length: Maximum number of tokens of an answer, with its end-of-sequence.
     """
 
     temperature: float = 0.0
@@ -43,10 +43,10 @@ class SampleConfig:
 
 
 class Sampled(NamedTuple):
-    """What was written.
+    """Sampled answers.
 
     Attributes:
-        tokens: The answers, each with its `EOS` if it ended in time, then `PAD`.
+        tokens: The answers, each with `EOS` unless it was cut at the maximum length, then `PAD`.
         scores: Log-probability of each answer under the model itself, over its whole vocabulary
             and at temperature 1, as `decoding.score` gives it.
     """
@@ -56,15 +56,15 @@ class Sampled(NamedTuple):
 
 
 class _State(NamedTuple):
-    """The answers so far.
+    """State of the sampling loop.
 
     Attributes:
-        position: Tokens written so far.
+        position: Number of tokens sampled so far.
         tokens: As in `Sampled`.
         scores: As in `Sampled`.
-        last: The token before, the decoder's next input.
-        ended: Whether an answer has its `EOS`.
-        cache: What the decoder remembers.
+        last: The last token, which is the decoder's next input.
+        ended: Whether an answer has `EOS`.
+        cache: The decoder's cache.
     """
 
     position: Int[Array, ""]
@@ -76,16 +76,16 @@ class _State(NamedTuple):
 
 
 def row_keys(seed: int, rows: UInt32[np.ndarray, " batch"]) -> Key[Array, " batch"]:
-    """Makes the key of each row from the seed and the row's own number alone.
+    """Makes the random key of each row from the seed and the row's number.
 
     Args:
-        seed: Any; JAX itself would drop all but its lower 32 bits.
-        rows: What names a row, wherever it stands; rows with one number and one prompt get one
-            answer.
+        seed: Any integer; all bits are used, while JAX itself uses the lower 32.
+        rows: Number of each row, independent of its place in the batch; rows with equal number
+            and prompt get equal answers.
     """
     word = derive_key(seed)
     words = jnp.array([word >> 32, word & 0xFFFFFFFF], jnp.uint32)
-    # Not the default implementation: of some, a key under vmap gives other bits than alone.
+    # Fixed, because some implementations draw other bits under vmap than without.
     key = jax.random.wrap_key_data(words, impl="threefry2x32")
     return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, jnp.asarray(rows))
 
@@ -94,25 +94,25 @@ def row_keys(seed: int, rows: UInt32[np.ndarray, " batch"]) -> Key[Array, " batc
 def sample(
     structure: Structure,
     params: Params,
-    prompts: Prompts,
+    prompts: PromptTokens,
     allowed: Bool[Array | np.ndarray, " vocabulary"],
     keys: Key[Array, " batch"],
     *,
     config: SampleConfig,
 ) -> Sampled:
-    """Writes an answer to each prompt; it takes as many steps as the longest answer has tokens.
+    """Samples an answer to each prompt, in as many steps as the longest answer has tokens.
 
-    What is drawn for a row depends on its key and the position, not on the other rows; so a prompt
-    that keeps its key gets its answer in any batch (a batch of another shape may round logits
-    differently, which can turn a near tie).
+    The draws of a row depend on its key and the position, not on other rows. So a prompt with the
+    same key gets the same answer in any batch, except that a batch of another shape can round
+    logits differently.
 
     Args:
         structure: The model without its parameters.
         params: The parameters.
         prompts: The requests.
-        allowed: Tokens that answers may hold. `EOS` always can be and `PAD` never.
-        keys: One a row, as `row_keys` gives them.
-        config: How tokens are chosen.
+        allowed: Tokens that answers may contain. `EOS` is always allowed and `PAD` never.
+        keys: One per row, from `row_keys`.
+        config: Temperature, top k and length.
     """
     model = merge(structure, params)
     batch, token = len(keys), jnp.arange(len(allowed))
@@ -121,7 +121,7 @@ def sample(
     def unfinished(state: _State) -> Bool[Array, ""]:
         return (state.position < config.length) & ~jnp.all(state.ended)
 
-    def write(state: _State) -> _State:
+    def sample_token(state: _State) -> _State:
         logits, cache = step(model, state.last[:, None], state.cache)
         logits = logits[:, 0]
         open_logits = jnp.where(legal[None], logits, -jnp.inf)
@@ -146,8 +146,8 @@ def sample(
         ended=jnp.zeros((batch,), bool),
         cache=start(model, prompts, config.length),
     )
-    written = jax.lax.while_loop(unfinished, write, first)
-    return Sampled(written.tokens, written.scores)
+    last = jax.lax.while_loop(unfinished, sample_token, first)
+    return Sampled(last.tokens, last.scores)
 
 
 def _choose(
@@ -156,13 +156,13 @@ def _choose(
     position: Int[Array, ""],
     config: SampleConfig,
 ) -> Int[Array, " batch"]:
-    """Picks the next token of each row; what has -inf is never picked.
+    """Draws the next token of each row; a token with -inf is never drawn.
 
     Args:
-        logits: Of the next token.
-        keys: One a row.
-        position: Tokens before this one.
-        config: How to pick.
+        logits: Logits of the next token.
+        keys: One per row.
+        position: Number of tokens before.
+        config: Temperature and top k.
     """
     if config.temperature == 0.0:
         return jnp.argmax(logits, axis=1).astype(jnp.int32)

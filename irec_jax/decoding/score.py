@@ -1,4 +1,4 @@
-"""The exact likelihood of given items."""
+"""Exact likelihood of given items."""
 
 import functools
 
@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from irec_jax.decoding.steps import Prompts, start, step
+from irec_jax.decoding.steps import PromptTokens, start, step
 from irec_jax.model.params import Params, Structure, merge
-from irec_jax.model.t5 import START, T5, Cache, gather_cache
+from irec_jax.model.seq2seq import START, Cache, Seq2Seq
 from irec_jax.tokens.text import PAD
 
 
@@ -17,20 +17,19 @@ from irec_jax.tokens.text import PAD
 def score_items(
     structure: Structure,
     params: Params,
-    prompts: Prompts,
+    prompts: PromptTokens,
     sequences: Int[Array | np.ndarray, "requests given length"],
 ) -> Float[Array, "requests given"]:
-    """Scores some items of each request by log P(sequence | prompt).
+    """Scores given items of each request by log P(sequence | prompt).
 
-    The encoder, its keys and values, and the decoder's first step are computed once a request,
-    whatever the number of its items.
+    The encoder, its keys and values, and the decoder's first step are computed once per request.
 
     Args:
         structure: The model without its parameters.
         params: The parameters.
         prompts: The requests.
-        sequences: The legal sequence of each item, padded with `PAD` at the end; a title's ends
-            with end-of-sequence, an atomic item's is one token.
+        sequences: The legal sequence of each item, padded with `PAD` at the end; the sequence of
+            a title ends with `EOS`, that of an atomic item is one token.
 
     Returns:
         The sum of the sequence's token log-probabilities over the model's whole vocabulary.
@@ -43,12 +42,12 @@ def score_items(
 
 
 def first_step(
-    model: T5, prompts: Prompts, length: int
+    model: Seq2Seq, prompts: PromptTokens, length: int
 ) -> tuple[Float[Array, "requests vocabulary"], Cache]:
-    """Encodes the prompts and asks the decoder for the first token of any item.
+    """Encodes the prompts and computes the first step of the decoder.
 
     Returns:
-        The log-probabilities of the first token, and the cache after it, one beam a request.
+        The log-probabilities of the first token, and the cache after it, one beam per request.
     """
     root = jnp.full((prompts.tokens.shape[0], 1), START, jnp.int32)
     logits, cache = step(model, root, start(model, prompts, length))
@@ -56,13 +55,13 @@ def first_step(
 
 
 def later_steps(
-    model: T5, cache: Cache, sequences: Int[Array, "requests given length"]
+    model: Seq2Seq, cache: Cache, sequences: Int[Array, "requests given length"]
 ) -> Float[Array, "requests given"]:
-    """Sums the log-probabilities of all tokens but the first, as many steps as the longest needs.
+    """Sums the log-probabilities of all tokens but the first, in a step per token of the longest.
 
     Args:
         model: The model.
-        cache: As `first_step` left it.
+        cache: The cache after `first_step`.
         sequences: Padded legal sequences.
     """
     requests, given, length = sequences.shape
@@ -71,9 +70,9 @@ def later_steps(
     if length == 1:
         return scores
     longest = jnp.max(jnp.sum(real, axis=-1))
-    cache = gather_cache(cache, jnp.zeros((requests, given), jnp.int32))
+    cache = model.gather_cache(cache, jnp.zeros((requests, given), jnp.int32))
 
-    def one_more(
+    def add_token(
         position: Int[Array, ""], carry: tuple[Float[Array, "requests given"], Cache]
     ) -> tuple[Float[Array, "requests given"], Cache]:
         scores, cache = carry
@@ -83,4 +82,4 @@ def later_steps(
         score -= jax.nn.logsumexp(logits, axis=-1)
         return scores + jnp.where(real[:, :, position], score, 0.0), cache
 
-    return jax.lax.fori_loop(1, longest, one_more, (scores, cache))[0]
+    return jax.lax.fori_loop(1, longest, add_token, (scores, cache))[0]

@@ -1,4 +1,4 @@
-"""What a decoder is asked, and asking it one token of every beam at a time."""
+"""Encoding of prompts and steps of the decoder over beams."""
 
 from typing import NamedTuple
 
@@ -6,30 +6,30 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from irec_jax.model.t5 import T5, Cache
+from irec_jax.model.seq2seq import Cache, Seq2Seq
 
 
-class Prompts(NamedTuple):
-    """The encoder's side of some requests.
+class PromptTokens(NamedTuple):
+    """Prompts of a batch of requests.
 
     Attributes:
         tokens: Token ids, padded at the end.
-        segments: 1 where there is a prompt, 0 where padding is.
+        segments: 1 on the prompt, 0 on padding.
     """
 
     tokens: Int[Array | np.ndarray, "requests source"]
     segments: Int[Array | np.ndarray, "requests source"]
 
 
-def start(model: T5, prompts: Prompts, length: int) -> Cache:
-    """Encodes each prompt once; the cache has one beam a request and room for `length` steps."""
+def start(model: Seq2Seq, prompts: PromptTokens, length: int) -> Cache:
+    """Encodes the prompts; the cache has one beam per request and room for `length` steps."""
     tokens, segments = jnp.asarray(prompts.tokens), jnp.asarray(prompts.segments)
     return model.start_cache(model.encode(tokens, segments), segments, length)
 
 
 def step(
-    model: T5, tokens: Int[Array, "requests beams"], cache: Cache
+    model: Seq2Seq, tokens: Int[Array, "requests beams"], cache: Cache
 ) -> tuple[Float[Array, "requests beams vocabulary"], Cache]:
-    """Feeds each beam its last token; the logits of its next one and the cache after."""
+    """Decodes one token of each beam; returns logits of the next token and the new cache."""
     logits, cache = model.step(tokens.reshape(-1), cache)
     return logits.reshape(*tokens.shape, -1), cache

@@ -1,1 +1,1 @@
-"""Grades any ranker over the whole catalog, with intervals."""
+"""Evaluation of any ranker over the whole catalog, with confidence intervals."""

@@ -1,8 +1,8 @@
-"""How sure a figure is: the paired bootstrap over users.
+"""Confidence intervals: the paired bootstrap over users.
 
 Requests of one user are not independent, so whole users are drawn, with all of their requests
-(a cluster bootstrap). Every ranker sees the same draws, so a difference of two rankers has the
-much narrower interval that pairing gives.
+(a cluster bootstrap). All rankers share the draws, so the difference of two rankers has the
+narrower interval of paired samples.
 """
 
 import dataclasses
@@ -16,18 +16,18 @@ DRAWS_AT_ONCE = 2**22
 
 @dataclasses.dataclass(frozen=True)
 class Figure:
-    """A mean over requests and its 95 % interval, NaN where fewer than two users speak for it."""
+    """A mean over requests and its 95 % confidence interval, NaN for fewer than two users."""
 
     value: float
     low: float
     high: float
 
-    def above(self, other: "Figure") -> bool:
-        """Whether the whole interval lies above the other's.
+    def is_above(self, other: "Figure") -> bool:
+        """Whether the whole interval is above the other's.
 
-        >>> Figure(0.3, 0.28, 0.32).above(Figure(0.2, 0.18, 0.25))
+        >>> Figure(0.3, 0.28, 0.32).is_above(Figure(0.2, 0.18, 0.25))
         True
-        >>> Figure(0.3, 0.24, 0.36).above(Figure(0.2, 0.18, 0.25))
+        >>> Figure(0.3, 0.24, 0.36).is_above(Figure(0.2, 0.18, 0.25))
         False
         """
         return self.low > other.high
@@ -38,15 +38,15 @@ class Bootstrap:
     """Means of several columns, and the same means for each draw of users.
 
     Attributes:
-        means: Over all requests.
-        draws: Over the requests of each draw.
+        means: Means over all requests.
+        draws: Means over the requests of each draw.
     """
 
     means: Float[np.ndarray, " columns"]
     draws: Float[np.ndarray, "resamples columns"]
 
     def figures(self) -> list[Figure]:
-        """The mean and the percentile interval of each column."""
+        """Returns the mean and the percentile interval of each column."""
         tail = 100 * (1 - CONFIDENCE) / 2
         lows, highs = np.percentile(self.draws, [tail, 100 - tail], axis=0)
         return [
@@ -55,11 +55,11 @@ class Bootstrap:
         ]
 
     def columns(self, chosen: slice) -> "Bootstrap":
-        """The bootstrap of some of the columns."""
+        """Selects columns."""
         return Bootstrap(self.means[chosen], self.draws[:, chosen])
 
     def minus(self, other: "Bootstrap") -> "Bootstrap":
-        """The bootstrap of the differences; both must come from the same draws."""
+        """Returns the bootstrap of the differences; both must come from the same draws."""
         return Bootstrap(self.means - other.means, self.draws - other.draws)
 
 
@@ -69,16 +69,16 @@ def bootstrap(
     resamples: int,
     seed: int,
 ) -> Bootstrap:
-    """Draws users with replacement and takes the mean over the requests of those drawn.
+    """Draws users with replacement and computes the means over their requests.
 
-    A draw is a vector of how often each user was drawn (multinomial), so all columns of all
-    rankers cost one matrix product a draw.
+    A draw is a multinomial vector of counts per user, so all columns of all rankers cost one
+    matrix product for each draw.
 
     Args:
         values: A metric of a ranker in each column.
-        users: Whose request each row is; any numbers.
-        resamples: How many draws.
-        seed: Of the draws.
+        users: A user number for each row; any integers.
+        resamples: Number of draws.
+        seed: Seed of the draws.
 
     Returns:
         The means and their draws; draws are NaN if there are fewer than two users.

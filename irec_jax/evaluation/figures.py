@@ -1,4 +1,4 @@
-"""What a report holds: figures with intervals, differences, counts, and what they came from."""
+"""The content of a report: figures with intervals, differences, counts and settings."""
 
 import dataclasses
 import math
@@ -10,11 +10,15 @@ import polars as pl
 from irec_jax.evaluation.compare import Figure
 
 CHANCE = "chance"
+TUNED = "tuned model"
+BEST = "best possible"
+RESERVED_NAMES: tuple[str, ...] = (CHANCE, TUNED, BEST)
+"""Names of rows that no baseline may have."""
 Group = Literal["all", "warm", "cold"]
 
 
 def metric_title(metric: str) -> str:
-    """How a metric is written in tables.
+    """The title of a metric in tables.
 
     >>> metric_title("ndcg@10"), metric_title("recall@1")
     ('NDCG@10', 'Recall@1')
@@ -23,12 +27,12 @@ def metric_title(metric: str) -> str:
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
+class ReportRow:
     """The figures of one ranker on one group of requests.
 
     Attributes:
-        ranker: Its name.
-        group: `all` requests, or those whose target is `warm` (met in training) or `cold`.
+        ranker: The name of the row.
+        group: `all` requests, or those whose target is `warm` (has a training event) or `cold`.
         figures: A figure for each metric.
     """
 
@@ -42,10 +46,10 @@ class Difference:
     """The paired difference of two rankers on one group of requests.
 
     Attributes:
-        ranker: Whose figures are reduced.
-        minus: By whose.
-        group: As in `Row`.
-        figures: A figure for each metric; an interval without 0 is a difference.
+        ranker: The first ranker.
+        minus: The ranker that is subtracted.
+        group: As in `ReportRow`.
+        figures: A figure for each metric; an interval without 0 is a significant difference.
     """
 
     ranker: str
@@ -56,18 +60,18 @@ class Difference:
 
 @dataclasses.dataclass(frozen=True)
 class TaskReport:
-    """What one task showed.
+    """The results of one task.
 
     Attributes:
-        task: Its name.
-        eligible: Requests before sampling.
-        repeats: Sampled requests that were left out because the right answer lies in the
-            history, which may not be recommended.
-        requests: Requests graded, by group.
-        users: Users behind them, by group.
-        candidates: Mean number of items that competed in a request.
-        rows: Chance first, then the rankers as they were given.
-        differences: Each ranker against each one before it.
+        task: The name of the task.
+        eligible: Number of requests before sampling.
+        repeats: Sampled requests that are left out because the target is in the history, whose
+            items may not be recommended.
+        requests: Number of ranked requests, by group.
+        users: Number of their users, by group.
+        candidates: Mean number of ranked items of a request.
+        rows: Chance first, then the rankers in their order.
+        differences: Each ranker minus each one before it.
     """
 
     task: str
@@ -76,11 +80,11 @@ class TaskReport:
     requests: Mapping[Group, int]
     users: Mapping[Group, int]
     candidates: float
-    rows: tuple[Row, ...]
+    rows: tuple[ReportRow, ...]
     differences: tuple[Difference, ...]
 
-    def row(self, ranker: str, group: Group = "all") -> Row:
-        """The row of a ranker.
+    def row(self, ranker: str, group: Group = "all") -> ReportRow:
+        """Returns the row of a ranker.
 
         Raises:
             KeyError: If the report has no such row.
@@ -91,7 +95,7 @@ class TaskReport:
         raise KeyError(f"no row {ranker!r} for {group} targets in {self.task}")
 
     def difference(self, ranker: str, minus: str, group: Group = "all") -> Difference:
-        """The difference of two rankers.
+        """Returns the difference of two rankers.
 
         Raises:
             KeyError: If the report has no such difference.
@@ -104,16 +108,16 @@ class TaskReport:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Report:
-    """What an evaluation showed.
+    """The results of an evaluation.
 
     Attributes:
         protocol: The split's protocol.
         role: `test` or `validation`.
-        seed: Of the sample and of the bootstrap.
+        seed: Seed of the sample and of the bootstrap.
         settings: The evaluation's settings, as JSON.
         split: Counts of the split.
-        split_sha256: `protocol.split_hash`; equal hashes mean equal questions.
-        tasks: One report a task.
+        split_sha256: `protocol.split_hash`; equal hashes mean equal requests.
+        tasks: One report for each task.
         ranks: A row for each request and ranker: `task`, `ranker`, `user`, `target`,
             `position`, `warm`, `candidates`, `rank`.
     """
@@ -129,17 +133,14 @@ class Report:
 
     @property
     def name(self) -> str:
-        """The report's folder name: the protocol, with the role where it is not the test.
-
-        A validation report therefore never overwrites a test report.
-        """
+        """The report's folder name: the protocol, and the role unless it is `test`."""
         return self.protocol if self.role == "test" else f"{self.protocol}_{self.role}"
 
     def task(self, name: str) -> TaskReport:
-        """The report of a task.
+        """Returns the report of a task.
 
         Raises:
-            KeyError: If the task was not graded.
+            KeyError: If the report has no such task.
         """
         for task in self.tasks:
             if task.task == name:
@@ -147,7 +148,7 @@ class Report:
         raise KeyError(f"no task {name!r}; there are {', '.join(task.task for task in self.tasks)}")
 
     def to_json(self) -> dict[str, Any]:
-        """Everything but the ranks, as `json.dump` can write it; NaN becomes null."""
+        """Returns all but the ranks as JSON; NaN becomes null."""
         fields = {
             field.name: getattr(self, field.name)
             for field in dataclasses.fields(self)
@@ -157,7 +158,7 @@ class Report:
 
 
 def _plain(value: Any) -> Any:
-    """Dataclasses, mappings and tuples to JSON; floats to seven decimals."""
+    """Converts dataclasses, mappings and tuples to JSON, floats to seven decimals."""
     if dataclasses.is_dataclass(value):
         names = [field.name for field in dataclasses.fields(value)]
         return {name: _plain(getattr(value, name)) for name in names}

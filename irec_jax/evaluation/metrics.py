@@ -1,8 +1,8 @@
-"""Ranking metrics: pure functions from the rank of the one right answer to a value per request.
+"""Ranking metrics: pure functions from the rank of the single target to a value per request.
 
-A *rank* is a float: 1 + the number of better items + half of the number of equal ones, so a
-ranker gains nothing by giving many items the same score. It is never rounded. A request without
-a right answer has rank infinity and scores 0 everywhere.
+A *rank* is a float: 1 + the number of better items + half of the number of equal ones, so equal
+scores give no advantage. It is never rounded. A request without a target has rank infinity and
+value 0 of every metric.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,9 +18,9 @@ HEADLINES = ("recall@10", "ndcg@10")
 
 
 def recall(ranks: Float[np.ndarray, " requests"], cutoff: int) -> Float[np.ndarray, " requests"]:
-    """1 where the answer is among the first `cutoff`, else 0: `[rank <= cutoff]`.
+    """1 where the target is among the first `cutoff` items, else 0: `[rank <= cutoff]`.
 
-    With one right answer a request this is also the hit rate.
+    With one target per request this is also the hit rate.
 
     >>> recall(np.array([1.0, 10.0, 10.5, np.inf]), 10).tolist()
     [1.0, 1.0, 0.0, 0.0]
@@ -29,9 +29,9 @@ def recall(ranks: Float[np.ndarray, " requests"], cutoff: int) -> Float[np.ndarr
 
 
 def ndcg(ranks: Float[np.ndarray, " requests"], cutoff: int) -> Float[np.ndarray, " requests"]:
-    """Discounted gain of the one answer: `[rank <= cutoff] / log2(rank + 1)`.
+    """Discounted gain of the target: `[rank <= cutoff] / log2(rank + 1)`.
 
-    The ideal gain of one right answer is 1, so nothing is left to normalize.
+    The ideal gain of a single target is 1, so the gain is already normalized.
 
     >>> ndcg(np.array([1.0, 3.0, 7.0, 11.0]), 10).round(4).tolist()
     [1.0, 0.5, 0.3333, 0.0]
@@ -40,7 +40,7 @@ def ndcg(ranks: Float[np.ndarray, " requests"], cutoff: int) -> Float[np.ndarray
 
 
 def reciprocal_rank(ranks: Float[np.ndarray, " requests"]) -> Float[np.ndarray, " requests"]:
-    """`1 / rank`, without a cutoff; its mean is the MRR.
+    """Reciprocal rank `1 / rank`, without a cutoff; its mean is the MRR.
 
     >>> reciprocal_rank(np.array([1.0, 2.5, 4.0, np.inf])).tolist()
     [1.0, 0.4, 0.25, 0.0]
@@ -62,7 +62,7 @@ METRICS = _metrics()
 
 
 def per_request(ranks: Float[np.ndarray, " requests"]) -> Float[np.ndarray, "requests metrics"]:
-    """All of `METRICS`, in its order.
+    """Computes all of `METRICS`, in their order.
 
     >>> list(METRICS)[:2], per_request(np.array([1.0, 4.0]))[:, :2].tolist()
     (['recall@1', 'recall@5'], [[1.0, 1.0], [0.0, 1.0]])
@@ -71,9 +71,9 @@ def per_request(ranks: Float[np.ndarray, " requests"]) -> Float[np.ndarray, "req
 
 
 def chance(candidates: Int[np.ndarray, " requests"]) -> Float[np.ndarray, "requests metrics"]:
-    """The exact expectation of each of `METRICS` for a random order of `candidates` items.
+    """Returns the exact expectation of each of `METRICS` for a random order of the candidates.
 
-    The rank is then uniform on 1..candidates, so each value is a mean over that range.
+    The rank is uniform on 1..candidates, so each value is a mean over that range.
 
     >>> chance(np.array([4]))[0, :2].tolist()
     [0.25, 1.0]
@@ -94,24 +94,24 @@ def full_ranks(
 ) -> Float[np.ndarray, " requests"]:
     """Ranks each target among all items of the catalog that its request does not exclude.
 
-    Equal scores are counted half, and so are items at -inf, which tie with each other: a ranker
-    that returns only its best ten is placed in the middle of the rest for every other target.
+    Equal scores count half, also between items at -inf: for a ranker that returns only its best
+    ten, every other target has the middle rank of the rest.
 
     Args:
         scores: Higher is better; -inf for an item that the ranker does not return.
-        targets: Item number of the right answer.
-        excluded: For each request the item numbers that do not compete; repeats do not matter.
+        targets: Item number of the target.
+        excluded: For each request the item numbers that are not ranked; repeats are ignored.
         name: The ranker's name, for messages.
 
     Raises:
-        InputError: If a score is NaN (an order with NaN means nothing), or a target is excluded.
+        InputError: A score is NaN, or a target is excluded.
     """
     if np.isnan(scores).any():
         row, item = (int(index) for index in np.argwhere(np.isnan(scores))[0])
         raise InputError(
             f"the score of item {item} in request {row} is NaN",
             where=name,
-            mend="A ranker gives -inf to an item that it does not return, and never NaN.",
+            hint="Set the scores of items that the ranker does not return to -inf.",
         )
     own = np.take_along_axis(scores, targets[:, None].astype(np.int64), axis=1)
     better = (scores > own).sum(axis=1)
@@ -119,7 +119,8 @@ def full_ranks(
     for row, items in enumerate(excluded):
         masked = np.unique(np.asarray(items, np.int64))
         if targets[row] in masked:
-            raise InputError(f"item {targets[row]} is asked for and excluded", where=name)
+            problem = f"item {targets[row]} is the target of request {row} and excluded by it"
+            raise InputError(problem, where=name)
         better[row] -= (scores[row, masked] > own[row]).sum()
         equal[row] -= (scores[row, masked] == own[row]).sum()
     return 1.0 + better + 0.5 * equal

@@ -1,4 +1,4 @@
-"""Grades rankers: asks them, ranks their answers, and says how sure the result is."""
+"""Evaluation of rankers: ranks, metrics, confidence intervals and the written report."""
 
 import dataclasses
 import json
@@ -11,13 +11,13 @@ from jaxtyping import Bool, Float, Int
 
 from irec_jax.errors import InputError
 from irec_jax.evaluation.compare import Figure, bootstrap
-from irec_jax.evaluation.figures import CHANCE, Difference, Group, Report, Row, TaskReport
+from irec_jax.evaluation.figures import CHANCE, Difference, Group, Report, ReportRow, TaskReport
 from irec_jax.evaluation.metrics import METRICS, chance, full_ranks, per_request
-from irec_jax.evaluation.page.render import render_page
+from irec_jax.evaluation.page.report_page import render_page
 from irec_jax.evaluation.protocol import (
     EvaluationConfig,
-    Questions,
-    questions_of,
+    EvaluationRequests,
+    select_requests,
     split_counts,
     split_hash,
 )
@@ -26,27 +26,30 @@ from irec_jax.instructions.forms import Ranker, Request
 from irec_jax.instructions.tasks import Task
 from irec_jax.log.split import Split
 from irec_jax.progress import track
+from irec_jax.run_folder import RANKS_FILE, REPORT_FILE, REPORT_PAGE, REPORTS_FOLDER
 from irec_jax.settings import to_json
 
-MAX_REQUESTS_A_CALL = 512
-RankersOf = Callable[[Task], Mapping[str, Ranker]]
-SCORES_A_CALL = 2**24  # 64 MiB of float32, so that a million items go in calls of 16 requests
+MAX_REQUESTS_PER_CALL = 512
+SCORES_PER_CALL = 2**24  # 64 MiB of float32: 16 requests of a million items
+
+TaskRankers = Callable[[Task], Mapping[str, Ranker]]
+"""Makes rankers for a task, by the name of their row."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Answers:
-    """The ranks that rankers gave the right answers of one task.
+class TargetRanks:
+    """The ranks of the targets of one task under each ranker.
 
     Attributes:
-        kept: `[requests]` positions in the questions of those that could be asked.
-        candidates: `[requests]` how many items competed in each.
-        ranks: For each ranker `[requests]`.
-        repeats: How many questions could not be asked.
+        kept: `[requests]` row in `EvaluationRequests` of each ranked request.
+        candidates: `[requests]` number of ranked items.
+        by_ranker: For each ranker `[requests]`, the ranks.
+        repeats: Number of requests that are left out, as their target is in the history.
     """
 
     kept: Int[np.ndarray, " requests"]
     candidates: Int[np.ndarray, " requests"]
-    ranks: Mapping[str, Float[np.ndarray, " requests"]]
+    by_ranker: Mapping[str, Float[np.ndarray, " requests"]]
     repeats: int
 
 
@@ -56,38 +59,40 @@ def evaluate(
     tasks: Sequence[Task],
     config: EvaluationConfig,
     seed: int,
-    more: RankersOf | None = None,
+    task_rankers: TaskRankers | None = None,
 ) -> Report:
     """Ranks the whole catalog for every request of the tasks and compares the rankers.
 
     Args:
-        rankers: By the name of their row, baselines first: each is compared with those before.
-        split: Says who is asked what.
-        tasks: What is asked.
-        config: Which requests, and how many bootstrap draws.
-        seed: Of the sample of requests and of the draws.
-        more: Rankers that only make sense for some tasks, after the others.
+        rankers: Rankers by the name of their row, baselines first: each is compared with those
+            before it.
+        split: The source of the requests.
+        tasks: The tasks.
+        config: Selects the requests and the number of bootstrap samples.
+        seed: Seed of the sample of requests and of the bootstrap.
+        task_rankers: Makes further rankers for each task, which come after the others.
 
     Raises:
-        InputError: If a ranker answers with NaN or with scores of another shape, or no task has
-            a request of the config's role.
+        InputError: A ranker returns NaN or scores of another shape, two rankers have one name, or
+            no task has a request of the config's role.
     """
-    if not rankers or CHANCE in rankers:
-        raise InputError(f"rankers {list(rankers)}: name at least one, and none '{CHANCE}'")
-    asked = [questions_of(task, split, config, seed) for task in tasks]
-    if not any(len(questions) for questions in asked):
+    selected = [select_requests(task, split, config, seed) for task in tasks]
+    if not any(len(requests) for requests in selected):
         names = ", ".join(task.name.value for task in tasks)
         raise InputError(
             f"no {config.role} request for {names or 'no task'} in this log",
             where="evaluation.tasks",
-            mend="Search tasks need events with a query, the others users with a history.",
+            hint="Use a log with queries for search tasks, with histories for the others.",
         )
-    graded = [
-        (questions, _ask({**rankers, **(more(questions.task) if more else {})}, split, questions))
-        for questions in asked
+    all_rankers = [
+        _join_rankers(rankers, task_rankers(task) if task_rankers else {}) for task in tasks
     ]
-    reports = [_compare(questions, answers, config, seed) for questions, answers in graded]
-    ranks = [_rank_rows(split, questions, answers) for questions, answers in graded]
+    ranked = [
+        (requests, _rank_targets(its_rankers, split, requests))
+        for requests, its_rankers in zip(selected, all_rankers, strict=True)
+    ]
+    reports = [_compare(requests, ranks, config, seed) for requests, ranks in ranked]
+    rank_rows = [_rank_rows(split, requests, ranks) for requests, ranks in ranked]
     return Report(
         protocol=split.protocol.value,
         role=config.role,
@@ -96,70 +101,93 @@ def evaluate(
         split=split_counts(split),
         split_sha256=split_hash(split),
         tasks=tuple(reports),
-        ranks=pl.concat(ranks),
+        ranks=pl.concat(rank_rows),
     )
 
 
+def report_folder(report: Report, run: Path) -> Path:
+    """The folder of a report: `RUN/reports/PROTOCOL`, with `_validation` for that role."""
+    return run / REPORTS_FOLDER / report.name
+
+
 def save_report(report: Report, run: Path) -> Path:
-    """Writes report.json, index.html and ranks.parquet, all three or none.
+    """Writes `report.json`, `index.html` and `ranks.parquet`, all three or none.
 
     Returns:
-        The folder, `RUN/reports/PROTOCOL` (`PROTOCOL_validation` for the validation role).
+        The folder, see `report_folder`.
     """
-    folder = run / "reports" / report.name
+    folder = report_folder(report, run)
     data = report.to_json()
     with replaced_folder(folder) as temporary:
-        write_text(temporary / "report.json", json.dumps(data, indent=1, allow_nan=False) + "\n")
-        write_text(temporary / "index.html", render_page(report))
-        report.ranks.write_parquet(temporary / "ranks.parquet")
+        write_text(temporary / REPORT_FILE, json.dumps(data, indent=1, allow_nan=False) + "\n")
+        write_text(temporary / REPORT_PAGE, render_page(report))
+        report.ranks.write_parquet(temporary / RANKS_FILE)
     return folder
 
 
-def requests_a_call(items: int) -> int:
-    """How many requests a ranker is asked at once, so that its scores stay small.
+def requests_per_call(items: int) -> int:
+    """Number of requests in one call of a ranker, which bounds the size of its scores.
 
-    >>> requests_a_call(2_000), requests_a_call(1_000_000)
+    >>> requests_per_call(2_000), requests_per_call(1_000_000)
     (512, 16)
     """
-    return max(1, min(MAX_REQUESTS_A_CALL, SCORES_A_CALL // max(items, 1)))
+    return max(1, min(MAX_REQUESTS_PER_CALL, SCORES_PER_CALL // max(items, 1)))
 
 
-def _ask(rankers: Mapping[str, Ranker], split: Split, questions: Questions) -> Answers:
-    """Asks every ranker every question, a few at a time."""
+def _join_rankers(
+    rankers: Mapping[str, Ranker], more: Mapping[str, Ranker]
+) -> Mapping[str, Ranker]:
+    """Joins rankers in the order of their rows.
+
+    Raises:
+        InputError: There are none, or a name is taken.
+    """
+    taken = [name for name in more if name in rankers]
+    taken += [name for name in (*rankers, *more) if name == CHANCE]
+    if taken:
+        hint = "Give each ranker its own name."
+        raise InputError(f"the name '{taken[0]}' is taken", where="rankers", hint=hint)
+    if not rankers:
+        raise InputError("there are no rankers", hint="Give at least one ranker.")
+    return {**rankers, **more}
+
+
+def _rank_targets(
+    rankers: Mapping[str, Ranker], split: Split, selected: EvaluationRequests
+) -> TargetRanks:
+    """Ranks the target of every request under every ranker, a chunk of requests at a time."""
     items = split.num_items
     kept: list[int] = []
     candidates: list[int] = []
     ranks: dict[str, list[np.ndarray]] = {name: [] for name in rankers}
-    what = f"evaluate {questions.task.name.value}"
-    with track(what, len(questions), unit="requests") as advance:
-        for chunk, numbers, requests in _askable(split, questions):
-            targets = questions.targets[numbers].astype(np.int64)
+    title = f"evaluate {selected.task.name.value}"
+    with track(title, len(selected), unit="requests") as advance:
+        for chunk_size, rows, requests in _request_chunks(split, selected):
+            targets = selected.targets[rows].astype(np.int64)
             excluded = [sorted(set(request.exclude)) for request in requests]
             for name, ranker in rankers.items():
                 if not requests:
                     continue
                 scores = _checked_scores(name, ranker, requests, items)
                 ranks[name].append(full_ranks(scores, targets, excluded, name=name))
-            kept += numbers
+            kept += rows
             candidates += [items - len(masked) for masked in excluded]
-            advance(chunk, "")
+            advance(chunk_size, "")
     joined = {name: np.concatenate([np.zeros(0), *parts]) for name, parts in ranks.items()}
-    number = len(questions) - len(kept)
-    return Answers(np.array(kept, np.int64), np.array(candidates, np.int64), joined, number)
+    repeats = len(selected) - len(kept)
+    return TargetRanks(np.array(kept, np.int64), np.array(candidates, np.int64), joined, repeats)
 
 
-def _askable(split: Split, questions: Questions) -> Iterator[tuple[int, list[int], list[Request]]]:
-    """Yields chunks of requests without those whose right answer may not be returned."""
-    at_once = requests_a_call(split.num_items)
-    for start in range(0, len(questions), at_once):
-        numbers = range(start, min(start + at_once, len(questions)))
-        pairs = [
-            (number, questions.task.request(split, int(questions.positions[number])))
-            for number in numbers
-        ]
-        open_pairs = [pair for pair in pairs if questions.targets[pair[0]] not in pair[1].exclude]
-        chosen = [number for number, _ in open_pairs]
-        yield len(numbers), chosen, [request for _, request in open_pairs]
+def _request_chunks(
+    split: Split, selected: EvaluationRequests
+) -> Iterator[tuple[int, list[int], list[Request]]]:
+    """Yields chunks: their size, and rows and requests without excluded targets."""
+    chunk_size = requests_per_call(split.num_items)
+    for start in range(0, len(selected), chunk_size):
+        rows = range(start, min(start + chunk_size, len(selected)))
+        pairs = [(row, selected.task.request(split, int(selected.positions[row]))) for row in rows]
+        kept = [pair for pair in pairs if selected.targets[pair[0]] not in pair[1].exclude]
+        yield len(rows), [row for row, _ in kept], [request for _, request in kept]
 
 
 def _checked_scores(
@@ -170,48 +198,48 @@ def _checked_scores(
         raise InputError(
             f"scores of shape {scores.shape} for {len(requests)} requests and {items} items",
             where=name,
-            mend="A ranker gives one row a request and one column an item of the catalog.",
+            hint="Return one row for each request and one column for each item of the catalog.",
         )
     return scores
 
 
 def _compare(
-    questions: Questions, answers: Answers, config: EvaluationConfig, seed: int
+    selected: EvaluationRequests, ranks: TargetRanks, config: EvaluationConfig, seed: int
 ) -> TaskReport:
-    users = questions.users[answers.kept]
-    groups = _groups(questions.warm[answers.kept])
-    values = {CHANCE: chance(answers.candidates)}
-    values |= {name: per_request(ranks) for name, ranks in answers.ranks.items()}
-    rows: list[Row] = []
+    users = selected.users[ranks.kept]
+    groups = _groups(selected.warm[ranks.kept])
+    values = {CHANCE: chance(ranks.candidates)}
+    values |= {name: per_request(array) for name, array in ranks.by_ranker.items()}
+    rows: list[ReportRow] = []
     differences: list[Difference] = []
     for group, members in groups.items():
         stacked = np.concatenate([value[members] for value in values.values()], axis=1)
-        drawn = bootstrap(stacked, users[members], config.resamples, seed)
+        joint = bootstrap(stacked, users[members], config.resamples, seed)
         width = len(METRICS)
         parts = {
-            name: drawn.columns(slice(number * width, (number + 1) * width))
+            name: joint.columns(slice(number * width, (number + 1) * width))
             for number, name in enumerate(values)
         }
-        rows += [Row(name, group, _by_metric(part.figures())) for name, part in parts.items()]
+        rows += [ReportRow(name, group, _by_metric(part.figures())) for name, part in parts.items()]
         names = list(parts)
         for number, name in enumerate(names):
             for other in names[:number]:
                 figures = _by_metric(parts[name].minus(parts[other]).figures())
                 differences.append(Difference(name, other, group, figures))
     return TaskReport(
-        task=questions.task.name.value,
-        eligible=questions.eligible,
-        repeats=answers.repeats,
+        task=selected.task.name.value,
+        eligible=selected.eligible,
+        repeats=ranks.repeats,
         requests={group: int(members.sum()) for group, members in groups.items()},
         users={group: len(np.unique(users[members])) for group, members in groups.items()},
-        candidates=float(answers.candidates.mean()) if len(users) else 0.0,
+        candidates=float(ranks.candidates.mean()) if len(users) else 0.0,
         rows=tuple(rows),
         differences=tuple(differences),
     )
 
 
 def _groups(warm: Bool[np.ndarray, " requests"]) -> dict[Group, Bool[np.ndarray, " requests"]]:
-    """All requests; and warm and cold ones apart where there are both."""
+    """Masks of all requests, and of warm and cold targets if there are both."""
     if not warm.size:
         return {}
     groups: dict[Group, Bool[np.ndarray, " requests"]] = {"all": np.ones(len(warm), bool)}
@@ -224,22 +252,22 @@ def _by_metric(figures: Sequence[Figure]) -> dict[str, Figure]:
     return dict(zip(METRICS, figures, strict=True))
 
 
-def _rank_rows(split: Split, questions: Questions, answers: Answers) -> pl.DataFrame:
-    kept = answers.kept
+def _rank_rows(split: Split, selected: EvaluationRequests, ranks: TargetRanks) -> pl.DataFrame:
+    kept = ranks.kept
     items = split.catalog["item"]
     parts = [
         pl.DataFrame(
             {
                 "ranker": pl.Series([name], dtype=pl.String).new_from_index(0, len(kept)),
-                "user": questions.users[kept],
-                "target": items.gather(questions.targets[kept]),
-                "position": questions.positions[kept],
-                "warm": questions.warm[kept],
-                "candidates": answers.candidates,
-                "rank": ranks,
+                "user": selected.users[kept],
+                "target": items.gather(selected.targets[kept]),
+                "position": selected.positions[kept],
+                "warm": selected.warm[kept],
+                "candidates": ranks.candidates,
+                "rank": array,
             }
         )
-        for name, ranks in answers.ranks.items()
+        for name, array in ranks.by_ranker.items()
     ]
-    task = pl.lit(questions.task.name.value).alias("task")
+    task = pl.lit(selected.task.name.value).alias("task")
     return pl.concat(parts).select(task, pl.all())

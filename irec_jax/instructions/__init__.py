@@ -1,1 +1,1 @@
-"""What is asked: scenarios, templates, tasks and the rendered instructions."""
+"""Instructions: scenarios, templates, tasks and the rendered instructions."""

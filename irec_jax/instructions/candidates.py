@@ -1,64 +1,60 @@
-"""The wrong items that a prompt offers beside the right one."""
+"""Negatives: wrong candidates that a prompt offers beside the target."""
 
 import dataclasses
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
-from irec_jax.instructions.hashing import permutation, scramble
+from irec_jax.random_draws import permutation, scramble
 
-_TRIES = 8
+_ATTEMPTS_PER_ITEM = 8
 
 
 @runtime_checkable
-class Known(Protocol):
-    """Says whether an item is one that may not be drawn."""
+class ItemContainer(Protocol):
+    """Item numbers with a membership test, such as a set."""
 
     def __contains__(self, item: object, /) -> bool: ...
 
 
 @dataclasses.dataclass(frozen=True)
-class Negatives:
-    """Draws items that a user has not had, each as likely as the next.
+class NegativeSampler:
+    """Samples items uniformly from a pool.
 
-    Nothing that the user does later is looked at: an item that is bought afterwards can be a
-    negative, as it could for a live system.
+    Items of later events are not excluded, as a live system does not know them either.
 
     Attributes:
-        pool: The item numbers that can be drawn: those that were met in training.
+        pool: The item numbers that can be sampled: those with a training event.
     """
 
     pool: tuple[int, ...]
 
-    def draw(self, key: int, count: int, known: Known) -> list[int]:
-        """Draws distinct items in random order.
+    def sample(self, key: int, count: int, excluded: ItemContainer) -> list[int]:
+        """Samples distinct items in random order.
 
         Args:
-            key: Decides everything; equal keys draw the same.
-            count: How many; fewer come back only if the pool has no more.
-            known: What may not be drawn.
+            key: Of the draws; equal keys give equal samples.
+            count: The number of items; fewer are returned only if the pool has no more.
+            excluded: Items that are not sampled.
         """
-        drawn: list[int] = []
+        sampled: list[int] = []
         size = len(self.pool)
-        for number in range(_TRIES * count):
+        for number in range(_ATTEMPTS_PER_ITEM * count):
             item = self.pool[scramble(key + number) % size]
-            if item not in known and item not in drawn:
-                drawn.append(item)
-                if len(drawn) == count:
-                    return drawn
+            if item not in excluded and item not in sampled:
+                sampled.append(item)
+                if len(sampled) == count:
+                    return sampled
         for place in permutation(key, size).tolist():
             item = self.pool[place]
-            if item not in known and item not in drawn:
-                drawn.append(item)
-                if len(drawn) == count:
+            if item not in excluded and item not in sampled:
+                sampled.append(item)
+                if len(sampled) == count:
                     break
-        return drawn
+        return sampled
 
 
-def placed(target: int, negatives: Sequence[int], key: int) -> tuple[int, ...]:
-    """Puts the target among the negatives, at every place as likely, in an order of the key's.
-
-    The set does not depend on the key, only the order does.
-    """
+def shuffle_candidates(target: int, negatives: Sequence[int], key: int) -> tuple[int, ...]:
+    """Returns the target and the negatives in an order drawn uniformly by `key`."""
     items = [target, *negatives]
     for last in range(len(items) - 1, 0, -1):
         other = scramble(key + last) % (last + 1)

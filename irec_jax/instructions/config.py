@@ -1,24 +1,28 @@
-"""Which instructions are made from a log."""
+"""The settings of instructions."""
 
 import dataclasses
 import enum
-from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+import tyro
 
 from irec_jax.bounds import LENGTH, SHARE, Range, check_settings
 from irec_jax.errors import InputError, nearest
+from irec_jax.instructions.built_in_tasks import NAMED_TASKS, task_named
 from irec_jax.instructions.forms import Preference, TaskName
-from irec_jax.instructions.tasks import NAMED_TASKS, Task, task_named
+from irec_jax.instructions.tasks import Task
+from irec_jax.instructions.teacher import TeacherSettings
+from irec_jax.settings import ImportedSettings, name_or_settings
 
 Domain = Literal["shop", "content", "social", "finance"]
-TeacherKind = Literal["log", "metadata", "notes"]
+TeacherKind = Literal["log", "metadata", "texts"]
 
 BUILT_IN_PACKS = ("en", "zh")
 PACK_SUFFIX = ".toml"
 
 
 class ContextPart(enum.Enum):
-    """What a prompt can say of the moment of a request."""
+    """The parts of a request context."""
 
     TIME = "time"
     SEASON = "season"
@@ -28,26 +32,27 @@ class ContextPart(enum.Enum):
 
 @dataclasses.dataclass(frozen=True)
 class InstructionsConfig:
-    """Which instructions are made from a log.
+    """The instructions that are made from a log.
 
     Attributes:
-        tasks: What is trained on; a task listed twice is sampled twice as often.
-        packs: Template packs, one a language: `en` or `zh`, or the path of a TOML file of your
-            own. Each instruction is written with one of them; the first is the one for serving.
+        tasks: The tasks that are trained on; a task listed twice is sampled twice as often.
+        packs: Template packs, one per language: `en`, `zh`, or the path of your own TOML file.
+            Each instruction uses one of them; the first is used for serving.
         domain: The packs' nouns and verbs.
-        max_history: How many of the last items of a history are written into a prompt.
-        answer_items: How many of the next items a training answer of sequential recommendation
-            lists. More than 1 teaches more from one reading of a prompt (the first is the answer,
-            the others follow it, each given those before); needs the atomic index. Queries are
-            always answered by one item.
-        candidates: How many items a reranking prompt offers, the right one among them.
-        context: What prompts say of the moment; templates without the slot leave it out.
-        teacher: Who writes preferences and queries: `log` has only the queries that users typed,
-            `metadata` also writes them from titles, categories, brands, prices and reviews, and
-            `notes` reads what `irec teach` had a model write.
-        notes: The folder that `irec teach` wrote; read by the teacher `notes` only.
-        max_overlap: The audit refuses a set whose queries hold, on average, a larger share of
-            words of the title that answers them, 0 to 1.
+        max_history: The number of last items of a history in a prompt.
+        answer_items: The number of next items in a training answer of sequential recommendation.
+            More than 1 gives more targets per encoded prompt and needs the atomic index. The
+            answer of a query is always one item.
+        candidates: The number of items in a reranking prompt, the target included.
+        context: The parts of the request context; templates without the slot omit it.
+        teacher: The source of preferences and queries: `log` has only the queries that users
+            typed, `metadata` also writes them from titles, categories, brands, prices and
+            reviews, and `texts` reads the texts that `irec teach` wrote. In a config file, also
+            settings of your own with `build(split, seed)`.
+        teacher_texts: The folder that `irec teach` wrote; read by the teacher `texts` only.
+        max_overlap: The audit refuses a set if the mean share of query words that occur in the
+            title of the answer is larger, 0 to 1.
+        own_tasks: Your own tasks, trained on beside `tasks`; set in a config file only.
     """
 
     tasks: tuple[TaskName, ...] = NAMED_TASKS
@@ -57,9 +62,13 @@ class InstructionsConfig:
     answer_items: int = 1
     candidates: int = 10
     context: tuple[ContextPart, ...] = ()
-    teacher: TeacherKind = "log"
-    notes: str = ""
+    teacher: Annotated[
+        TeacherKind | TeacherSettings | ImportedSettings,
+        name_or_settings("log", "metadata", "texts"),
+    ] = "log"
+    teacher_texts: str = ""
     max_overlap: float = 0.5
+    own_tasks: tyro.conf.Suppress[tuple[Task, ...]] = ()
 
     def __post_init__(self) -> None:
         check_settings(
@@ -70,59 +79,70 @@ class InstructionsConfig:
             candidates=Range(2, 2**16),
             max_overlap=SHARE,
         )
-        if not self.tasks:
+        if not self.tasks and not self.own_tasks:
             raise InputError(
                 "no task is listed",
                 where="instructions.tasks",
-                mend=f"list one or more of: {', '.join(name.value for name in TaskName)}.",
+                hint=f"List one or more of: {', '.join(name.value for name in TaskName)}.",
             )
         self._check_packs()
         self._check_sources()
 
+    @property
+    def listed_tasks(self) -> tuple[Task, ...]:
+        """The tasks by name and the own tasks, in this order, with repetitions."""
+        return (*map(task_named, self.tasks), *self.own_tasks)
+
     def _check_packs(self) -> None:
         where = "instructions.packs"
         if not self.packs:
-            raise InputError("no pack is listed", where=where, mend="list en, zh, or a TOML file.")
+            raise InputError("no pack is listed", where=where, hint="List en, zh, or a TOML file.")
         for name in self.packs:
             if self.packs.count(name) > 1:
-                raise InputError(f"'{name}' is listed twice", where=where, mend="list it once.")
+                raise InputError(f"'{name}' is listed twice", where=where, hint="List it once.")
             if name not in BUILT_IN_PACKS and not name.endswith(PACK_SUFFIX):
                 allowed = [*BUILT_IN_PACKS, f"the path of a {PACK_SUFFIX} file"]
-                raise InputError(f"'{name}'; {nearest(name, allowed)}", where=where)
+                raise InputError(
+                    f"'{name}' is not a pack", where=where, hint=nearest(name, allowed)
+                )
 
     def _check_sources(self) -> None:
-        """Refuses tasks that nothing in these settings can feed, and settings nothing reads."""
-        tasks = [task_named(name) for name in dict.fromkeys(self.tasks)]
-        if (self.teacher == "notes") != bool(self.notes):
+        """Refuses tasks without a source of their texts, and settings that no task reads."""
+        if (self.teacher == "texts") != bool(self.teacher_texts):
             raise InputError(
-                f"the teacher is '{self.teacher}', and the notes are '{self.notes}'",
-                where="instructions.notes",
-                mend="set instructions.teacher to notes and instructions.notes to the folder "
-                "that `irec teach` wrote, or neither.",
+                f"the teacher is '{self.teacher}', and the folder is '{self.teacher_texts}'",
+                where="instructions.teacher_texts",
+                hint="Set instructions.teacher to texts and instructions.teacher_texts to the "
+                "folder that `irec teach` wrote, or neither.",
             )
         if len(set(self.context)) < len(self.context):
-            raise InputError("a part is listed twice", where="instructions.context")
-        for task in tasks:
+            raise InputError(
+                "a part is listed twice", where="instructions.context", hint="List it once."
+            )
+        names = [task.name for task in self.own_tasks]
+        for name in names:
+            if isinstance(name, TaskName) or names.count(name) > 1:
+                raise InputError(
+                    f"the name '{name.value}' is in use",
+                    where="instructions.own_tasks",
+                    hint="Name each task of your own with another CustomTaskName.",
+                )
+        for task in dict.fromkeys(self.listed_tasks):
             self._check_task(task)
 
     def _check_task(self, task: Task) -> None:
-        told = f"'{task.name.value}'"
+        name = f"'{task.name.value}'"
         if self.teacher == "log" and (
             task.preference is Preference.EXPLICIT or task.reads_preference or task.reads_reason
         ):
             raise InputError(
-                f"{told} needs somebody to write preferences, and a log has none",
+                f"{name} needs a teacher that writes preferences and reasons, and a log has none",
                 where="instructions.teacher",
-                mend="use the teacher metadata or notes, or leave the task out.",
+                hint="Set it to metadata or texts, or leave the task out.",
             )
         if task.needs_context and not self.context:
             raise InputError(
-                f"{told} tells nothing but the context, and there is none",
+                f"{name} needs a context, and no part is listed",
                 where="instructions.context",
-                mend="list one or more of time, season, place, popular, or leave the task out.",
+                hint="List one or more of time, season, place, popular, or leave the task out.",
             )
-
-
-def pack_path(name: str) -> Path | None:
-    """Returns the file of a user's own pack, None for one that comes with the package."""
-    return None if name in BUILT_IN_PACKS else Path(name)

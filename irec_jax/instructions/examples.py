@@ -9,19 +9,19 @@ from jaxtyping import Bool, Int
 
 from irec_jax.errors import InputError
 from irec_jax.instructions.config import InstructionsConfig
+from irec_jax.instructions.context import RequestContext
 from irec_jax.instructions.forms import Intention, Scenario, TaskForm
-from irec_jax.instructions.moments import Moments
-from irec_jax.instructions.tasks import Task, first_events, task_named
-from irec_jax.instructions.teachers.teacher import Teacher
+from irec_jax.instructions.tasks import Task
+from irec_jax.instructions.teacher import Teacher
 from irec_jax.log.split import Role, Split
 
 
-class Asked(NamedTuple):
-    """A task, asked with one kind of query.
+class TaskVariant(NamedTuple):
+    """A task with one kind of query.
 
     Attributes:
         task: The task.
-        intention: The kind of query that it reads.
+        intention: The kind of query that its prompt or answer holds.
     """
 
     task: Task
@@ -35,15 +35,15 @@ class Asked(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Examples:
-    """The examples of one pass, not yet in any order.
+    """The examples of one pass, in the order of the tasks and positions.
 
     Attributes:
-        asked: The tasks and kinds of query that occur.
-        numbers: `[examples]` int16, a number in `asked`.
-        positions: `[examples]` the position of the target; int32 where that is enough.
+        variants: The tasks and kinds of query that occur.
+        numbers: `[examples]` int16 indices into `variants`.
+        positions: `[examples]` positions of the targets; int32 if they fit, otherwise int64.
     """
 
-    asked: tuple[Asked, ...]
+    variants: tuple[TaskVariant, ...]
     numbers: Int[np.ndarray, " examples"]
     positions: Int[np.ndarray, " examples"]
 
@@ -55,86 +55,82 @@ def list_examples(
     *,
     teacher: Teacher,
     languages: Sequence[str],
-    moments: Moments,
+    request_context: RequestContext,
 ) -> Examples:
-    """Lists every listed task at every event of a role that can be its target.
+    """Lists every task of a config at every event of a role that can be its target.
 
     Args:
         split: The log.
         config: The tasks.
-        role: Which events are targets.
-        teacher: Says where there are preferences, queries and reasons.
-        languages: In which of them one is enough.
-        moments: Say where there is a context.
+        role: Of the events that are targets.
+        teacher: Has preferences, queries and reasons of some events.
+        languages: The texts of a task must exist in one of them.
+        request_context: Has a phrase for some events.
 
     Raises:
         InputError: A task has no example.
     """
-    asked: list[Asked] = []
+    variants: list[TaskVariant] = []
     numbers: list[np.ndarray] = []
     positions: list[np.ndarray] = []
-    allowed = _Allowed(split, role, teacher, tuple(languages), moments)
-    for name in config.tasks:
-        task = task_named(name)
-        found = [(one, allowed.positions(one)) for one in (Asked(task, i) for i in task.intentions)]
-        if not any(len(places) for _, places in found):
+    sources = _TeacherSources(split, teacher, tuple(languages), request_context)
+    for task in config.listed_tasks:
+        eligible = {
+            TaskVariant(task, intention): task.eligible(split, role, sources, (intention,))
+            for intention in task.intentions
+        }
+        eligible = {variant: events for variant, events in eligible.items() if len(events)}
+        if not eligible:
             raise _no_example(task, role)
-        for one, places in found:
-            if len(places) and one not in asked:
-                asked.append(one)
-        codes = [np.full(len(p), asked.index(a), np.int16) for a, p in found if len(p)]
-        places = np.concatenate([p for _, p in found if len(p)])
-        order = np.argsort(places, kind="stable")
+        variants += [variant for variant in eligible if variant not in variants]
+        codes = [np.full(len(e), variants.index(v), np.int16) for v, e in eligible.items()]
+        events = np.concatenate(list(eligible.values()))
+        order = np.argsort(events, kind="stable")
         numbers.append(np.concatenate(codes)[order])
-        positions.append(places[order])
-    return Examples(tuple(asked), np.concatenate(numbers), narrow(np.concatenate(positions)))
+        positions.append(events[order])
+    return Examples(tuple(variants), np.concatenate(numbers), narrow(np.concatenate(positions)))
 
 
 def narrow(numbers: Int[np.ndarray, " numbers"]) -> Int[np.ndarray, " numbers"]:
-    """Returns places among millions in half the memory: int32 where that is enough."""
-    is_enough = not len(numbers) or numbers.max() <= np.iinfo(np.int32).max
-    return numbers.astype(np.int32) if is_enough else numbers
+    """Returns non-negative integers as int32 if they fit, to halve their memory."""
+    fits = not len(numbers) or numbers.max() <= np.iinfo(np.int32).max
+    return numbers.astype(np.int32) if fits else numbers
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class _Allowed:
-    """Which positions a task can ask about."""
+class _TeacherSources:
+    """`irec_jax.instructions.tasks.TaskSources` of a renderer."""
 
     split: Split
-    role: Role
     teacher: Teacher
     languages: tuple[str, ...]
-    moments: Moments
+    request_context: RequestContext
 
-    def positions(self, asked: Asked) -> Int[np.ndarray, " positions"]:
-        task, split = asked.task, self.split
-        chosen = split.roles == self.role.value
-        if task.reads_history:
-            chosen &= ~first_events(split)
-        if task.reads_query or task.reads_preference or task.reads_reason:
-            chosen &= self._told(asked)
-        if task.needs_context:
-            chosen &= self.moments.told()
-        if task.form is not TaskForm.MATCHING:
-            chosen &= self._has_negative()
-        return np.flatnonzero(chosen)
-
-    def _told(self, asked: Asked) -> Bool[np.ndarray, " events"]:
-        """Says where the teacher has all that a task reads, in at least one language."""
-        told = np.zeros(len(self.split.items), bool)
+    def has_texts(
+        self, task: Task, intentions: Sequence[Intention], events: Bool[np.ndarray, " events"]
+    ) -> Bool[np.ndarray, " events"]:
+        """Returns where the teacher has all texts of a task in at least one language."""
+        if not (task.reads_query or task.reads_preference or task.reads_reason):
+            return events
+        exists = np.zeros(len(events), bool)
         for language in self.languages:
-            here = np.ones(len(told), bool)
-            if asked.task.reads_query:
-                here &= self.teacher.has_query(asked.intention, language)
-            if asked.task.reads_preference:
-                here &= self.teacher.has_preference(language)
-            if asked.task.reads_reason:
-                here &= self.teacher.has_reason(language)
-            told |= here
-        return told
+            in_language = events.copy()
+            if task.reads_query:
+                queries = [self.teacher.has_query(i, language) for i in intentions]
+                in_language &= np.logical_or.reduce(queries)
+            if task.reads_preference:
+                in_language &= self.teacher.has_preference(language)
+            if task.reads_reason:
+                in_language &= self.teacher.has_reason(language)
+            exists |= in_language
+        return exists
 
-    def _has_negative(self) -> Bool[np.ndarray, " events"]:
-        """Says whose history surely leaves an item to draw."""
+    def has_context(self) -> Bool[np.ndarray, " events"]:
+        """Returns where there is a phrase about the request context."""
+        return self.request_context.has_phrase()
+
+    def has_negative(self) -> Bool[np.ndarray, " events"]:
+        """Returns where the history is too short to hold all items of training."""
         split = self.split
         starts = np.repeat(split.offsets[:-1], np.diff(split.offsets))
         before = np.arange(len(split.items)) - starts
@@ -144,8 +140,8 @@ class _Allowed:
 
 def _no_example(task: Task, role: Role) -> InputError:
     needs = " and ".join(
-        what
-        for what, is_needed in (
+        need
+        for need, is_needed in (
             ("an event before it", task.reads_history),
             ("a query", task.reads_query),
             ("a text about the user's taste", task.reads_preference),
@@ -159,5 +155,5 @@ def _no_example(task: Task, role: Role) -> InputError:
         f"no {role.name.lower()} event of this log can be the target of "
         f"'{task.name.value}': each needs {needs}",
         where="instructions.tasks",
-        mend=f"leave out {task.name.value}, or use a log (or a teacher) that has them.",
+        hint=f"Leave out {task.name.value}, or use a log (or a teacher) that has them.",
     )

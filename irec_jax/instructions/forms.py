@@ -1,4 +1,4 @@
-"""The words of the instruction space: preference x intention x task form (paper, section 2.1)."""
+"""The terms of the instruction space: preference x intention x task form (paper, section 2.1)."""
 
 import dataclasses
 import enum
@@ -9,11 +9,11 @@ import numpy as np
 from jaxtyping import Float
 
 ANSWER_MARK = " => "
-"""Stands in an answer between what is said first and the item that is graded."""
+"""The separator in an answer between the leading text and the item that is graded."""
 
 
 class Preference(enum.Enum):
-    """What the instruction says of the user's taste: P0, P1 (the history), P2 (a sentence)."""
+    """The user's taste in an instruction: P0 (none), P1 (the history), P2 (a sentence)."""
 
     NONE = "none"
     IMPLICIT = "implicit"
@@ -21,7 +21,7 @@ class Preference(enum.Enum):
 
 
 class Intention(enum.Enum):
-    """What the user wants now: I0, I1, I2."""
+    """The user's current wish: I0 (none), I1 (vague), I2 (specific)."""
 
     __hash__ = object.__hash__  # there is one of each; `Enum` hashes the name, in Python
 
@@ -49,7 +49,7 @@ class Strategy(enum.Enum):
 
 
 class Slot(enum.Enum):
-    """What a template leaves open; the values are how packs write them."""
+    """A placeholder of a template; the value is its name in packs."""
 
     __hash__ = object.__hash__
 
@@ -65,7 +65,7 @@ class Slot(enum.Enum):
 
 
 class Part(enum.Enum):
-    """What an answer is made of."""
+    """A part of an answer."""
 
     __hash__ = object.__hash__
 
@@ -124,6 +124,20 @@ class TaskName(enum.Enum):
 
 
 @dataclasses.dataclass(frozen=True)
+class CustomTaskName:
+    """The name of a task that is defined outside the package.
+
+    Attributes:
+        value: The name in configs, template packs and reports.
+    """
+
+    value: str
+
+
+AnyTaskName = TaskName | CustomTaskName
+
+
+@dataclasses.dataclass(frozen=True)
 class Scenario:
     """A combination <P, I, T>."""
 
@@ -148,10 +162,10 @@ class Request:
         user: The log's user number, -1 for somebody new.
         time: The moment of the request in the log's time, -1 for now.
         exclude: Item numbers that may not be returned (usually the history).
-        preference: The user's taste in a sentence, "" where it is not told.
+        preference: The user's taste in a sentence, "" where it is not given.
         candidates: The items of the prompt: one for pointwise, two for pairwise, any number for
             reranking, none for matching.
-        context: Time, place, season or what is popular now, as a phrase; "" where it is not told.
+        context: Time, place, season or what is popular now, as a phrase; "" where it is not given.
         language: Of the prompt, BCP 47; "" for the first template pack.
         template: The template's name; "" for the one for serving.
     """
@@ -171,7 +185,7 @@ class Request:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Ranking:
-    """What a ranker answers for a list of requests.
+    """The answer of a ranker to a list of requests.
 
     Attributes:
         scores: `[requests, items]` float32 over the whole catalog, higher is better; -inf for an

@@ -1,4 +1,4 @@
-"""Which example a record number is: passes over all examples, each in an order of its own."""
+"""The order of records: passes over all examples, each in an order drawn from the seed."""
 
 import dataclasses
 import functools
@@ -7,33 +7,32 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int
 
-from irec_jax.instructions.examples import Asked, Examples, narrow
-from irec_jax.instructions.hashing import derive_key, permutation, scramble
+from irec_jax.instructions.examples import Examples, TaskVariant, narrow
+from irec_jax.random_draws import RandomStream, derive_key, permutation, scramble
 
-_ORDER_STREAM, _DRAW_STREAM = 0, 1
 _KEPT_ORDERS = 2
-_NONE_YET = (-1, None)
+_NO_RECORD = (-1, None)
 
 
-class Source(NamedTuple):
-    """What a record is made from.
+class RecordOrigin(NamedTuple):
+    """The example and the draw that a record is made from.
 
     Attributes:
-        asked: Task and kind of query.
-        position: The event that it is about.
-        kind: The number of `asked` among those that occur.
-        draw: 64 random bits, for its language and wording.
+        variant: Task and kind of query.
+        position: The position of the target.
+        variant_number: The index of `variant` in `Examples.variants`.
+        draw: 64 random bits for the language and the template, see `DrawField`.
     """
 
-    asked: Asked
+    variant: TaskVariant
     position: int
-    kind: int
+    variant_number: int
     draw: int
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Passes:
-    """Finds the example of any record number; can be pickled, and called from several threads.
+class RecordOrder:
+    """Maps record numbers to examples; can be pickled, and called from several threads.
 
     Attributes:
         examples: Those of one pass.
@@ -43,8 +42,8 @@ class Passes:
     examples: Examples
     seed: int
     _orders: dict[int, np.ndarray] = dataclasses.field(init=False, default_factory=dict, repr=False)
-    _latest: list[tuple[int, Source | None]] = dataclasses.field(
-        init=False, default_factory=lambda: [_NONE_YET], repr=False
+    _latest: list[tuple[int, RecordOrigin | None]] = dataclasses.field(
+        init=False, default_factory=lambda: [_NO_RECORD], repr=False
     )
 
     def __len__(self) -> int:
@@ -52,43 +51,44 @@ class Passes:
         return len(self.examples.positions)
 
     def __getstate__(self) -> dict[str, Any]:
-        # The first order goes with it, so that not every worker has to sort.
+        # The first order is pickled too, so that not every worker has to sort.
         orders = {0: self._order(0)} if len(self) else {}
-        return {**self.__dict__, "_orders": orders, "_latest": [_NONE_YET]}
+        return {**self.__dict__, "_orders": orders, "_latest": [_NO_RECORD]}
 
-    def source(self, number: int) -> Source:
-        """Returns what a record is made from.
+    def origin(self, number: int) -> RecordOrigin:
+        """Returns the example and the draw of a record.
 
         Args:
-            number: 0 or more; it is of the pass `number // len(self)`.
+            number: 0 or more; it belongs to the pass `number // len(self)`.
         """
-        # Who reads a record asks for what it was just made from.
+        # A record is rendered and then audited, so the latest one is asked for twice.
         latest, known = self._latest[0]
         if known is not None and latest == number:
             return known
         examples = self.examples
-        turn, place = divmod(number, len(examples.positions))
-        example = self._order(turn).item(place)
-        kind = examples.numbers.item(example)
-        source = Source(
-            examples.asked[kind],
+        pass_number, place = divmod(number, len(examples.positions))
+        example = self._order(pass_number).item(place)
+        variant_number = examples.numbers.item(example)
+        origin = RecordOrigin(
+            examples.variants[variant_number],
             examples.positions.item(example),
-            kind,
-            scramble(self._draw_key + number),
+            variant_number,
+            scramble(self._record_key + number),
         )
-        self._latest[0] = (number, source)
-        return source
+        self._latest[0] = (number, origin)
+        return origin
 
     @functools.cached_property
-    def _draw_key(self) -> int:
-        return derive_key(self.seed, _DRAW_STREAM)
+    def _record_key(self) -> int:
+        return derive_key(self.seed, RandomStream.RECORD)
 
-    def _order(self, turn: int) -> Int[np.ndarray, " examples"]:
-        """Returns the order of the examples in a pass; two passes are kept for the next call."""
-        order = self._orders.get(turn)
+    def _order(self, pass_number: int) -> Int[np.ndarray, " examples"]:
+        """Returns the order of the examples in a pass; the latest two orders are kept."""
+        order = self._orders.get(pass_number)
         if order is None:
-            order = narrow(permutation(derive_key(self.seed, _ORDER_STREAM, turn), len(self)))
+            key = derive_key(self.seed, RandomStream.EXAMPLE_ORDER, pass_number)
+            order = narrow(permutation(key, len(self)))
             while len(self._orders) >= _KEPT_ORDERS:
                 self._orders.pop(next(iter(self._orders)), None)
-            self._orders[turn] = order
+            self._orders[pass_number] = order
         return order

@@ -1,4 +1,4 @@
-"""The renderer: (split, config, names, seed, record number) -> `Instruction`, and nothing else."""
+"""The renderer: a pure function from a record number to an `Instruction`."""
 
 import dataclasses
 import functools
@@ -10,62 +10,54 @@ import numpy as np
 from jaxtyping import Int
 
 from irec_jax.errors import InputError
-from irec_jax.instructions.candidates import Negatives, placed
+from irec_jax.instructions.candidates import NegativeSampler, shuffle_candidates
 from irec_jax.instructions.config import InstructionsConfig
-from irec_jax.instructions.examples import Asked, list_examples
-from irec_jax.instructions.forms import (
-    ANSWER_MARK,
-    Instruction,
-    Part,
-    Slot,
-    TaskForm,
-)
-from irec_jax.instructions.hashing import derive_key, scramble
-from irec_jax.instructions.moments import Moments
-from irec_jax.instructions.passes import Passes, Source
-from irec_jax.instructions.person import third_person
+from irec_jax.instructions.context import RequestContext
+from irec_jax.instructions.examples import TaskVariant, list_examples
+from irec_jax.instructions.forms import ANSWER_MARK, Instruction, Part, Slot, TaskForm
+from irec_jax.instructions.passes import RecordOrder, RecordOrigin
+from irec_jax.instructions.prompts import SEPARATOR, PromptWriter
+from irec_jax.instructions.slots import SlotInputs, fill_slot
 from irec_jax.instructions.tasks import Task
-from irec_jax.instructions.teachers.choose import make_teacher
-from irec_jax.instructions.teachers.teacher import Teacher
+from irec_jax.instructions.teacher import Teacher
 from irec_jax.instructions.templates import Template, TemplatePack
-from irec_jax.instructions.wording import SEPARATOR, Wording
+from irec_jax.instructions.third_person import to_third_person
 from irec_jax.log.split import Role, Split
-
-_NEGATIVE_STREAM, _PLACE_STREAM = 2, 3  # 0 and 1 are `Passes`'
+from irec_jax.random_draws import DrawField, RandomStream, derive_key, draw_field, scramble
 
 ANSWER_HISTORY = 5
-"""How many of the last items an answer that tells a history lists."""
+"""The number of last items in an answer with the part `Part.HISTORY`."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Renderer:
-    """Renders the instruction of any record number, again and again to the byte.
+    """Renders the instruction of any record number; the same number gives the same bytes.
 
     One pass over the data is `len(renderer)` records: every listed task at every position that
-    can be its target, once for each kind of query that is there. Each pass is in another order.
-    It can be pickled, and called from several threads.
+    can be its target, once for each kind of query. Each pass has another order. It can be
+    pickled, and called from several threads.
 
     Attributes:
-        wording: Names and templates.
-        teacher: Preferences, queries and reasons.
-        moments: What contexts are made of.
-        negatives: Where wrong candidates come from.
-        role: Which events are targets.
+        prompt_writer: Item names and template packs.
+        teacher: Writes preferences, queries and reasons.
+        request_context: Time, place, season and popular items.
+        negatives: Samples wrong candidates.
+        role: Of the targets.
         seed: Of every draw.
-        passes: Which event and task each number is.
+        record_order: The example and the draw of each record number.
         starts: `[events]` int64, the first position of the same user.
         ends: `[events]` int64, behind the last position that an answer may reach.
         users: `[events]` int64, the log's user number.
         items: `[events]` int32 item numbers.
     """
 
-    wording: Wording
+    prompt_writer: PromptWriter
     teacher: Teacher
-    moments: Moments
-    negatives: Negatives
+    request_context: RequestContext
+    negatives: NegativeSampler
     role: Role
     seed: int
-    passes: Passes
+    record_order: RecordOrder
     starts: Int[np.ndarray, " events"]
     ends: Int[np.ndarray, " events"]
     users: Int[np.ndarray, " events"]
@@ -82,51 +74,59 @@ class Renderer:
         names: Sequence[str],
         seed: int,
         role: Role = Role.TRAIN,
+        *,
+        teacher: Teacher,
     ) -> "Renderer":
         """Lists the examples of one pass.
 
         Args:
-            split: Targets are its events with the role `role`.
+            split: The log; its events with the role `role` are targets.
             config: Tasks, templates and length of the history.
-            names: `[items]` how each item number is written.
+            names: `[items]` the name of each item.
             seed: Of the order and of every draw.
-            role: Which events are targets.
+            role: Of the targets.
+            teacher: Writes preferences, queries and reasons; it was made for `split`.
 
         Raises:
             InputError: A listed task has no example in this split or no template, a name is
                 empty, or there are not as many names as items.
         """
         if len(names) != len(split.catalog):
-            what = f"{len(names)} items are named, but the log's catalog has {len(split.catalog)}"
-            mend = "Use the log that the run was tuned on, or tune again with this log."
-            raise InputError(what, where="item index", mend=mend)
-        wording = Wording.build(config, names)
-        if config.answer_items > 1 and wording.separator == SEPARATOR:
+            problem = (
+                f"{len(names)} items are named, but the log's catalog has {len(split.catalog)}"
+            )
+            hint = "Use the log that the run was tuned on, or tune again with this log."
+            raise InputError(problem, where="item index", hint=hint)
+        prompt_writer = PromptWriter.build(config, names)
+        if config.answer_items > 1 and prompt_writer.separator == SEPARATOR:
             raise InputError(
                 f"an answer of {config.answer_items} items needs items that are one token each",
                 where="instructions.answer_items",
-                mend="set it to 1, or tokens.index to atomic.",
+                hint="Set it to 1, or tokens.index to atomic.",
             )
-        teacher = make_teacher(split, config, seed)
-        moments = Moments.build(split, config.context)
-        languages = [pack.language for pack in wording.packs]
-        listed = list_examples(
-            split, config, role, teacher=teacher, languages=languages, moments=moments
+        request_context = RequestContext.build(split, config.context)
+        examples = list_examples(
+            split,
+            config,
+            role,
+            teacher=teacher,
+            languages=[pack.language for pack in prompt_writer.packs],
+            request_context=request_context,
         )
         events = np.diff(split.offsets)
         templates = {
-            (kind, number): _trained_on(pack, asked, bool(config.context))
-            for kind, asked in enumerate(listed.asked)
-            for number, pack in enumerate(wording.packs)
+            (number, pack_number): _training_templates(pack, variant, bool(config.context))
+            for number, variant in enumerate(examples.variants)
+            for pack_number, pack in enumerate(prompt_writer.packs)
         }
         return cls(
-            wording=wording,
+            prompt_writer=prompt_writer,
             teacher=teacher,
-            moments=moments,
-            negatives=Negatives(tuple(np.flatnonzero(split.warm_items()).tolist())),
+            request_context=request_context,
+            negatives=NegativeSampler(tuple(np.flatnonzero(split.warm_items()).tolist())),
             role=role,
             seed=seed,
-            passes=Passes(listed, seed),
+            record_order=RecordOrder(examples, seed),
             starts=np.repeat(split.offsets[:-1], events),
             ends=_ends(split, role),
             users=np.repeat(split.users, events),
@@ -136,88 +136,95 @@ class Renderer:
 
     def __len__(self) -> int:
         """Returns the number of records of one pass."""
-        return len(self.passes)
+        return len(self.record_order)
 
     @property
-    def asked(self) -> tuple[Asked, ...]:
+    def variants(self) -> tuple[TaskVariant, ...]:
         """The tasks and kinds of query that occur."""
-        return self.passes.examples.asked
+        return self.record_order.examples.variants
 
     @property
     def cut_histories(self) -> int:
-        """How many records of a pass show only the end of a history."""
-        examples = self.passes.examples
-        shown = np.array([asked.task.needs_history for asked in examples.asked])
+        """The number of records of a pass whose history is longer than `max_history`."""
+        examples = self.record_order.examples
+        has_history = np.array([variant.task.needs_history for variant in examples.variants])
         lengths = examples.positions - self.starts[examples.positions]
-        cut = shown[examples.numbers] & (lengths > self.wording.config.max_history)
+        cut = has_history[examples.numbers] & (lengths > self.prompt_writer.config.max_history)
         return int(cut.sum())
 
     def fingerprint(self) -> str:
-        """Returns the SHA-256 of all that the records are made from, the settings apart."""
+        """Returns the SHA-256 of all that the records are made from, except the settings."""
         digest = hashlib.sha256()
-        examples = self.passes.examples
-        numbers = (examples.numbers, examples.positions, self.starts, self.ends, self.users)
-        for array in (*numbers, self.items, np.array(self.negatives.pool), *self._moment_arrays()):
+        examples, context = self.record_order.examples, self.request_context
+        popular = [[day, *items] for day, items in sorted(context.popular.items())]
+        arrays = (
+            *(examples.numbers, examples.positions, self.starts, self.ends, self.users),
+            *(self.items, np.array(self.negatives.pool), context.hours, context.days),
+            np.array([number for row in popular for number in row], dtype=np.int64),
+        )
+        for array in arrays:
             digest.update(np.ascontiguousarray(array, dtype="<i8").tobytes())
-        kinds = [f"{asked.task.name.value} {asked.intention.value}" for asked in self.asked]
-        # What they say, wherever they were read.
-        packs = [repr(dataclasses.replace(pack, file="")) for pack in self.wording.packs]
-        for texts in (self.wording.names, self.moments.places, kinds, packs):
+        variants = [f"{v.task.name.value} {v.intention.value}" for v in self.variants]
+        # The content of the packs, not the files that they were read from.
+        packs = [repr(dataclasses.replace(pack, file="")) for pack in self.prompt_writer.packs]
+        for texts in (self.prompt_writer.names, context.places, variants, packs):
             digest.update("\n".join(texts).encode("utf-8") + b"\0")
         digest.update(self.teacher.fingerprint().encode("ascii"))
         return digest.hexdigest()
 
-    def _moment_arrays(self) -> list[np.ndarray]:
-        popular = [[day, *items] for day, items in sorted(self.moments.popular.items())]
-        flat = np.array([number for row in popular for number in row], dtype=np.int64)
-        return [self.moments.hours, self.moments.days, flat]
+    def origin(self, number: int) -> RecordOrigin:
+        """Returns the example and the draw of a record; see `record`."""
+        return self.record_order.origin(number)
 
-    def source(self, number: int) -> Source:
-        """Returns what a record is made from; see `record`."""
-        return self.passes.source(number)
+    def drawn_template(self, number: int) -> tuple[str, str]:
+        """Returns the language and the name of the template that are drawn for a record.
 
-    def drawn(self, number: int) -> tuple[str, str]:
-        """Returns the language and the template that are drawn for a record.
-
-        The record has others where nothing can be written in that language, or where a slot of
-        the template would stay empty.
+        The record has others if its texts do not exist in that language, or if a slot of the
+        template would stay empty.
         """
-        _, _, kind, draw = self.passes.source(number)
-        choice = self._first_pack(draw)
-        templates = self._templates[kind, choice]
-        return self.wording.packs[choice].language, templates[draw % len(templates)].name
+        origin = self.origin(number)
+        pack_number = self._first_pack(origin.draw)
+        templates = self._templates[origin.variant_number, pack_number]
+        template = templates[draw_field(origin.draw, DrawField.TEMPLATE) % len(templates)]
+        return self.prompt_writer.packs[pack_number].language, template.name
 
     def history(self, position: int) -> list[int]:
-        """Returns the item numbers that a prompt about an event shows as its history."""
-        start = max(self.starts.item(position), position - self.wording.config.max_history)
+        """Returns the item numbers of the history in a prompt about an event."""
+        start = max(self.starts.item(position), position - self.prompt_writer.config.max_history)
         return self.items[start:position].tolist()
 
     def record(self, number: int, shuffle: int = 0) -> Instruction:
         """Renders one record.
 
         Args:
-            number: 0 or more; pass `number // len(self)`.
-            shuffle: Another order of the candidates; it changes nothing else.
+            number: 0 or more; it belongs to the pass `number // len(self)`.
+            shuffle: Selects another order of the candidates, and changes nothing else.
         """
-        asked, position, kind, draw = self.passes.source(number)
-        task, packs, first = asked.task, self.wording.packs, self._first_pack(draw)
+        variant, position, variant_number, draw = self.origin(number)
+        task, packs, first = variant.task, self.prompt_writer.packs, self._first_pack(draw)
         for step in range(len(packs)):
-            choice = (first + step) % len(packs)
-            pack = packs[choice]
-            texts = self._texts(asked, position, draw, pack)
+            pack_number = (first + step) % len(packs)
+            pack = packs[pack_number]
+            texts = self._texts(variant, position, draw, pack)
             if texts is not None:
                 break
         else:
-            raise ValueError(f"nothing to write for record {number}")  # examples are listed so
+            raise ValueError(f"record {number} has no texts in any language")
         candidates, verdict = self._candidates(task, number, position, shuffle)
         context = self._context(task, position, pack)
-        template = _fillable(self._templates[kind, choice], draw, bool(context))
-        values = {
-            slot: self._value(slot, position, texts, candidates, context) for slot in template.slots
-        }
-        labels = self._labels[kind]
+        template = _fillable(self._templates[variant_number, pack_number], draw, bool(context))
+        inputs = SlotInputs(
+            history=self.history(position) if Slot.HISTORY in template.slots else (),
+            candidates=candidates,
+            query=texts.get(Part.QUERY, ""),
+            preference=texts.get(Part.PREFERENCE, ""),
+            context=context,
+            target=self.items.item(position),
+        )
+        write = self.prompt_writer.join_names
+        labels = self._labels[variant_number]
         return Instruction(
-            inputs=template.fill(values),
+            inputs=template.fill({slot: fill_slot(slot, inputs, write) for slot in template.slots}),
             targets=self._answer(task, position, texts, pack.yes if verdict else pack.no),
             scenario=labels.scenario,
             strategy=labels.strategy,
@@ -233,26 +240,30 @@ class Renderer:
 
     @functools.cached_property
     def _keys(self) -> tuple[int, int]:
-        return derive_key(self.seed, _NEGATIVE_STREAM), derive_key(self.seed, _PLACE_STREAM)
+        """The keys of the negatives and of the order of the candidates."""
+        return (
+            derive_key(self.seed, RandomStream.NEGATIVES),
+            derive_key(self.seed, RandomStream.CANDIDATE_ORDER),
+        )
 
     @functools.cached_property
     def _labels(self) -> tuple["_Labels", ...]:
-        return tuple(_Labels.of(asked, self.role) for asked in self.asked)
+        return tuple(_Labels.of(variant, self.role) for variant in self.variants)
 
     def _first_pack(self, draw: int) -> int:
-        return (draw >> 32) % len(self.wording.packs)
+        return draw_field(draw, DrawField.LANGUAGE) % len(self.prompt_writer.packs)
 
     def _texts(
-        self, asked: Asked, position: int, draw: int, pack: TemplatePack
+        self, variant: TaskVariant, position: int, draw: int, pack: TemplatePack
     ) -> dict[Part, str] | None:
-        """Asks the teacher for what the task reads; None where it does not speak the language."""
-        task, texts = asked.task, {}
+        """Returns the teacher's texts for a task, None if one is missing in the language."""
+        task, texts = variant.task, {}
         if task.reads_query:
-            query = self.teacher.query(position, asked.intention, pack.language)
-            texts[Part.QUERY] = third_person(query, pack.language, pack.person)
+            query = self.teacher.query(position, variant.intention, pack.language)
+            texts[Part.QUERY] = to_third_person(query, pack.language, pack.person)
         if task.reads_preference:
-            variant = preference_variant(draw, self.teacher.variants)
-            texts[Part.PREFERENCE] = self.teacher.preference(position, variant, pack.language)
+            number = preference_variant(draw, self.teacher.variants)
+            texts[Part.PREFERENCE] = self.teacher.preference(position, number, pack.language)
         if task.reads_reason:
             texts[Part.REASON] = self.teacher.reason(position, pack.language)
         return None if "" in texts.values() else texts
@@ -260,76 +271,57 @@ class Renderer:
     def _candidates(
         self, task: Task, number: int, position: int, shuffle: int
     ) -> tuple[tuple[int, ...], bool]:
-        """Draws the candidates, and whether a pointwise one is the target."""
+        """Returns the candidates, and whether the verdict of a pointwise answer is yes."""
         if task.form is TaskForm.MATCHING:
             return (), True
-        target, (negative_key, place_key) = self.items.item(position), self._keys
+        target, (negative_key, order_key) = self.items.item(position), self._keys
         key = scramble(negative_key + number)
         known = {target, *self.items[self.starts.item(position) : position].tolist()}
         if task.form is TaskForm.POINTWISE:
-            verdict = bool(key & 1)
-            return ((target,) if verdict else tuple(self.negatives.draw(key, 1, known))), verdict
-        wanted = 2 if task.form is TaskForm.PAIRWISE else self.wording.config.candidates
-        negatives = self.negatives.draw(key, wanted - 1, known)
-        order = scramble(scramble(place_key + number) + shuffle)
-        return placed(target, negatives, order), True
+            if key & 1:
+                return (target,), True
+            return tuple(self.negatives.sample(key, 1, known)), False
+        count = 2 if task.form is TaskForm.PAIRWISE else self.prompt_writer.config.candidates
+        negatives = self.negatives.sample(key, count - 1, known)
+        order = scramble(scramble(order_key + number) + shuffle)
+        return shuffle_candidates(target, negatives, order), True
 
     def _context(self, task: Task, position: int, pack: TemplatePack) -> str:
-        """Says when and where an event happened, "" where no template of the task would."""
-        if not self.moments.parts or not (task.needs_context or Slot.CONTEXT in task.may_show):
+        """Returns the phrase of the request context, "" if no template of the task has its slot."""
+        context = self.request_context
+        if not context.parts or Slot.CONTEXT not in task.slots:
             return ""
-        popular = self.wording.written(self.moments.popular_at(position))
-        return self.moments.phrase(position, pack, popular)
-
-    def _value(
-        self,
-        slot: Slot,
-        position: int,
-        texts: dict[Part, str],
-        candidates: tuple[int, ...],
-        context: str,
-    ) -> str:
-        """Writes what stands in a slot."""
-        if slot is Slot.HISTORY:
-            return self.wording.written(self.history(position))
-        if slot is Slot.QUERY:
-            return texts[Part.QUERY]
-        if slot is Slot.PREFERENCE:
-            return texts[Part.PREFERENCE]
-        if slot is Slot.CANDIDATES:
-            return self.wording.written(candidates)
-        if slot is Slot.CONTEXT:
-            return context
-        if slot is Slot.TARGET:
-            return self.wording.names[self.items.item(position)]
-        return self.wording.names[candidates[1 if slot is Slot.SECOND else 0]]
+        popular = self.prompt_writer.join_names(context.popular_at(position))
+        return context.phrase(position, pack, popular)
 
     def _answer(self, task: Task, position: int, texts: dict[Part, str], verdict: str) -> str:
         parts = []
-        for part in task.answers:
+        for part in task.answer_parts:
             if part is Part.ITEM:
-                parts.append(self._items_answer(task, position))
+                parts.append(self._item_answer(task, position))
             elif part is Part.VERDICT:
                 parts.append(verdict)
             elif part is Part.HISTORY:
-                parts.append(self.wording.written(self.history(position)[-ANSWER_HISTORY:]))
+                last = self.history(position)[-ANSWER_HISTORY:]
+                parts.append(self.prompt_writer.join_names(last))
             else:
                 parts.append(texts[part])
         return ANSWER_MARK.join(parts)
 
-    def _items_answer(self, task: Task, position: int) -> str:
-        listed = self.wording.config.answer_items if task.is_ranked and not task.needs_query else 1
-        end = min(position + listed, self.ends.item(position))
-        return self.wording.written(self.items[position:end].tolist())
+    def _item_answer(self, task: Task, position: int) -> str:
+        has_several = task.is_ranked and not task.needs_query
+        count = self.prompt_writer.config.answer_items if has_several else 1
+        end = min(position + count, self.ends.item(position))
+        return self.prompt_writer.join_names(self.items[position:end].tolist())
 
 
 def preference_variant(draw: int, variants: int) -> int:
-    """Returns which of a user's preference texts a record tells."""
-    return (draw >> 16) % variants
+    """Returns the number of the preference text that a record holds."""
+    return draw_field(draw, DrawField.PREFERENCE_VARIANT) % variants
 
 
 class _Labels(NamedTuple):
-    """What all records of a kind have in common, as they write it."""
+    """The fields that all records of a task variant share."""
 
     scenario: str
     strategy: str
@@ -338,39 +330,47 @@ class _Labels(NamedTuple):
     names_item: bool
 
     @classmethod
-    def of(cls, asked: Asked, role: Role) -> "_Labels":
-        task = asked.task
+    def of(cls, variant: TaskVariant, role: Role) -> "_Labels":
+        task = variant.task
         return cls(
-            asked.scenario.code,
+            variant.scenario.code,
             task.strategy.value,
             task.name.value,
             role.name.lower(),
-            task.answers != (Part.PREFERENCE,),
+            task.answer_parts != (Part.PREFERENCE,),
         )
 
 
 def _fillable(templates: tuple[Template, ...], draw: int, has_context: bool) -> Template:
-    """Draws a template; one that shows a context gives way, where there is none, to the next."""
+    """Draws a template; without a context, the next one that has no slot for it."""
+    first = draw_field(draw, DrawField.TEMPLATE)
     for step in range(len(templates)):
-        template = templates[(draw + step) % len(templates)]
+        template = templates[(first + step) % len(templates)]
         if has_context or Slot.CONTEXT not in template.slots:
             return template
     raise ValueError(f"no template of {templates[0].task.value} can be filled")
 
 
-def _trained_on(pack: TemplatePack, asked: Asked, has_context: bool) -> tuple[Template, ...]:
-    """Returns the templates of a task, making sure that one of them can always be filled."""
+def _training_templates(
+    pack: TemplatePack, variant: TaskVariant, has_context: bool
+) -> tuple[Template, ...]:
+    """Returns the training templates of a task; one of them has only required slots.
+
+    Raises:
+        InputError: Every template has an optional slot.
+    """
+    required = variant.task.required_slots
     templates = tuple(
         template
-        for template in pack.of(asked.task.name, asked.intention)
+        for template in pack.of(variant.task.name, variant.intention)
         if has_context or Slot.CONTEXT not in template.slots
     )
-    if not any(set(template.slots) <= set(asked.task.shows) for template in templates):
-        shown = " ".join(f"{{{slot.value}}}" for slot in asked.task.shows)
+    if not any(set(template.slots) <= set(required) for template in templates):
+        slots = " ".join(f"{{{slot.value}}}" for slot in required)
         raise InputError(
-            f"every template of the task {asked.task.name.value} has a slot that may stay empty",
+            f"every template of the task {variant.task.name.value} has an optional slot",
             where=pack.file,
-            mend=f"write one with no other slots than {shown}.",
+            hint=f"Write a template with only the slots {slots}.",
         )
     return templates
 

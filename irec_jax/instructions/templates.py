@@ -1,34 +1,27 @@
-"""Template packs: wordings as data, checked when they are read."""
+"""Template packs: templates as data, checked when they are read."""
 
 import collections
 import dataclasses
 import enum
 import functools
-import importlib.resources
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 from irec_jax.errors import InputError, nearest
-from irec_jax.files import write_text
-from irec_jax.instructions.cleaning import clean
-from irec_jax.instructions.config import (
-    BUILT_IN_PACKS,
-    PACK_SUFFIX,
-    Domain,
-    InstructionsConfig,
-    pack_path,
-)
-from irec_jax.instructions.forms import Intention, Slot, TaskName
-from irec_jax.instructions.tasks import Task, task_named
+from irec_jax.instructions.built_in_tasks import TASKS
+from irec_jax.instructions.config import Domain
+from irec_jax.instructions.forms import AnyTaskName, Intention, Slot
+from irec_jax.instructions.pack_files import pack_label, pack_text
+from irec_jax.instructions.tasks import Task
+from irec_jax.text_cleaning import clean
 
 CONTEXT_WORDS = (
     *("morning", "afternoon", "evening", "night", "weekday", "weekend"),
     *("spring", "summer", "autumn", "winter", "place", "popular"),
 )
-"""What `[context]` of a pack says; `place` and `popular` come before what they name."""
+"""The keys of `[context]`; the phrases of `place` and `popular` precede names."""
 
 _PACK_KEYS = ("language", "answers", "words", "context", "template")
 _ANSWER_KEYS = ("yes", "no")
@@ -37,32 +30,31 @@ _OPTIONAL_KEYS = ("intentions", "held_out")
 _PERSON = "person"
 _SLOTS = {slot.value: slot for slot in Slot}
 _OPENING = re.compile(r"\{([^{}\s]*)\}")
-_Word = TypeVar("_Word", bound=enum.Enum)
+_Member = TypeVar("_Member", bound=enum.Enum)
 
 
 @dataclasses.dataclass(frozen=True)
 class Template:
-    """One wording, its domain words in place.
+    """A prompt with slots; the words of the domain are inserted.
 
     Attributes:
         name: Its id in the pack.
-        task: The task that it words.
+        task: Its task.
         intentions: The kinds of query that it fits.
         slots: The data slots in the order of the text.
-        literals: The fixed text around the slots, one piece more than there are slots, spaces
-            included.
-        held_out: Whether it is kept from training, for the unseen-template test.
+        literals: The fixed text around the slots, spaces included; one piece more than slots.
+        held_out: Whether it is excluded from training, to measure unseen templates.
     """
 
     name: str
-    task: TaskName
+    task: AnyTaskName
     intentions: tuple[Intention, ...]
     slots: tuple[Slot, ...]
     literals: tuple[str, ...]
     held_out: bool = False
 
     def fill(self, values: Mapping[Slot, str]) -> str:
-        """Puts text into the slots; what the text holds (braces, say) never matters."""
+        """Inserts text into the slots; braces in the text have no meaning."""
         text = self.literals[0]
         for slot, literal in self._pieces:
             text += values[slot] + literal
@@ -75,17 +67,17 @@ class Template:
 
 @dataclasses.dataclass(frozen=True)
 class TemplatePack:
-    """The templates of one language, worded for one domain.
+    """The templates of one language for one domain.
 
     Attributes:
         language: BCP 47, such as `en`.
-        domain: Which table of words was put in.
+        domain: The table of words that is inserted.
         yes: The answer of a pointwise question.
-        no: The other one.
-        person: What the domain calls a user.
+        no: The other answer.
+        person: The domain's noun for a user.
         context: `CONTEXT_WORDS` -> the phrase.
         templates: In the order of the file.
-        file: Where it was read, for messages.
+        file: The file that it was read from, for messages.
     """
 
     language: str
@@ -98,11 +90,11 @@ class TemplatePack:
     file: str
 
     def of(
-        self, task: TaskName, intention: Intention, *, held_out: bool = False
+        self, task: AnyTaskName, intention: Intention, *, held_out: bool = False
     ) -> tuple[Template, ...]:
-        """Returns the templates of a task that are for training (or held out).
+        """Returns the training templates (or the held-out ones) of a task.
 
-        The first one for training is the one for serving.
+        The first training template is used for serving.
 
         Raises:
             InputError: The pack has none.
@@ -110,94 +102,76 @@ class TemplatePack:
         found = tuple(
             template
             for template in self.templates
-            if template.task is task
+            if template.task == task
             and intention in template.intentions
             and template.held_out == held_out
         )
         if not found:
             kind = "held-out " if held_out else ""
-            worded = dict.fromkeys(t.task.value for t in self.templates)
+            tasks = dict.fromkeys(t.task.value for t in self.templates)
             raise InputError(
-                f"no {kind}template words the task {task.value} ({intention.value})",
+                f"there is no {kind}template of the task {task.value} ({intention.value})",
                 where=self.file,
-                mend=f"write one, or ask for one of: {', '.join(worded)}.",
+                hint=f"Write one, or use a task with templates: {', '.join(tasks)}.",
             )
         return found
 
     def named(self, name: str) -> Template:
-        """Returns the template of a name.
+        """Returns the template with an id.
 
         Raises:
-            InputError: There is none.
+            InputError: The pack has no such template.
         """
         for template in self.templates:
             if template.name == name:
                 return template
         names = [template.name for template in self.templates]
-        raise InputError(f"no template '{name}'; {nearest(name, names)}", where=self.file)
+        raise InputError(f"no template '{name}'", where=self.file, hint=nearest(name, names))
 
 
-def load_packs(names: Iterable[str], domain: str) -> tuple[TemplatePack, ...]:
+def load_packs(
+    names: Iterable[str], domain: str, own_tasks: tuple[Task, ...] = ()
+) -> tuple[TemplatePack, ...]:
     """Reads packs by name (`en`, `zh`) or path.
 
+    Args:
+        names: `InstructionsConfig.packs`.
+        domain: The table of words to insert.
+        own_tasks: The user's tasks, which templates may name.
+
     Raises:
-        InputError: A file is missing or is no pack, or two packs are of one language.
+        InputError: A file is missing or not a pack, or two packs are in one language.
     """
-    packs = tuple(load_pack(name, domain) for name in names)
+    packs = tuple(load_pack(name, domain, own_tasks) for name in names)
     for number, pack in enumerate(packs):
         for other in packs[:number]:
             if other.language == pack.language:
                 raise InputError(
                     f"{other.file} and {pack.file} are both in the language '{pack.language}'",
                     where="instructions.packs",
-                    mend="list one pack a language.",
+                    hint="List one pack per language.",
                 )
     return packs
 
 
-def load_pack(name: str, domain: str) -> TemplatePack:
-    """Reads a pack that comes with the package, or a user's own by its path."""
-    return read_pack(pack_text(name), _file_of(name), domain)
+def load_pack(name: str, domain: str, own_tasks: tuple[Task, ...] = ()) -> TemplatePack:
+    """Reads a pack of the package by name or a user's own by path; see `load_packs`."""
+    return read_pack(pack_text(name), pack_label(name), domain, own_tasks)
 
 
-def pack_text(name: str) -> str:
-    """Returns the TOML text of a pack.
-
-    Raises:
-        InputError: There is no such file, or it is not UTF-8.
-    """
-    path = pack_path(name)
-    if path is None:
-        source = importlib.resources.files("irec_jax.instructions") / "packs" / f"{name}.toml"
-        return source.read_text(encoding="utf-8")
-    if not path.is_file():
-        raise InputError(
-            "there is no such template pack",
-            where=f"instructions.packs: {path}",
-            mend=f"give the path of a TOML file, or one of: {', '.join(BUILT_IN_PACKS)}.",
-        )
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"not UTF-8 ({error.reason} at byte {error.start})",
-            where=str(path),
-            mend="save it as UTF-8.",
-        ) from error
-
-
-def read_pack(text: str, file: str, domain: str) -> TemplatePack:
+def read_pack(text: str, file: str, domain: str, own_tasks: tuple[Task, ...] = ()) -> TemplatePack:
     """Reads and checks a pack, the words of all its domains included.
 
     Args:
         text: The TOML text: `language`, `[answers]`, `[context]`, `[words.DOMAIN]` tables and
             `[[template]]` tables.
         file: The name of the file, for messages.
-        domain: Which table of words to put in.
+        domain: The table of words to insert.
+        own_tasks: The user's tasks, which templates may name.
 
     Raises:
-        InputError: Naming the file and the key: bad TOML, an unknown or missing key or slot, an
-            id used twice, a domain without words.
+        InputError: The text is not TOML, a key or slot is unknown or missing, an id is used
+            twice, or the domain has no words; file and key are named.
     """
     try:
         content = tomllib.loads(text)
@@ -214,9 +188,12 @@ def read_pack(text: str, file: str, domain: str) -> TemplatePack:
     words = _words_of(content["words"], domain, f"{file}: words")
     tables = content["template"]
     if not isinstance(tables, list) or not tables:
-        raise InputError("no templates", where=f"{file}: template", mend="write [[template]].")
+        raise InputError(
+            "no templates", where=f"{file}: template", hint="Write one or more [[template]] tables."
+        )
+    tasks = {task.name.value: task for task in (*TASKS, *own_tasks)}
     templates = tuple(
-        _template(table, words, f"{file}: template {number}")
+        _template(table, tasks, words, f"{file}: template {number}")
         for number, table in enumerate(tables, start=1)
     )
     for name, times in collections.Counter(t.name for t in templates).items():
@@ -224,30 +201,9 @@ def read_pack(text: str, file: str, domain: str) -> TemplatePack:
             raise InputError(
                 f"the id '{name}' is used {times} times",
                 where=f"{file}: template.id",
-                mend="give every template an id of its own.",
+                hint="Give every template its own id.",
             )
     return TemplatePack(language, domain, yes, no, words[_PERSON], context, templates, file)
-
-
-def copy_packs(config: InstructionsConfig, folder: Path) -> None:
-    """Copies the packs into a folder, so that a run keeps its wording; older copies stay."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for number, name in enumerate(config.packs):
-        copy = folder / f"{number}{PACK_SUFFIX}"
-        if not copy.exists():
-            write_text(copy, pack_text(name))
-
-
-def with_copied_packs(config: InstructionsConfig, folder: Path) -> InstructionsConfig:
-    """Returns the settings with the packs read from where `copy_packs` wrote them."""
-    copies = [folder / f"{number}{PACK_SUFFIX}" for number in range(len(config.packs))]
-    names = zip(config.packs, copies, strict=True)
-    packs = tuple(str(copy) if copy.is_file() else name for name, copy in names)
-    return dataclasses.replace(config, packs=packs)
-
-
-def _file_of(name: str) -> str:
-    return f"packs/{name}.toml" if pack_path(name) is None else name
 
 
 def _words_of(tables: Any, domain: str, where: str) -> dict[str, str]:
@@ -256,26 +212,40 @@ def _words_of(tables: Any, domain: str, where: str) -> dict[str, str]:
     unknown = sorted(set(tables) - set(get_args(Domain)))
     if unknown:
         raise InputError(
-            f"unknown domain '{unknown[0]}'; {nearest(unknown[0], get_args(Domain))}", where=where
+            f"unknown domain '{unknown[0]}'",
+            where=where,
+            hint=nearest(unknown[0], get_args(Domain)),
         )
     if domain not in tables:
         raise InputError(
-            f"no words for the domain '{domain}'; {nearest(domain, tables)}", where=where
+            f"no words for the domain '{domain}'", where=where, hint=nearest(domain, tables)
         )
     known = set().union({_PERSON}, *tables.values())
     for name, words in tables.items():
         for word in sorted(known):
             _phrase(words, word, f"{where}.{name}")
             if word in _SLOTS:
-                raise InputError("the name of a slot of data", where=f"{where}.{name}.{word}")
+                raise InputError(
+                    f"'{word}' is the name of a data slot",
+                    where=f"{where}.{name}.{word}",
+                    hint="Choose another name for the word.",
+                )
     return dict(tables[domain])
 
 
-def _template(table: Any, words: Mapping[str, str], where: str) -> Template:
+def _template(
+    table: Any, tasks: Mapping[str, Task], words: Mapping[str, str], where: str
+) -> Template:
     _check_keys(table, _TEMPLATE_KEYS, where, optional=_OPTIONAL_KEYS)
     name = _text(table, "id", where)
     where = f"{where} ('{name}')"
-    task = task_named(_member(TaskName, table["task"], f"{where}.task"))
+    task = tasks.get(table["task"]) if isinstance(table["task"], str) else None
+    if task is None:
+        raise InputError(
+            f"unknown task '{table['task']}'",
+            where=f"{where}.task",
+            hint=nearest(str(table["task"]), tasks),
+        )
     listed = table.get("intentions", [i.value for i in task.intentions])
     if not isinstance(listed, list):
         raise InputError(f"{listed!r} is not a list", where=f"{where}.intentions")
@@ -285,7 +255,7 @@ def _template(table: Any, words: Mapping[str, str], where: str) -> Template:
             raise InputError(
                 f"the task {task.name.value} has no {intention.value} intention",
                 where=f"{where}.intentions",
-                mend=f"list some of: {', '.join(i.value for i in task.intentions)}.",
+                hint=f"List one or more of: {', '.join(i.value for i in task.intentions)}.",
             )
     if not intentions:
         raise InputError("no intention is listed", where=f"{where}.intentions")
@@ -300,7 +270,7 @@ def _template(table: Any, words: Mapping[str, str], where: str) -> Template:
 def _parse(
     text: str, words: Mapping[str, str], where: str
 ) -> tuple[tuple[Slot, ...], tuple[str, ...]]:
-    """Puts the domain's words in and cuts the text at its data slots."""
+    """Inserts the domain's words and splits the text at its data slots."""
     text = clean(text)
     slots: list[Slot] = []
     literals = [""]
@@ -314,14 +284,14 @@ def _parse(
             continue
         if slot not in _SLOTS:
             raise InputError(
-                f"unknown slot {match[0]}; {nearest(slot, [*_SLOTS, *words])}", where=where
+                f"unknown slot {match[0]}", where=where, hint=nearest(slot, [*_SLOTS, *words])
             )
         around = text[: match.start()][-1:] + text[end:][:1]
         if around.strip():
             raise InputError(
-                f"the slot in '{match[0]}' does not stand alone",
+                f"the slot '{match[0]}' has no spaces around it",
                 where=where,
-                mend="put a space before and after it, such as '{history} .'.",
+                hint="Put a space before and after it, such as '{history} .'.",
             )
         slots.append(_SLOTS[slot])
         literals.append("")
@@ -334,7 +304,7 @@ def _plain(text: str, where: str) -> str:
         raise InputError(
             f"a brace in '{text.strip()}' belongs to no slot",
             where=where,
-            mend="write slots as {history}, without spaces in them, and no other braces.",
+            hint="Write slots as {history}, without spaces in them, and no other braces.",
         )
     return text
 
@@ -342,19 +312,21 @@ def _plain(text: str, where: str) -> str:
 def _check_slots(slots: tuple[Slot, ...], task: Task, where: str) -> None:
     for slot in Slot:
         times = slots.count(slot)
-        if slot in task.shows:
+        if slot in task.required_slots:
             if times != 1:
                 raise InputError(
-                    f"the slot {{{slot.value}}} stands there {times} times, and must stand there "
-                    f"once in the task {task.name.value}",
+                    f"the slot {{{slot.value}}} occurs {times} times, and must occur once in the "
+                    f"task {task.name.value}",
                     where=where,
+                    hint="Write each required slot once.",
                 )
-        elif times > int(slot in task.may_show):
-            most = "at most once" if slot in task.may_show else "never"
+        elif times > int(slot in task.optional_slots):
+            most = "at most once" if slot in task.optional_slots else "never"
             raise InputError(
-                f"the slot {{{slot.value}}} stands there {times} times, and may stand there "
-                f"{most} in the task {task.name.value}",
+                f"the slot {{{slot.value}}} occurs {times} times, and may occur {most} in the "
+                f"task {task.name.value}",
                 where=where,
+                hint="Remove the slot, or choose another task.",
             )
 
 
@@ -366,7 +338,7 @@ def _check_keys(
     for key in table:
         if key not in (*keys, *optional):
             raise InputError(
-                f"unknown key '{key}'; {nearest(key, (*keys, *optional))}", where=where
+                f"unknown key '{key}'", where=where, hint=nearest(key, (*keys, *optional))
             )
     for key in keys:
         if key not in table:
@@ -386,13 +358,13 @@ def _phrase(table: Mapping[str, Any], key: str, where: str) -> str:
         raise InputError(
             f"{value!r} is not a plain phrase",
             where=f"{where}.{key}",
-            mend="write one line with single spaces, and no braces.",
+            hint="Write one line with single spaces, and no braces.",
         )
     return value
 
 
-def _member(kind: type[_Word], value: Any, where: str) -> _Word:
+def _member(kind: type[_Member], value: Any, where: str) -> _Member:
     allowed = [member.value for member in kind]
     if value not in allowed:
-        raise InputError(f"'{value}'; {nearest(str(value), allowed)}", where=where)
+        raise InputError(f"unknown value '{value}'", where=where, hint=nearest(str(value), allowed))
     return kind(value)

@@ -1,1 +1,1 @@
-"""Where a run goes: one module a target, a plan in, a manifest out."""
+"""Launch targets: from a plan of a run to a job file or to running processes."""

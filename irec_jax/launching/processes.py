@@ -8,124 +8,167 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
-from irec_jax.launching.folder import LaunchFolder
-from irec_jax.launching.plan import PROGRAM, LaunchPlan, Manifest, Target
-from irec_jax.launching.supervisor import Supervisor
+from irec_jax.bounds import check_numbers
+from irec_jax.launching.launch_folder import HostLaunch, LaunchFolder
+from irec_jax.launching.launch_plan import PROGRAM, Allocation, JobFile, LaunchPlan
+from irec_jax.launching.supervisor import ProcessSpec, Supervisor
+from irec_jax.launching.target_checks import DEVICES, GRACE, PROCESSES, TIME_LIMIT
 
 PYTHON = (sys.executable, "-P", "-m", "irec_jax.cli.main")
-"""`irec` of this very Python, whatever the PATH and the working folder hold."""
+"""`irec` of this Python, whatever the PATH and the working folder contain."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ProcessesTarget:
+    """Several processes of this host as one run, in the foreground.
+
+    Attributes:
+        processes: Number of processes.
+        devices: Devices per process: simulated devices on a CPU, otherwise GPUs; 0 uses all.
+        time_limit: Minutes after which the run saves and exits; 0 for no limit.
+        grace: Seconds from SIGTERM to SIGKILL, for the checkpoint.
+        take_over: Take the lock that a launch or tune of another host left in the run folder.
+    """
+
+    processes: int = 2
+    devices: int = 0
+    time_limit: int = 0
+    grace: int = 300
+    take_over: bool = False
+
+    def allocation(self) -> Allocation:
+        """Returns the devices of all processes, if their number is given."""
+        return Allocation(self.processes * self.devices)
+
+    def check(self, plan: LaunchPlan) -> None:
+        """Refuses numbers that are out of bounds."""
+        check_numbers(
+            self,
+            "--",
+            processes=PROCESSES,
+            devices=DEVICES,
+            time_limit=TIME_LIMIT,
+            grace=GRACE,
+        )
+
+    def render(self, plan: LaunchPlan) -> JobFile:
+        """Renders the commands and variables of `start`, without the supervision."""
+        lines = script_lines(self._launch(plan), plan.launch_command(self))
+        return JobFile("\n".join([*lines, "wait"]) + "\n", ".sh", ("bash",), ("bash",))
+
+    def start(self, plan: LaunchPlan, echo: Callable[[str], object]) -> int:
+        """Runs all processes and waits for them.
+
+        SIGINT and SIGTERM are forwarded to each process. If one fails, the others get SIGTERM.
+
+        Args:
+            plan: The run.
+            echo: Called with the output of process 0.
+
+        Returns:
+            0, or the exit code of the process that failed.
+
+        Raises:
+            InputError: A launch is running in the run folder.
+        """
+        folder, launch = LaunchFolder(plan.run), self._launch(plan)
+        lock = folder.claim(take_over=self.take_over)
+        try:
+            folder.save_launch(launch)
+            return Supervisor(folder, launch, lock).run(
+                process_specs(launch, str(free_port())), echo
+            )
+        finally:
+            folder.lock.release()
+
+    def _launch(self, plan: LaunchPlan) -> HostLaunch:
+        return HostLaunch(plan, **dataclasses.asdict(self))
 
 
 def pack(plan: LaunchPlan) -> int:
-    """Makes the packed rows of a plan, where it has some, and waits; returns the exit code."""
+    """Makes the packed rows of a plan, if it has some, and waits.
+
+    Args:
+        plan: The run.
+
+    Returns:
+        The exit code.
+    """
     if not plan.packed:
         return 0
     environment = {**os.environ, **plan.variables()}
-    return subprocess.run(plan.pack_words(PYTHON), env=environment, check=False).returncode
+    return subprocess.run(plan.pack_command(PYTHON), env=environment, check=False).returncode
 
 
-class Member(NamedTuple):
-    """One process.
-
-    Attributes:
-        words: Its command line.
-        variables: What its environment has besides this one's.
-    """
-
-    words: tuple[str, ...]
-    variables: dict[str, str]
-
-
-def members(plan: LaunchPlan, port: str, program: tuple[str, ...] = PYTHON) -> list[Member]:
-    """The processes of a plan.
+def process_specs(
+    launch: HostLaunch, port: str, program: tuple[str, ...] = PYTHON
+) -> list[ProcessSpec]:
+    """Builds the command and the variables of each process.
 
     Args:
-        plan: The plan.
-        port: Where they meet, on this host.
-        program: What stands for `irec`.
+        launch: The launch.
+        port: Port of this host at which the processes connect.
+        program: The command that runs `irec`.
     """
-    everyone = []
-    for number in range(plan.processes):
+    specs = []
+    for index in range(launch.processes):
         variables: dict[str, str] = {}
-        if plan.processes > 1:
+        if launch.processes > 1:
             variables["IREC_COORDINATOR"] = f"localhost:{port}"
-            variables["IREC_PROCESSES"] = str(plan.processes)
-            variables["IREC_PROCESS"] = str(number)
-        if plan.devices:
-            # Each reads its own: the first a CPU, the second GPUs.
-            first = number * plan.devices
-            numbers = map(str, range(first, first + plan.devices))
-            variables["JAX_NUM_CPU_DEVICES"] = str(plan.devices)
-            variables["JAX_LOCAL_DEVICE_IDS"] = ",".join(numbers)
-        everyone.append(Member(plan.words(program), {**variables, **plan.variables()}))
-    return everyone
+            variables["IREC_PROCESSES"] = str(launch.processes)
+            variables["IREC_PROCESS"] = str(index)
+        if launch.devices:
+            # JAX reads the first on a CPU and the second on GPUs.
+            first = index * launch.devices
+            device_ids = map(str, range(first, first + launch.devices))
+            variables["JAX_NUM_CPU_DEVICES"] = str(launch.devices)
+            variables["JAX_LOCAL_DEVICE_IDS"] = ",".join(device_ids)
+        variables |= launch.plan.variables()
+        command = launch.plan.tune_command(program, take_over=launch.take_over)
+        specs.append(ProcessSpec(command, variables))
+    return specs
 
 
-def render(plan: LaunchPlan, target: Target = "processes") -> Manifest:
-    """What `run` does, as a script; it has the words and variables, not the supervision."""
-    lines = ["#!/usr/bin/env bash", f"# {plan.made_by(target)}", "set -euo pipefail"]
-    if plan.processes > 1:
-        lines += ["", "# A free port of this host, where the processes meet.", "port=29431"]
-    log = LaunchFolder(plan.run).log
-    if plan.packed:
-        lines += ["", "# Rows that are there already are left as they are."]
-        lines += [shlex.join(plan.pack_words())]
+def script_lines(launch: HostLaunch, launch_command: str) -> list[str]:
+    """Renders the start of each process in the background as lines of a bash script."""
+    lines = ["#!/usr/bin/env bash", f"# {launch_command}", "set -euo pipefail"]
+    if launch.processes > 1:
+        lines += ["", "# A free port of this host, where the processes connect.", "port=29431"]
+    log = LaunchFolder(launch.plan.run).log
+    if launch.plan.packed:
+        lines += ["", "# Complete rows are left as they are."]
+        lines += [shlex.join(launch.plan.pack_command())]
     lines += ["", f"mkdir -p {shlex.quote(str(log(0).parent))}"]
-    for number, member in enumerate(members(plan, "$port", PROGRAM)):
-        settings = [_assignment(name, value) for name, value in member.variables.items()]
-        words = " ".join([*settings, shlex.join(member.words)])
-        lines.append(f"{words} > {shlex.quote(str(log(number)))} 2>&1 &")
-    lines.append("wait")
-    return Manifest("\n".join(lines) + "\n", ".sh", ("bash",))
-
-
-def run(plan: LaunchPlan, echo: Callable[[str], object]) -> int:
-    """Runs all processes of a plan and waits for them.
-
-    SIGINT and SIGTERM go to each of them. If one fails, the others are told to save and leave.
-
-    Args:
-        plan: The plan.
-        echo: Gets what process 0 prints.
-
-    Returns:
-        0, or the exit code of the process that failed.
-
-    Raises:
-        InputError: A launch is running in the run folder.
-    """
-    folder = LaunchFolder(plan.run)
-    lock = folder.claim(take_over=plan.take_over)
-    try:
-        folder.save_plan(plan)
-        return Supervisor(folder, plan, lock).run(members(plan, str(free_port())), echo)
-    finally:
-        folder.lock.release()
+    for index, spec in enumerate(process_specs(launch, "$port", PROGRAM)):
+        assignments = [_assignment(name, value) for name, value in spec.variables.items()]
+        command = " ".join([*assignments, shlex.join(spec.command)])
+        lines.append(f"{command} > {shlex.quote(str(log(index)))} 2>&1 &")
+    return lines
 
 
 def free_port() -> int:
-    """A port of this host that nobody listens at."""
+    """Returns a free port of this host."""
     with socket.socket() as listener:
         listener.bind(("localhost", 0))
         return listener.getsockname()[1]
 
 
 def _assignment(name: str, value: str) -> str:
-    """The port is the one variable of the shell in it."""
+    """Assigns a variable in bash; the port is the only value that bash expands."""
     return f"{name}={value}" if value == "localhost:$port" else f"{name}={shlex.quote(value)}"
 
 
 def main(run_folder: Path, lock: int) -> int:
-    """Supervises the plan of a run folder, whose lock and environment were inherited."""
+    """Supervises the launch of a run folder, with its lock and environment inherited."""
     folder = LaunchFolder(run_folder)
     folder.lock.adopt(lock)
     try:
-        plan = folder.plan()
-        environment = tuple(f"{name}={os.environ[name]}" for name in plan.variables())
-        plan = dataclasses.replace(plan, environment=environment)
-        return Supervisor(folder, plan, lock).run(members(plan, str(free_port())))
+        launch = folder.launch()
+        environment = tuple(f"{name}={os.environ[name]}" for name in launch.plan.variables())
+        plan = dataclasses.replace(launch.plan, environment=environment)
+        launch = dataclasses.replace(launch, plan=plan)
+        return Supervisor(folder, launch, lock).run(process_specs(launch, str(free_port())))
     finally:
         folder.lock.release()
 

@@ -1,1 +1,1 @@
-"""What users did: behavior logs, where they come from and how they are split."""
+"""Behavior logs: where they come from and how they are split."""

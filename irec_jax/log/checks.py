@@ -1,4 +1,4 @@
-"""What a behavior log promises, checked at once over whole columns."""
+"""Checks of a behavior log, over whole columns at once."""
 
 from collections.abc import Sequence
 
@@ -53,7 +53,11 @@ def check_items(items: pl.DataFrame, where: str = "items") -> None:
     if "price" in items.columns:
         wrong = ~items["price"].is_finite() | (items["price"] < 0)
         refuse_rows(
-            items["price"], wrong, "price {value} is no price", where, "leave unknown prices empty"
+            items["price"],
+            wrong,
+            "price {value} is not a price",
+            where,
+            "leave unknown prices empty",
         )
 
 
@@ -77,7 +81,7 @@ def check_interactions(
     Raises:
         InputError: A column is missing, unknown or of a wrong type; the table is empty; an item
             is unknown; a rating is not finite; a time is negative or absurd; an event or an
-            intention is none of the allowed ones; the table is not sorted.
+            intention is not allowed; the table is not sorted.
     """
     _check_columns(interactions, INTERACTION_COLUMNS, NEEDED_INTERACTION_COLUMNS, where)
     refuse_unknown_items(interactions["item"], known, where)
@@ -89,11 +93,11 @@ def check_interactions(
         if name in interactions.columns:
             column = interactions[name]
             wrong = ~column.is_in(words)
-            mend = f"use one of {', '.join(words)}"
-            refuse_rows(column, wrong, f"unknown {name} {{value!r}}", where, mend)
+            hint = f"use one of {', '.join(words)}"
+            refuse_rows(column, wrong, f"unknown {name} {{value!r}}", where, hint)
     if ordered and not _sorted(interactions):
-        mend = "build it with BehaviorLog.assemble"
-        raise InputError("not sorted by user, then time", where=where, mend=mend)
+        hint = "build it with BehaviorLog.assemble"
+        raise InputError("not sorted by user, then time", where=where, hint=hint)
 
 
 def refuse_unknown_items(items: pl.Series, known: pl.Series, where: str) -> None:
@@ -102,8 +106,8 @@ def refuse_unknown_items(items: pl.Series, known: pl.Series, where: str) -> None
     Raises:
         InputError: With the first such row and how many there are.
     """
-    mend = "add the missing items to the items table, or drop these rows"
-    refuse_rows(items, ~items.is_in(known.implode()), "unknown item {value!r}", where, mend)
+    hint = "add the missing items to the items table, or drop these rows"
+    refuse_rows(items, ~items.is_in(known.implode()), "unknown item {value!r}", where, hint)
 
 
 def check_times(times: pl.Series, where: str) -> None:
@@ -112,10 +116,10 @@ def check_times(times: pl.Series, where: str) -> None:
     Raises:
         InputError: With the first such row and how many there are.
     """
-    mend = "give seconds since 1970-01-01 (UTC), or a position that counts from 0"
-    refuse_rows(times, times < 0, "negative time {value}", where, mend)
+    hint = "give seconds since 1970-01-01 (UTC), or a position that counts from 0"
+    refuse_rows(times, times < 0, "negative time {value}", where, hint)
     what = "absurd time {value}, after the year 2200 (are these milliseconds?)"
-    refuse_rows(times, times > LATEST_TIME, what, where, mend)
+    refuse_rows(times, times > LATEST_TIME, what, where, hint)
 
 
 def check_ratings(ratings: pl.Series, where: str) -> None:
@@ -124,19 +128,19 @@ def check_ratings(ratings: pl.Series, where: str) -> None:
     Raises:
         InputError: With the first such row and how many there are.
     """
-    mend = "leave missing ratings empty"
-    refuse_rows(ratings, ~ratings.is_finite(), "rating {value} is not finite", where, mend)
+    hint = "leave missing ratings empty"
+    refuse_rows(ratings, ~ratings.is_finite(), "rating {value} is not finite", where, hint)
 
 
-def refuse_rows(values: pl.Series, wrong: pl.Series, what: str, where: str, mend: str) -> None:
+def refuse_rows(values: pl.Series, wrong: pl.Series, what: str, where: str, hint: str) -> None:
     """Refuses a column where `wrong` holds anywhere; nulls in `wrong` count as right.
 
     Args:
         values: The column.
         wrong: `[rows]` bool.
-        what: The message; `{value}` stands for the first wrong value.
+        what: The message; `{value}` is replaced by the first wrong value.
         where: The file or table.
-        mend: What to do about it.
+        hint: What to do about it.
 
     Raises:
         InputError: With the first wrong row (1 is the first below the header) and the count.
@@ -146,7 +150,7 @@ def refuse_rows(values: pl.Series, wrong: pl.Series, what: str, where: str, mend
         return
     message = what.format(value=values[int(rows[0])])
     more = f" ({len(rows):,} such rows)" if len(rows) > 1 else ""
-    raise InputError(message + more, where=f"{where}, row {int(rows[0]) + 1:,}", mend=mend)
+    raise InputError(message + more, where=f"{where}, row {int(rows[0]) + 1:,}", hint=hint)
 
 
 def _check_columns(
@@ -155,16 +159,16 @@ def _check_columns(
     for name in needed:
         if name not in table.columns:
             guess = nearest(name, table.columns) if table.columns else ""
-            raise InputError(f"there is no column {name!r}", where=where, mend=guess)
+            raise InputError(f"there is no column {name!r}", where=where, hint=guess)
     for name, dtype in table.schema.items():
         if name not in known.columns:
-            mend = nearest(name, known.columns)
-            raise InputError(f"unknown column {name!r}", where=where, mend=mend)
+            hint = nearest(name, known.columns)
+            raise InputError(f"unknown column {name!r}", where=where, hint=hint)
         if dtype != known.schema[name]:
             what = f"column {name!r} is {dtype}, not {known.schema[name]}"
-            raise InputError(what, where=where, mend="cast the column")
+            raise InputError(what, where=where, hint="cast the column")
     if table.height == 0:
-        raise InputError("the table has no rows", where=where, mend="give a log with events")
+        raise InputError("the table has no rows", where=where, hint="give a log with events")
     for name in needed:
         column = table[name]
         refuse_rows(column, column.is_null(), f"no {name}", where, "fill it in or drop the row")

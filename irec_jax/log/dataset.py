@@ -2,13 +2,24 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Annotated, Protocol, runtime_checkable
 
 from irec_jax.errors import InputError
 from irec_jax.log.events import BehaviorLog
-from irec_jax.log.simulate import SimulateConfig, World
+from irec_jax.log.simulate import SimulateConfig, SimulatedWorld
 from irec_jax.log.split import Split, SplitConfig, split_log
+from irec_jax.settings import ImportedSettings, load_settings, name_or_settings
 
 SIMULATED = "simulated"
+
+
+@runtime_checkable
+class LogReader(Protocol):
+    """A frozen dataclass of the user that reads a behavior log."""
+
+    def read(self) -> BehaviorLog:
+        """Reads the log; equal settings and files give the same log."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,19 +27,25 @@ class DataConfig(SplitConfig):
     """Which log is learned from, and how it is split.
 
     Attributes:
-        log: The folder of a prepared log; `simulated` builds the embedded default in memory.
+        log: The folder of a prepared log; `simulated` builds the embedded default in memory. In
+            a config file, also settings of your own with `read()`.
         simulate: What the embedded default is like; only read for `simulated`.
     """
 
-    log: str = SIMULATED
+    log: Annotated[str | LogReader | ImportedSettings, name_or_settings()] = SIMULATED
     simulate: SimulateConfig = dataclasses.field(default_factory=SimulateConfig)
 
     def __post_init__(self) -> None:
         """Refuses impossible settings."""
         super().__post_init__()  # reads the fields of this class too
         if not self.log:
-            mend = f"give the folder of a prepared log, or {SIMULATED!r}"
-            raise InputError("is empty", where="data.log", mend=mend)
+            hint = f"give the folder of a prepared log, or {SIMULATED!r}"
+            raise InputError("is empty", where="data.log", hint=hint)
+
+    @property
+    def folder(self) -> str:
+        """The folder of a prepared log, "" for another source."""
+        return self.log if isinstance(self.log, str) and self.log != SIMULATED else ""
 
 
 def load_log(config: DataConfig) -> BehaviorLog:
@@ -41,8 +58,10 @@ def load_log(config: DataConfig) -> BehaviorLog:
         InputError: The folder is missing or damaged.
     """
     if config.log == SIMULATED:
-        return World.build(config.simulate).log()
-    return BehaviorLog.load(Path(config.log))
+        return SimulatedWorld.build(config.simulate).log()
+    if isinstance(config.log, str):
+        return BehaviorLog.load(Path(config.log))
+    return load_settings(config.log).read()
 
 
 def load_split(config: DataConfig, seed: int) -> Split:

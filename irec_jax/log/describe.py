@@ -1,4 +1,4 @@
-"""What is in a log: sizes, lengths, and what would make a recommender look better than it is."""
+"""The contents of a log: sizes, lengths, and causes of inflated results."""
 
 import dataclasses
 import datetime
@@ -20,7 +20,7 @@ class Description:
 
     Attributes:
         source: The reader that made the log.
-        counts: As in the manifest, made anew.
+        counts: As in the manifest, computed again.
         lengths: `[users]` events of each user.
         popularity: `[items]` events of each item, most popular first, 0 for untouched ones.
         first: The earliest time.

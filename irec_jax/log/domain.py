@@ -1,4 +1,4 @@
-"""The four domains as data: their words, and what goes with what."""
+"""Domains of the simulator, read from TOML: words, category tree, transitions and texts."""
 
 import dataclasses
 import functools
@@ -8,14 +8,14 @@ from typing import Any, Literal
 
 
 @dataclasses.dataclass(frozen=True)
-class Slot:
-    """A kind of attribute that every item of the domain has.
+class DomainSlot:
+    """An attribute that every item of the domain has.
 
     Attributes:
         name: Its placeholder in the title patterns.
-        follow: Which value the next item tends to have: the `same`, or the `next` in the list.
+        follow: The likelier value of the next item: the `same`, or the `next` in the list.
         values: Surface forms of each value; the first two may stand in titles.
-        price: Factor on the price of each value, empty where it does not matter.
+        price: Price factor of each value; empty for no effect.
     """
 
     name: str
@@ -30,10 +30,10 @@ class Category:
 
     Attributes:
         forms: Nouns for it; the first is its name, the first two may stand in titles.
-        department: Index of the branch that it hangs on.
-        price: Median price, 0 where things have none.
-        peak: Month (1 to 12) in which it is most wanted, 0 for none.
-        next: Categories that go well after it.
+        department: Index of its department, the upper level of the tree.
+        price: Median price, 0 for none.
+        peak: Month (1 to 12) of highest demand, 0 for none.
+        next: Categories that are likelier after it.
     """
 
     forms: tuple[str, ...]
@@ -45,10 +45,10 @@ class Category:
 
 @dataclasses.dataclass(frozen=True)
 class Occasion:
-    """A vague need: it fits items of one of the categories with one of the values.
+    """A vague need of items with one of the categories and one of the values.
 
     Attributes:
-        forms: Wordings.
+        forms: Surface forms.
         categories: Category indices.
         values: (slot, value) pairs.
     """
@@ -60,19 +60,19 @@ class Occasion:
 
 @dataclasses.dataclass(frozen=True)
 class DomainData:
-    """One domain, as its TOML file tells it.
+    """The content of a domain's TOML file.
 
     Attributes:
         prefix: First letters of item ids.
         event: Kind of an event without a review.
-        repeat: Nats for the same category once more, directly after it.
+        repeat: Nats for the category of the last item.
         brands: Brand, maker or author names.
-        lines: Words that tell two equal titles apart.
+        lines: Names of product lines, to make equal titles distinct.
         titles: Title patterns with `{brand}`, `{noun}` and the slots' names.
-        departments: Wordings of each branch of the category tree.
-        categories: Its leaves.
+        departments: Surface forms of each department.
+        categories: The leaves of the category tree.
         slots: Attributes.
-        occasions: Needs.
+        occasions: Vague needs.
         queries: Query patterns by kind: `specific`, `group`, `occasion`.
         reviews: Review patterns: `good`, `bad`.
     """
@@ -85,7 +85,7 @@ class DomainData:
     titles: tuple[str, ...]
     departments: tuple[tuple[str, ...], ...]
     categories: tuple[Category, ...]
-    slots: tuple[Slot, ...]
+    slots: tuple[DomainSlot, ...]
     occasions: tuple[Occasion, ...]
     queries: dict[str, tuple[str, ...]]
     reviews: dict[str, tuple[str, ...]]
@@ -99,26 +99,26 @@ def load_domain(name: str) -> DomainData:
         name: One of the file names there.
 
     Returns:
-        The domain, every name in it resolved to an index.
+        The domain, with all names resolved to indices.
     """
     text = resources.files("irec_jax.log").joinpath("worlds", f"{name}.toml").read_text("utf-8")
     return parse_domain(tomllib.loads(text))
 
 
 def parse_domain(raw: dict[str, Any]) -> DomainData:
-    """Makes a domain of a parsed TOML file.
+    """Makes a domain from a parsed TOML file.
 
     Args:
-        raw: The keys that the files in `worlds/` show.
+        raw: The content of a file in `worlds/`.
 
     Returns:
         The domain.
 
     Raises:
-        KeyError: A name that is used is not defined.
+        KeyError: A name is not defined.
     """
     slots = tuple(
-        Slot(
+        DomainSlot(
             name=slot["name"],
             follow=slot["follow"],
             values=tuple(tuple(forms) for forms in slot["values"]),
@@ -163,7 +163,7 @@ def _categories(raw: dict[str, Any]) -> tuple[Category, ...]:
 
 
 def _occasions(
-    raw: dict[str, Any], slots: tuple[Slot, ...], categories: tuple[Category, ...]
+    raw: dict[str, Any], slots: tuple[DomainSlot, ...], categories: tuple[Category, ...]
 ) -> tuple[Occasion, ...]:
     category_of = {leaf.forms[0]: index for index, leaf in enumerate(categories)}
     value_of = {

@@ -2,7 +2,6 @@
 
 import dataclasses
 import enum
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from irec_jax import __version__
 from irec_jax.errors import InputError
 from irec_jax.files import (
     check_output_folder,
+    file_sha256,
     real_path,
     remove_leftovers,
     replaced_folder,
@@ -37,7 +37,7 @@ COUNTED_CORE = 5
 
 
 class EventKind(enum.Enum):
-    """What a user did with an item."""
+    """An action of a user on an item."""
 
     VIEW = "view"
     PURCHASE = "purchase"
@@ -50,14 +50,14 @@ _KINDS = [kind.value for kind in EventKind]
 
 
 class TimeUnit(enum.Enum):
-    """What the log's `time` counts; a position orders one user's events and no more."""
+    """The unit of the log's `time`; a position only orders the events of one user."""
 
     SECONDS = "seconds"
     POSITION = "position"
 
 
 @dataclasses.dataclass(frozen=True)
-class Manifest:
+class LogManifest:
     """Where a log comes from and what was done to it.
 
     Attributes:
@@ -65,12 +65,12 @@ class Manifest:
         license: The licence that the data came with, "" where it is not known.
         created_by: The program and version that wrote it.
         seed: What drew a simulated log; None for a real one, whose pseudonyms must not be
-            rebuilt from what lies beside them.
+            rebuilt from the other files of the folder.
         counts: `users`, `items`, `interactions`, and the same of the 5-core as `core5_users`
             and so on.
-        dropped: Reason -> number of rows that were dropped or mended for it.
+        dropped: Reason -> number of rows that were dropped or repaired.
         sha256: File name -> checksum of what was written.
-        settings: What the reader was told, and `time`: a value of `TimeUnit`.
+        settings: Settings of the reader, and `time`: a value of `TimeUnit`.
     """
 
     source: str
@@ -88,33 +88,33 @@ class Manifest:
         return json.dumps(fields, indent=2, ensure_ascii=False) + "\n"
 
     @classmethod
-    def from_json(cls, text: str | bytes, where: str = MANIFEST_FILE) -> "Manifest":
+    def from_json(cls, text: str | bytes, where: str = MANIFEST_FILE) -> "LogManifest":
         """Reads the text of a `manifest.json`.
 
         Raises:
             InputError: The text is not JSON, or not of this format.
         """
-        mend = "Prepare the log again with `irec data prepare`."
+        hint = "Prepare the log again with `irec data prepare`."
         try:
             fields = json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise InputError(f"not JSON ({error})", where=where, mend=mend) from error
+            raise InputError(f"not JSON ({error})", where=where, hint=hint) from error
         names = {field.name for field in dataclasses.fields(cls)}
         if not isinstance(fields, dict) or fields.pop("format", None) != FORMAT:
-            raise InputError(f"not a manifest of format {FORMAT}", where=where, mend=mend)
+            raise InputError(f"not a manifest of format {FORMAT}", where=where, hint=hint)
         if set(fields) != names:
             wrong = ", ".join(sorted(set(fields) ^ names))
-            raise InputError(f"missing or unknown keys: {wrong}", where=where, mend=mend)
+            raise InputError(f"missing or unknown keys: {wrong}", where=where, hint=hint)
         manifest = from_json(cls, fields, where=where)
         units = [unit.value for unit in TimeUnit]
         if manifest.settings.get("time", units[0]) not in units:
             what = f"settings.time must be one of {', '.join(units)}"
-            raise InputError(what, where=where, mend=mend)
+            raise InputError(what, where=where, hint=hint)
         return manifest
 
     @property
     def time_unit(self) -> TimeUnit:
-        """What the log's `time` counts."""
+        """The unit of the log's `time`."""
         return TimeUnit(self.settings.get("time", TimeUnit.SECONDS.value))
 
 
@@ -139,7 +139,7 @@ class BehaviorLog:
 
     items: pl.DataFrame
     interactions: pl.DataFrame
-    manifest: Manifest
+    manifest: LogManifest
 
     def __post_init__(self) -> None:
         check_items(self.items)
@@ -147,7 +147,7 @@ class BehaviorLog:
 
     @classmethod
     def assemble(
-        cls, items: pl.DataFrame, interactions: pl.DataFrame, manifest: Manifest
+        cls, items: pl.DataFrame, interactions: pl.DataFrame, manifest: LogManifest
     ) -> "BehaviorLog":
         """Sorts the interactions, counts, and builds the log.
 
@@ -167,7 +167,7 @@ class BehaviorLog:
         return cls(items, ordered, dataclasses.replace(manifest, settings=settings)).recounted()
 
     def recounted(self) -> "BehaviorLog":
-        """Gives the same tables with the manifest's counts made anew and no checksums."""
+        """Gives the same tables with the manifest's counts computed again and no checksums."""
         users = self.interactions["user"]
         counts = {
             "users": users.n_unique(),
@@ -198,20 +198,20 @@ class BehaviorLog:
             InputError: The folder holds something else, or it could not be written; what was
                 there stays.
         """
-        refuse_foreign_folder(folder, overwrite=overwrite)
+        check_log_folder(folder, overwrite=overwrite)
         try:
             with replaced_folder(folder) as temporary:
                 self.items.write_parquet(temporary / ITEMS_FILE)
                 self.interactions.write_parquet(temporary / INTERACTIONS_FILE)
                 names = (ITEMS_FILE, INTERACTIONS_FILE)
-                sums = {name: _sha256(temporary / name) for name in names}
+                sums = {name: file_sha256(temporary / name) for name in names}
                 manifest = dataclasses.replace(self.manifest, sha256=sums)
                 write_text(temporary / MANIFEST_FILE, manifest.to_json())
         except (OSError, pl.exceptions.PolarsError) as error:
             raise InputError(
                 f"could not be written ({error}); what was there is unchanged",
                 where=str(folder),
-                mend="make room on the disk, or write to another folder with --out",
+                hint="make room on the disk, or write to another folder with --out",
             ) from error
 
     @classmethod
@@ -221,27 +221,27 @@ class BehaviorLog:
         Raises:
             InputError: The folder or one of its files is missing, changed or damaged.
         """
-        mend = "prepare the log again with `irec data prepare`"
+        hint = "prepare the log again with `irec data prepare`"
         if not folder.is_dir():
             remove_leftovers(real_path(folder))
         if not folder.is_dir():
-            raise InputError("there is no such folder", where=str(folder), mend=mend)
+            raise InputError("there is no such folder", where=str(folder), hint=hint)
         for name in (MANIFEST_FILE, ITEMS_FILE, INTERACTIONS_FILE):
             if not (folder / name).is_file():
                 what = f"the behavior log misses its file {name}"
-                raise InputError(what, where=str(folder), mend=mend)
+                raise InputError(what, where=str(folder), hint=hint)
         path = folder / MANIFEST_FILE
-        manifest = Manifest.from_json(path.read_bytes(), where=str(path))
+        manifest = LogManifest.from_json(path.read_bytes(), where=str(path))
         tables = []
         for name in (ITEMS_FILE, INTERACTIONS_FILE):
-            if _sha256(folder / name) != manifest.sha256.get(name):
+            if file_sha256(folder / name) != manifest.sha256.get(name):
                 what = f"not what was written (sha256 differs from {MANIFEST_FILE})"
-                raise InputError(what, where=str(folder / name), mend=mend)
-            tables.append(read_parquet(folder / name, mend))
+                raise InputError(what, where=str(folder / name), hint=hint)
+            tables.append(read_parquet(folder / name, hint))
         return cls(tables[0], tables[1], manifest)
 
 
-def refuse_foreign_folder(folder: Path, *, overwrite: bool = False) -> None:
+def check_log_folder(folder: Path, *, overwrite: bool = False) -> None:
     """Makes sure that replacing `folder` loses nothing but an older behavior log.
 
     Args:
@@ -251,24 +251,21 @@ def refuse_foreign_folder(folder: Path, *, overwrite: bool = False) -> None:
     Raises:
         InputError: As `check_output_folder`, or the folder holds other files.
     """
-    check_output_folder(folder, "a behavior log", is_log)
-    foreign = sorted({path.name for path in folder.iterdir()} - OWN_FILES) if is_log(folder) else []
-    if foreign and not overwrite:
-        what = f"the folder holds something that is not a behavior log: {foreign[0]}"
-        mend = "Choose another folder, or give --overwrite to lose all that this one holds."
-        raise InputError(what, where=str(folder), mend=mend)
+    check_output_folder(
+        folder,
+        "a behavior log",
+        is_log,
+        own_files=None if overwrite else OWN_FILES,
+        other_files_hint="Choose another folder, or give --overwrite to lose all that this one "
+        "holds.",
+    )
 
 
 def is_log(folder: Path) -> bool:
     """Says whether a folder has the manifest of a behavior log."""
     path = folder / MANIFEST_FILE
     try:
-        Manifest.from_json(path.read_text(encoding="utf-8"))
+        LogManifest.from_json(path.read_text(encoding="utf-8"))
     except (InputError, OSError, UnicodeDecodeError):
         return False
     return True
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

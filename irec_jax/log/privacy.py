@@ -18,8 +18,8 @@ def pseudonyms(names: pl.Series, seed: int) -> pl.Series:
 
     Args:
         names: `[events]` user names of any type; a null stays a null.
-        seed: The same names and seed give the same numbers. Whoever knows both can make the
-            mapping again, so a seed that protects real people is one that nobody else knows.
+        seed: Equal names and seeds give equal numbers. With both, the mapping can be
+            reproduced, so the seed must be secret if the names are.
 
     Returns:
         `[events]` int64 named `user`: `0..users - 1`, dealt at random.
@@ -45,10 +45,10 @@ def forget_user(log: BehaviorLog, user: int) -> BehaviorLog:
     stays = log.interactions["user"] != user
     forgotten = int((~stays).sum())
     if forgotten == 0:
-        raise InputError(f"there is no user {user}", where="interactions", mend="check the number")
+        raise InputError(f"there is no user {user}", where="interactions", hint="check the number")
     if forgotten == log.interactions.height:
-        mend = "delete the log's folder"
-        raise InputError(f"user {user} is the only one", where="interactions", mend=mend)
+        hint = "delete the log's folder"
+        raise InputError(f"user {user} is the only one", where="interactions", hint=hint)
     dropped = dict(log.manifest.dropped)
     dropped[FORGOTTEN] = dropped.get(FORGOTTEN, 0) + forgotten
     manifest = dataclasses.replace(log.manifest, dropped=dropped)

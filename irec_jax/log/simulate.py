@@ -1,4 +1,4 @@
-"""A world whose next-item distribution is known, and the behavior log drawn from it."""
+"""Simulated behavior logs, drawn from a next-item distribution that is known exactly."""
 
 import dataclasses
 import functools
@@ -11,41 +11,41 @@ from jaxtyping import Float, Int
 
 from irec_jax.bounds import SEED, SHARE, Range, check_memory, check_settings, machine_memory
 from irec_jax.errors import InputError
-from irec_jax.log.catalog import Catalog, build_catalog
 from irec_jax.log.domain import load_domain
-from irec_jax.log.draws import CHUNK, draw_items, masked_odds
-from irec_jax.log.events import BehaviorLog, EventKind, Manifest
-from irec_jax.log.speech import speak
+from irec_jax.log.event_times import draw_counts, draw_times
+from irec_jax.log.events import BehaviorLog, EventKind, LogManifest
+from irec_jax.log.item_draws import CHUNK, draw_items, masked_odds
+from irec_jax.log.query_grammar import QueryGrammar
+from irec_jax.log.simulated_catalog import SimulatedCatalog, build_catalog
 from irec_jax.log.taste import (
     DAY,
     START,
     Dynamics,
-    Strengths,
+    EffectStrengths,
     Tastes,
     build_dynamics,
     draw_tastes,
 )
-from irec_jax.log.visits import draw_counts, draw_times
-from irec_jax.log.wording import Grammar
+from irec_jax.log.utterances import draw_utterances
 
 Domain = Literal["shop", "content", "social", "finance"]
 
 EVENT_BYTES = 100
-"""Of an event while a log is drawn, at least: eleven columns of 8 bytes, and its texts."""
+"""Bytes per event while a log is drawn, at least: eleven columns of 8 bytes, and texts."""
 ITEM_BYTES = 2 * 4 * CHUNK
-"""Of an item, at least: its odds for `CHUNK` requests, once copied."""
+"""Bytes per item, at least: its odds for `CHUNK` requests, and one copy."""
 
-_STRANGERS = 3_000  # users that the population marginal is averaged over
+_POPULATION = 3_000  # users of the sample for the marginal item distribution
 
 
 @dataclasses.dataclass(frozen=True)
 class SimulateConfig:
-    """What the simulated world is like; the defaults are a size that a laptop learns in minutes.
+    """Settings of the simulated world; a laptop learns the default size in minutes.
 
-    The four strengths are in nats of log-odds; at 0 the part is switched off.
+    `taste`, `continuation`, `popularity` and `season` are in nats of log-odds; 0 turns a part off.
 
     Attributes:
-        domain: Which of the four catalogs.
+        domain: Domain of the catalog and of the texts.
         users: Users in the log.
         items: Items in the catalog.
         events_per_user: Mean number of events of a user; each has 8 to 60.
@@ -53,12 +53,12 @@ class SimulateConfig:
         query_share: Share of events before which the user typed a query.
         specific_share: Share of the queries that are specific; the others are vague.
         review_share: Share of events that come with a review and a rating.
-        taste: How much the user's long-term taste decides.
-        continuation: How much the last three items decide.
-        popularity: How much the popularity of an item decides.
-        season: How much the time of the year decides.
-        drift: Share of a user's tastes that are others at the end of the log.
-        seed: Decides catalog, users and events.
+        taste: Strength of the user's long-term taste.
+        continuation: Strength of the last three items.
+        popularity: Strength of an item's popularity.
+        season: Strength of the time of the year.
+        drift: Share of a user's tastes that change until the end of the log.
+        seed: Seed of catalog, users and events.
     """
 
     domain: Domain = "shop"
@@ -99,32 +99,32 @@ class SimulateConfig:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class World:
-    """Everything that a simulated log was drawn from; built exactly again from its config.
+class SimulatedWorld:
+    """The distribution of a simulated log; a pure function of its config.
 
     Attributes:
-        config: What it was built from.
+        config: The settings.
         catalog: The items.
-        dynamics: What decides the next item for everybody.
-        tastes: What each user likes.
-        grammar: How users speak of items.
+        dynamics: The parts of the next-item distribution that all users share.
+        tastes: The feature weights of each user.
+        grammar: The grammar of queries and reviews.
     """
 
     config: SimulateConfig
-    catalog: Catalog
+    catalog: SimulatedCatalog
     dynamics: Dynamics
     tastes: Tastes
-    grammar: Grammar
+    grammar: QueryGrammar
 
     @classmethod
-    def build(cls, config: SimulateConfig) -> "World":
-        """Draws catalog and users, but no event yet.
+    def build(cls, config: SimulateConfig) -> "SimulatedWorld":
+        """Draws catalog and users, but no events.
 
         Args:
-            config: Decides everything.
+            config: The settings.
 
         Raises:
-            InputError: It needs more memory than there is.
+            InputError: The world needs more memory than the machine has.
         """
         events = config.users * config.events_per_user
         check_memory(
@@ -136,45 +136,49 @@ class World:
         )
         domain = load_domain(config.domain)
         catalog = build_catalog(domain, config.items, config.seed)
-        strengths = Strengths(config.continuation, config.popularity, config.season, domain.repeat)
+        strengths = EffectStrengths(
+            config.continuation, config.popularity, config.season, domain.repeat
+        )
         return cls(
             config=config,
             catalog=catalog,
             dynamics=build_dynamics(catalog, strengths, config.days),
             tastes=_tastes(config, config.users, config.seed),
-            grammar=Grammar(catalog, config.specific_share),
+            grammar=QueryGrammar(catalog, config.specific_share),
         )
 
     @property
     def item_ids(self) -> tuple[str, ...]:
-        """The item of each column of the methods below; the order of the log's items table."""
+        """`[items]` identifiers, in the order of the log's items table and of all arrays."""
         return self.catalog.ids
 
     def log(self) -> BehaviorLog:
-        """Draws the behavior log of this world; the same world gives the same bytes."""
+        """Draws the behavior log; equal configs give equal bytes."""
         config = self.config
         rng = np.random.default_rng([config.seed, 3])
         counts = draw_counts(rng, config.users, config.events_per_user)
         times = draw_times(rng, counts, config.days)
         items, _ = draw_items(self.dynamics, self.tastes, counts, times, rng)
         users = np.repeat(np.arange(config.users), counts)
-        said = speak(self.grammar, items, self._joy(users, times, items), config, rng)
+        utterances = draw_utterances(
+            self.grammar, items, self._enjoyment(users, times, items), config, rng
+        )
         kind = np.full(len(items), self.catalog.domain.event, object)
-        kind[[review is not None for review in said.reviews]] = EventKind.REVIEW.value
+        kind[[review is not None for review in utterances.reviews]] = EventKind.REVIEW.value
         interactions = pl.DataFrame(
             {
                 "user": users,
                 "item": np.array(self.item_ids, object)[items],
                 "time": times,
                 "event": kind,
-                "rating": pl.Series(said.ratings, dtype=pl.Float64),
-                "review": pl.Series(said.reviews, dtype=pl.String),
-                "query": pl.Series(said.queries, dtype=pl.String),
-                "intention": pl.Series(said.intentions, dtype=pl.String),
+                "rating": pl.Series(utterances.ratings, dtype=pl.Float64),
+                "review": pl.Series(utterances.reviews, dtype=pl.String),
+                "query": pl.Series(utterances.queries, dtype=pl.String),
+                "intention": pl.Series(utterances.intentions, dtype=pl.String),
             },
             schema_overrides={"item": pl.String, "event": pl.String},
         )
-        manifest = Manifest(
+        manifest = LogManifest(
             source="simulated",
             license="CC0-1.0",
             seed=config.seed,
@@ -183,7 +187,7 @@ class World:
         return BehaviorLog.assemble(self.items(), interactions, manifest)
 
     def items(self) -> pl.DataFrame:
-        """The items table of the log."""
+        """Returns the items table of the log."""
         catalog, domain = self.catalog, self.catalog.domain
         leaves = [
             [domain.departments[leaf.department][0], leaf.forms[0]] for leaf in domain.categories
@@ -205,18 +209,18 @@ class World:
         histories: Sequence[Sequence[int] | np.ndarray],
         times: Int[np.ndarray, " requests"],
     ) -> Float[np.ndarray, "requests items"]:
-        """The distribution that the next item is drawn from.
+        """Returns the exact next-item distribution of requests.
 
         Args:
             users: `[requests]` user numbers of the log.
-            histories: For each request the columns of all items before, oldest first.
-            times: `[requests]` seconds; -1 for the end of the log.
+            histories: For each request the indices of all earlier items, oldest first.
+            times: `[requests]` Unix seconds; -1 for the end of the log.
 
         Returns:
             `[requests, items]` float32 log-probabilities; -inf for items of the history.
 
         Raises:
-            InputError: A user or an item that is not in this world.
+            InputError: A user or item number is out of range.
         """
         users, times = np.asarray(users), np.asarray(times)
         self._check(users, len(self.tastes.first), "user")
@@ -235,18 +239,17 @@ class World:
         return result
 
     def query_log_likelihood(self, query: str) -> Float[np.ndarray, " items"]:
-        """`[items]` float32 log P(query | item), -inf for items that it cannot be about.
+        """Returns `[items]` float32 log P(query | item), -inf where impossible.
 
         Args:
-            query: What was typed; capitals and extra spaces do not matter.
+            query: Any text; case and extra spaces are ignored.
         """
         return self.grammar.log_likelihood(query)
 
     def prior_log_probability(self) -> Float[np.ndarray, " items"]:
-        """`[items]` float32 log P(item), for a request that says nothing of who asks.
+        """Returns `[items]` float32 log P(item), for a request without user and history.
 
-        It is the mean of the exact distributions at all events of a fresh population, not a
-        count of any log.
+        P(item) is the mean of the exact distributions at all events of a new sample of users.
         """
         return self._prior
 
@@ -254,35 +257,35 @@ class World:
     def _prior(self) -> Float[np.ndarray, " items"]:
         config = self.config
         rng = np.random.default_rng([config.seed, 5])
-        counts = draw_counts(rng, _STRANGERS, config.events_per_user)
+        counts = draw_counts(rng, _POPULATION, config.events_per_user)
         times = draw_times(rng, counts, config.days)
-        tastes = _tastes(config, _STRANGERS, int(rng.integers(2**31)))
+        tastes = _tastes(config, _POPULATION, int(rng.integers(2**31)))
         _, mean = draw_items(self.dynamics, tastes, counts, times, rng)
         return np.log(mean).astype(np.float32)
 
-    def _joy(
+    def _enjoyment(
         self,
         users: Int[np.ndarray, " events"],
         times: Int[np.ndarray, " events"],
         items: Int[np.ndarray, " events"],
     ) -> Float[np.ndarray, " events"]:
-        """`[events]` how well the item meets the user's taste, mean 0 and variance 1."""
-        joy = np.empty(len(items))
+        """Returns `[events]` the sum of the user's weights on the item's features, standardized."""
+        enjoyment = np.empty(len(items))
         for first in range(0, len(items), CHUNK):
             part = slice(first, first + CHUNK)
-            own = self.dynamics.taste(self.tastes, users[part], times[part])
-            liked = np.take_along_axis(own, self.dynamics.features[items[part]], axis=1)
-            joy[part] = liked.sum(axis=1)
-        return (joy - joy.mean()) / max(float(joy.std()), 1e-6)
+            weights = self.dynamics.taste(self.tastes, users[part], times[part])
+            item_weights = np.take_along_axis(weights, self.dynamics.features[items[part]], axis=1)
+            enjoyment[part] = item_weights.sum(axis=1)
+        return (enjoyment - enjoyment.mean()) / max(float(enjoyment.std()), 1e-6)
 
     @staticmethod
-    def _check(numbers: Int[np.ndarray, " numbers"], count: int, what: str) -> None:
+    def _check(numbers: Int[np.ndarray, " numbers"], count: int, noun: str) -> None:
         wrong = numbers[(numbers < 0) | (numbers >= count)]
         if len(wrong):
             raise InputError(
-                f"{what} {wrong[0]} is not in this world of {count} {what}s",
+                f"{noun} {wrong[0]} is not in this world of {count} {noun}s",
                 where="data.simulate",
-                mend="ask only about users and items of the log that this world drew.",
+                hint="Use users and items of the log that this world drew.",
             )
 
 

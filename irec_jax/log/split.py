@@ -23,14 +23,14 @@ _INTENTIONS = {"vague": 1, "specific": 2}
 
 
 class SplitProtocol(enum.Enum):
-    """How train, validation and test targets are told apart."""
+    """How training, validation and test targets are chosen."""
 
     LEAVE_ONE_OUT = "leave_one_out"
     TEMPORAL = "temporal"
 
 
 class Role(enum.IntEnum):
-    """What an event may be used for."""
+    """The permitted use of an event."""
 
     TRAIN = 0
     VALIDATION = 1
@@ -59,7 +59,7 @@ class Split:
             has no reviews.
         places: `[events]` where the user was, "" where unknown; () where the log does not tell.
         preferences: `[events]` the user's taste in a sentence, as it was known before the event,
-            "" where nobody has told it; () where nobody has told any.
+            "" where unknown; () where all are unknown.
         time_unit: What `times` counts.
     """
 
@@ -118,10 +118,10 @@ class SplitConfig:
     """How a log is split.
 
     Attributes:
-        protocol: How train, validation and test targets are told apart.
+        protocol: How training, validation and test targets are chosen.
         core: Users and items with fewer events are dropped, until none is left: of the whole
             log (leave one out), or of the part before the cut (temporal). 1 keeps all.
-        cut: Temporal only: the share of the log's events that lies before the cut.
+        cut: Temporal only: the share of the log's events before the cut.
     """
 
     protocol: SplitProtocol = SplitProtocol.LEAVE_ONE_OUT
@@ -163,7 +163,7 @@ def split_log(log: BehaviorLog, config: SplitConfig, seed: int) -> Split:
         raise InputError(
             f"no user is left: none has {config.core} events with items of {config.core} events",
             where="data.core",
-            mend="lower data.core, or prepare a larger log (`irec data describe` counts it)",
+            hint="lower data.core, or prepare a larger log (`irec data describe` counts it)",
         )
     order = _shuffled_ties(users, times, seed)
     order = order[keep[order]]
@@ -264,15 +264,15 @@ def _temporal_events(
         raise InputError(
             "temporal asks for real times, and this log has only sequence positions",
             where="data.protocol",
-            mend="use leave_one_out, or prepare the log from a table with a time column",
+            hint="use leave_one_out, or prepare the log from a table with a time column",
         )
     times = log.interactions["time"].to_numpy()
     validation, test = _cuts(times, config.cut)
     if not times.min() < validation:
         raise InputError(
-            f"no event lies before the cut at {test}: too many share one time",
+            f"no event is before the cut at {test}: too many share one time",
             where="data.cut",
-            mend="raise data.cut, or use leave_one_out",
+            hint="raise data.cut, or use leave_one_out",
         )
     before = times < test
     keep = np.zeros(len(users), bool)

@@ -1,43 +1,50 @@
-"""The shape of a T5 model and the published sizes."""
+"""Settings of a T5 model and the published sizes."""
 
 import dataclasses
 from typing import Literal
 
+import numpy as np
+from flax import nnx
+from jaxtyping import Int
+
 from irec_jax.bounds import BELOW_ONE, Range, check_settings
 from irec_jax.errors import InputError
+from irec_jax.model.lora import NO_LORA, LoraConfig
+from irec_jax.model.seq2seq import Seq2Seq, ShardingRules
+from irec_jax.model.t5_sharding import RULES
 
 
 @dataclasses.dataclass(frozen=True)
 class T5Config:
-    """Everything that decides the arrays and the arithmetic of a T5 model.
+    """Settings that decide the parameters and the computation of a T5 model.
 
     The defaults are T5 v1.1 (gated GELU, untied head). T5 1.0 has `activation="relu"`,
     `gated=False` and `tied_head=True`; Flan-T5 is v1.1 with other weights. mT5 is v1.1 with a
-    vocabulary of 250,112 (Xue et al. 2021), umT5 (Chung et al. 2023) has besides a position bias
-    of its own in every layer.
+    vocabulary of 250,112 (Xue et al. 2021), umT5 (Chung et al. 2023) also has a separate position
+    bias in every layer.
 
     Attributes:
-        vocabulary: Rows of the embedding; the token ids that text and items need, padded up.
-        family: `t5` for T5, v1.1 and Flan-T5, `mt5` or `umt5`: where the position bias lives, and
-            what an export calls itself.
+        vocabulary: Rows of the embedding: token ids of text and items, padded up.
+        family: `t5` for T5, v1.1 and Flan-T5, `mt5` or `umt5`; decides the position bias and the
+            model type of an export.
         width: Model dimension (d_model).
         head_dim: Dimension of one attention head (d_kv).
         heads: Attention heads.
-        hidden: Feed-forward dimension (d_ff).
+        mlp_dim: Feed-forward dimension (d_ff).
         encoder_layers: Layers of the encoder.
         decoder_layers: Layers of the decoder.
         relative_buckets: Buckets of the relative position bias.
-        relative_max_distance: Distance from which all positions share the last bucket.
+        relative_max_distance: Distance from which all keys share the last bucket.
         activation: `gelu` is the tanh approximation that T5 v1.1 uses.
         gated: Whether the feed-forward block is gated.
         tied_head: Whether the output head is the embedding (then scaled by width ** -0.5).
         dropout: Dropout rate while training.
         norm_epsilon: Added to the mean square in RMS norm.
         compute: Dtype of activations; parameters are float32.
-        unroll_layers: Whether layers are written out one after the other instead of looped
-            over: the same numbers, faster steps, longer compilation.
-        remat: What the backward pass computes anew instead of remembering: `none`; `dots`, all
-            but the products with weights; `full`, everything within a layer.
+        unroll_layers: Whether the scan over layers is unrolled: the same numbers, faster steps,
+            longer compilation.
+        remat: What the backward pass recomputes: `none`; `dots`, all but the products with
+            weights; `full`, everything within a layer.
     """
 
     vocabulary: int = 32_128
@@ -45,7 +52,7 @@ class T5Config:
     width: int = 512
     head_dim: int = 64
     heads: int = 6
-    hidden: int = 1_024
+    mlp_dim: int = 1_024
     encoder_layers: int = 8
     decoder_layers: int = 8
     relative_buckets: int = 32
@@ -68,11 +75,11 @@ class T5Config:
             width=Range(1, 2**16),
             head_dim=Range(1, 2**12),
             heads=Range(1, 2**12),
-            hidden=Range(1, 2**20),
+            mlp_dim=Range(1, 2**20),
             encoder_layers=Range(1, 1_024),
             decoder_layers=Range(1, 1_024),
-            relative_buckets=Range(4, 2**12, "T5 uses 32."),
-            relative_max_distance=Range(1, 2**20, "T5 uses 128."),
+            relative_buckets=Range(4, 2**12, "Set it to 32, as in T5."),
+            relative_max_distance=Range(1, 2**20, "Set it to 128, as in T5."),
             dropout=BELOW_ONE,
             norm_epsilon=Range(0, 1, above=True),
         )
@@ -80,19 +87,19 @@ class T5Config:
             raise InputError(
                 f"must be a multiple of 4, got {self.relative_buckets}",
                 where="model.relative_buckets",
-                mend="T5 uses 32.",
+                hint="Set it to 32, as in T5.",
             )
         if self.relative_max_distance <= self.relative_buckets // 2:
             raise InputError(
                 f"must be above half of model.relative_buckets, got {self.relative_max_distance}",
                 where="model.relative_max_distance",
-                mend="T5 uses 128.",
+                hint="Set it to 128, as in T5.",
             )
         if self.family == "mt5" and self.tied_head:
             raise InputError(
-                "mT5 has a head of its own",
+                "mT5 has an untied head",
                 where="model.tied_head",
-                mend="Set it to False, or model.family to 't5'.",
+                hint="Set it to False, or model.family to 't5'.",
             )
 
     @property
@@ -100,20 +107,47 @@ class T5Config:
         """Whether all layers of a side share one position bias; in umT5 each has its own."""
         return self.family != "umt5"
 
+    @property
+    def sharding_rules(self) -> ShardingRules:
+        """The mesh axes of each parameter, first match wins."""
+        return RULES
 
-# T5 v1.1 and Flan-T5 (Raffel et al. 2020, released configurations). TINY is no published size:
-# it is what a CPU can train in minutes.
+    # The imports are local because these modules import this one.
+    def build(self, rngs: nnx.Rngs) -> Seq2Seq:
+        """Makes the model with random parameters."""
+        from irec_jax.model.t5 import T5
+
+        return T5(self, rngs)
+
+    def training_flops(
+        self,
+        source: Int[np.ndarray, "..."],
+        target: Int[np.ndarray, "..."],
+        lora: LoraConfig = NO_LORA,
+    ) -> float:
+        """Floating point operations of a training step; see `irec_jax.model.t5_flops`."""
+        from irec_jax.model.t5_flops import training_flops
+
+        return training_flops(self, source, target, lora)
+
+    def cache_size(self, length: int) -> int:
+        """Numbers in the self-attention cache of one answer of `length` tokens."""
+        return 2 * self.decoder_layers * length * self.heads * self.head_dim
+
+
+# T5 v1.1 and Flan-T5 (Raffel et al. 2020, released configurations). TINY is not a published size;
+# a CPU can train it in minutes.
 TINY = T5Config(
     vocabulary=8_192,
     width=128,
     head_dim=32,
     heads=4,
-    hidden=256,
+    mlp_dim=256,
     encoder_layers=4,
     decoder_layers=4,
 )
 SMALL = T5Config()
-BASE = T5Config(width=768, heads=12, hidden=2_048, encoder_layers=12, decoder_layers=12)
-LARGE = T5Config(width=1_024, heads=16, hidden=2_816, encoder_layers=24, decoder_layers=24)
-XL = T5Config(width=2_048, heads=32, hidden=5_120, encoder_layers=24, decoder_layers=24)
-XXL = T5Config(width=4_096, heads=64, hidden=10_240, encoder_layers=24, decoder_layers=24)
+BASE = T5Config(width=768, heads=12, mlp_dim=2_048, encoder_layers=12, decoder_layers=12)
+LARGE = T5Config(width=1_024, heads=16, mlp_dim=2_816, encoder_layers=24, decoder_layers=24)
+XL = T5Config(width=2_048, heads=32, mlp_dim=5_120, encoder_layers=24, decoder_layers=24)
+XXL = T5Config(width=4_096, heads=64, mlp_dim=10_240, encoder_layers=24, decoder_layers=24)

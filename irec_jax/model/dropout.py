@@ -1,7 +1,7 @@
-"""Dropout from a counter hash: exact to repeat, the same on any mesh, and nearly free.
+"""Dropout from a counter hash, with equal masks on any mesh.
 
-The mask of an element is a function of the step's key, the place in the network and the element's
-indices alone. Why not `jax.random`: docs/decisions/0041-hash-based-dropout.md.
+The mask of an element depends only on the step's key, the position in the network and the
+element's indices. Why not `jax.random`: docs/decisions/0041-hash-based-dropout.md.
 """
 
 import dataclasses
@@ -15,11 +15,11 @@ WORD = np.uint32
 
 
 @dataclasses.dataclass(frozen=True)
-class Noise:
-    """Where the dropout masks of one place come from, and how much they drop.
+class DropoutRng:
+    """Random state and rate of the dropout at one position in the network.
 
     Attributes:
-        words: Two words that differ for each step, layer and place.
+        words: Two words that differ for each step, layer and position.
         rate: Share of elements that are dropped.
     """
 
@@ -27,30 +27,30 @@ class Noise:
     rate: float
 
     @classmethod
-    def start(cls, key: Key[Array, ""] | None, rate: float) -> "Noise | None":
-        """Noise from a JAX key; None (drops nothing) without a key or a rate."""
+    def start(cls, key: Key[Array, ""] | None, rate: float) -> "DropoutRng | None":
+        """Makes the state from a JAX key; None (drops nothing) without a key or a rate."""
         if key is None or rate == 0.0:
             return None
         return cls(jax.random.key_data(key).reshape(-1)[:2].astype(WORD), rate)
 
 
-def fold(noise: Noise | None, number: int | UInt32[Array, ""]) -> Noise | None:
-    """Other noise for each `number` (a layer or a place); None stays None."""
-    if noise is None:
+def fold_in(dropout_rng: DropoutRng | None, number: int | UInt32[Array, ""]) -> DropoutRng | None:
+    """Derives the state of layer or position `number`; None stays None."""
+    if dropout_rng is None:
         return None
     step = jnp.asarray(number, WORD) + 1
-    first = _mix(noise.words[0] + step * WORD(0x9E3779B1))
-    second = _mix(noise.words[1] ^ first ^ (step * WORD(0x85EBCA77)))
-    return Noise(jnp.stack([first, second]), noise.rate)
+    first = _mix(dropout_rng.words[0] + step * WORD(0x9E3779B1))
+    second = _mix(dropout_rng.words[1] ^ first ^ (step * WORD(0x85EBCA77)))
+    return DropoutRng(jnp.stack([first, second]), dropout_rng.rate)
 
 
 def keep_mask(
     words: UInt32[Array, " 2"], shape: tuple[int, ...], rate: float
 ) -> Bool[Array, "..."]:
-    """A mask of `shape` that is False with probability `rate`.
+    """Makes a mask of `shape` that is False with probability `rate`.
 
-    Each row (all indices but the last) is hashed once into two words; an element then costs a
-    few integer operations. The second word enters between the rounds, so that no two rows are
+    Each row (all indices but the last) is hashed once into two words; each element costs a few
+    integer operations. The second word enters between the rounds, so that no two rows are
     shifted copies of each other.
     """
     rows = shape[:-1]
@@ -67,12 +67,12 @@ def keep_mask(
     return (bits ^ (bits >> 16)) >= WORD(round(rate * 2**32))
 
 
-def dropout(values: Float[Array, "..."], noise: Noise | None) -> Float[Array, "..."]:
-    """Sets elements to zero with probability `noise.rate` and scales up the rest."""
-    if noise is None:
+def dropout(values: Float[Array, "..."], dropout_rng: DropoutRng | None) -> Float[Array, "..."]:
+    """Sets elements to zero with probability `dropout_rng.rate` and scales up the rest."""
+    if dropout_rng is None:
         return values
-    keep = keep_mask(noise.words, values.shape, noise.rate)
-    return jnp.where(keep, values * jnp.asarray(1 / (1 - noise.rate), values.dtype), 0)
+    keep = keep_mask(dropout_rng.words, values.shape, dropout_rng.rate)
+    return jnp.where(keep, values * jnp.asarray(1 / (1 - dropout_rng.rate), values.dtype), 0)
 
 
 def _mix(word: UInt32[Array, "..."]) -> UInt32[Array, "..."]:

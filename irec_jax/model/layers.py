@@ -1,6 +1,6 @@
-"""The blocks of T5. Every parameter may have a leading layer axis (`stack`).
+"""The blocks of T5. Every parameter can have a leading layer axis (`layer_axes`).
 
-A block with a layer axis only holds arrays; `irec_jax.model.t5` runs one slice of it per layer.
+`irec_jax.model.t5.LayerStack` scans over that axis and applies one slice per layer.
 """
 
 from typing import NamedTuple
@@ -10,22 +10,22 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from irec_jax.model.attention import MASKED, Sight, attend
+from irec_jax.model.attention import MASKED, AttentionMask, attend
 from irec_jax.model.config import T5Config
-from irec_jax.model.dropout import Noise, dropout, fold
+from irec_jax.model.dropout import DropoutRng, dropout, fold_in
 
-Stack = tuple[int, ...]
+LayerAxes = tuple[int, ...]
 
 
-class Context(NamedTuple):
-    """What self-attention goes by: who sees whom, and the position bias."""
+class AttentionContext(NamedTuple):
+    """Mask and position bias of self-attention."""
 
-    sight: Sight
+    mask: AttentionMask
     bias: Float[Array, "heads length length"]
 
 
 class LayerCache(NamedTuple):
-    """What one decoder layer remembers of a request; see `irec_jax.model.t5.Cache`."""
+    """Keys and values of one decoder layer; see `irec_jax.model.t5.Cache`."""
 
     keys: Float[Array, "requests beams heads length size"]
     values: Float[Array, "requests beams heads length size"]
@@ -34,148 +34,151 @@ class LayerCache(NamedTuple):
 
 
 def normal(rngs: nnx.Rngs, shape: tuple[int, ...], deviation: float) -> nnx.Param:
-    """A float32 parameter drawn from a normal distribution of mean 0."""
+    """Draws a float32 parameter from a normal distribution of mean 0."""
     return nnx.Param(deviation * jax.random.normal(rngs.params(), shape, jnp.float32))
 
 
 def linear(
-    hidden: Float[Array, "*rows inward"], *parameters: nnx.Param
+    hidden_states: Float[Array, "*rows inward"], *parameters: nnx.Param
 ) -> Float[Array, "*rows outward"]:
-    """The products of the same input with several matrices, as one product, side by side.
+    """Multiplies the input with several matrices in one product; results are concatenated.
 
     Rows are flattened first: XLA's CPU backend takes three times as long for the gradient of a
     weight when two axes are summed over (docs/decisions/0040-flattened-products.md).
     """
-    matrices = [parameter[...].astype(hidden.dtype) for parameter in parameters]
+    matrices = [parameter[...].astype(hidden_states.dtype) for parameter in parameters]
     joined = jnp.concatenate(matrices, axis=1) if len(matrices) > 1 else matrices[0]
-    flat = hidden.reshape(-1, hidden.shape[-1]) @ joined
-    return flat.reshape(*hidden.shape[:-1], -1)
+    flat = hidden_states.reshape(-1, hidden_states.shape[-1]) @ joined
+    return flat.reshape(*hidden_states.shape[:-1], -1)
 
 
 class Norm(nnx.Module):
     """Root-mean-square norm, computed in float32 (Zhang and Sennrich 2019)."""
 
-    def __init__(self, config: T5Config, stack: Stack = ()) -> None:
-        self.scale = nnx.Param(jnp.ones((*stack, config.width), jnp.float32))
+    def __init__(self, config: T5Config, layer_axes: LayerAxes = ()) -> None:
+        self.scale = nnx.Param(jnp.ones((*layer_axes, config.width), jnp.float32))
         self.epsilon = config.norm_epsilon
 
-    def __call__(self, hidden: Float[Array, "*rows width"]) -> Float[Array, "*rows width"]:
+    def __call__(self, hidden_states: Float[Array, "*rows width"]) -> Float[Array, "*rows width"]:
         """Scales each row to mean square 1, then by the learned scale."""
-        wide = hidden.astype(jnp.float32)
+        wide = hidden_states.astype(jnp.float32)
         mean_square = jnp.mean(jnp.square(wide), axis=-1, keepdims=True)
         normed = wide * jax.lax.rsqrt(mean_square + self.epsilon)
-        scale = jax.lax.expand_dims(self.scale[...], range(hidden.ndim - 1))
-        return (normed * scale).astype(hidden.dtype)
+        scale = jax.lax.expand_dims(self.scale[...], range(hidden_states.ndim - 1))
+        return (normed * scale).astype(hidden_states.dtype)
 
 
 class FeedForward(nnx.Module):
     """Two products with a GELU or ReLU between them, gated or not (Shazeer 2020)."""
 
-    def __init__(self, config: T5Config, rngs: nnx.Rngs, stack: Stack = ()) -> None:
-        inward = (*stack, config.width, config.hidden)
+    def __init__(self, config: T5Config, rngs: nnx.Rngs, layer_axes: LayerAxes = ()) -> None:
+        inward = (*layer_axes, config.width, config.mlp_dim)
         self.gate = normal(rngs, inward, config.width**-0.5)
         self.up = normal(rngs, inward, config.width**-0.5) if config.gated else None
-        outward = (*stack, config.hidden, config.width)
-        self.down = normal(rngs, outward, config.hidden**-0.5)
+        outward = (*layer_axes, config.mlp_dim, config.width)
+        self.down = normal(rngs, outward, config.mlp_dim**-0.5)
         self.activation = config.activation
 
     def __call__(
-        self, hidden: Float[Array, "*rows width"], noise: Noise | None = None
+        self, hidden_states: Float[Array, "*rows width"], dropout_rng: DropoutRng | None = None
     ) -> Float[Array, "*rows width"]:
-        """Each row on its own."""
+        """Applies the block to each row."""
         # The tanh form of GELU is what T5 v1.1 was trained with ("gelu_new").
         activate = jax.nn.relu if self.activation == "relu" else jax.nn.gelu
         if self.up is None:
-            active = activate(linear(hidden, self.gate))
+            active = activate(linear(hidden_states, self.gate))
         else:
-            active = activate(linear(hidden, self.gate)) * linear(hidden, self.up)
-        return linear(dropout(active, noise), self.down)
+            active = activate(linear(hidden_states, self.gate)) * linear(hidden_states, self.up)
+        return linear(dropout(active, dropout_rng), self.down)
 
 
 class Attention(nnx.Module):
     """Multi-head attention without scaling: the initialization of the query holds the factor."""
 
-    def __init__(self, config: T5Config, rngs: nnx.Rngs, stack: Stack = ()) -> None:
+    def __init__(self, config: T5Config, rngs: nnx.Rngs, layer_axes: LayerAxes = ()) -> None:
         self.heads = config.heads
         inner = config.heads * config.head_dim
-        inward = (*stack, config.width, inner)
+        inward = (*layer_axes, config.width, inner)
         self.query = normal(rngs, inward, (config.width * config.head_dim) ** -0.5)
         self.key = normal(rngs, inward, config.width**-0.5)
         self.value = normal(rngs, inward, config.width**-0.5)
-        self.output = normal(rngs, (*stack, inner, config.width), inner**-0.5)
+        self.output = normal(rngs, (*layer_axes, inner, config.width), inner**-0.5)
 
     def project(
-        self, hidden: Float[Array, "batch length width"], *parameters: nnx.Param
+        self, hidden_states: Float[Array, "batch length width"], *parameters: nnx.Param
     ) -> list[Float[Array, "batch heads length size"]]:
-        """Products of the same input, split by head."""
-        products = [linear(hidden, parameter) for parameter in parameters]
-        heads = (*hidden.shape[:2], self.heads, -1)
+        """Multiplies the input with each matrix and splits the results by head."""
+        products = [linear(hidden_states, parameter) for parameter in parameters]
+        heads = (*hidden_states.shape[:2], self.heads, -1)
         return [product.reshape(heads).swapaxes(1, 2) for product in products]
 
     def merge_heads(
         self, attended: Float[Array, "batch heads length size"]
     ) -> Float[Array, "batch length width"]:
-        """The heads' answers as one hidden state."""
+        """Projects the outputs of all heads to one hidden state."""
         batch, _, length, _ = attended.shape
         return linear(attended.swapaxes(1, 2).reshape(batch, length, -1), self.output)
 
     def __call__(
         self,
-        hidden: Float[Array, "batch length width"],
-        context: Context,
-        noise: Noise | None = None,
+        hidden_states: Float[Array, "batch length width"],
+        context: AttentionContext,
+        dropout_rng: DropoutRng | None = None,
     ) -> Float[Array, "batch length width"]:
-        """Self-attention."""
-        query, key, value = self.project(hidden, self.query, self.key, self.value)
-        attended = attend(query, key, value, context.sight, bias=context.bias, noise=noise)
+        """Applies self-attention."""
+        query, key, value = self.project(hidden_states, self.query, self.key, self.value)
+        attended = attend(
+            query, key, value, context.mask, bias=context.bias, dropout_rng=dropout_rng
+        )
         return self.merge_heads(attended)
 
-    def across(
+    def cross_attention(
         self,
-        hidden: Float[Array, "rows length width"],
+        hidden_states: Float[Array, "rows length width"],
         source: Float[Array, "batch source width"],
-        sight: Sight,
-        noise: Noise | None = None,
+        mask: AttentionMask,
+        dropout_rng: DropoutRng | None = None,
     ) -> Float[Array, "rows length width"]:
-        """Attention to an encoded source; `rows // batch` rows in turn share one source row."""
-        rows, length, width = hidden.shape
-        (query,) = self.project(hidden.reshape(source.shape[0], -1, width), self.query)
+        """Attends to an encoded source; `rows // batch` adjacent rows share one source row."""
+        rows, length, width = hidden_states.shape
+        (query,) = self.project(hidden_states.reshape(source.shape[0], -1, width), self.query)
         key, value = self.project(source, self.key, self.value)
-        attended = attend(query, key, value, sight, noise=noise)
+        attended = attend(query, key, value, mask, dropout_rng=dropout_rng)
         return self.merge_heads(attended).reshape(rows, length, width)
 
     def step(
         self,
-        hidden: Float[Array, "requests beams width"],
+        hidden_states: Float[Array, "requests beams width"],
         cache: LayerCache,
         position: Int[Array, ""],
         bias: Float[Array, "heads length"],
     ) -> tuple[Float[Array, "requests beams width"], LayerCache]:
-        """Self-attention of the token at `position` to itself and all before it."""
-        query, key, value = self.project(hidden, self.query, self.key, self.value)
+        """Attends from the token at `position` to itself and all tokens before it."""
+        query, key, value = self.project(hidden_states, self.query, self.key, self.value)
         cache = cache._replace(
-            keys=_written(cache.keys, key, position), values=_written(cache.values, value, position)
+            keys=_write_column(cache.keys, key, position),
+            values=_write_column(cache.values, value, position),
         )
         scores = jnp.einsum(
             "rhnd,rnhld->rnhl", query, cache.keys, preferred_element_type=jnp.float32
         )
-        seen = (jnp.arange(bias.shape[-1]) <= position)[None, None, None]
-        scores = jnp.where(seen, scores + bias[None, None], MASKED)
-        weights = jax.nn.softmax(scores, axis=-1).astype(hidden.dtype)
+        visible = (jnp.arange(bias.shape[-1]) <= position)[None, None, None]
+        scores = jnp.where(visible, scores + bias[None, None], MASKED)
+        weights = jax.nn.softmax(scores, axis=-1).astype(hidden_states.dtype)
         return self.merge_heads(jnp.einsum("rnhl,rnhld->rhnd", weights, cache.values)), cache
 
-    def step_across(
+    def step_cross_attention(
         self,
-        hidden: Float[Array, "requests beams width"],
+        hidden_states: Float[Array, "requests beams width"],
         cache: LayerCache,
-        sight: Sight,
+        mask: AttentionMask,
     ) -> Float[Array, "requests beams width"]:
-        """Attention to the source; the beams of a request share its keys and values."""
-        (query,) = self.project(hidden, self.query)
-        return self.merge_heads(attend(query, cache.source_keys, cache.source_values, sight))
+        """Attends to the source; the beams of a request share its keys and values."""
+        (query,) = self.project(hidden_states, self.query)
+        return self.merge_heads(attend(query, cache.source_keys, cache.source_values, mask))
 
 
-def _written(
+def _write_column(
     cached: Float[Array, "requests beams heads length size"],
     new: Float[Array, "requests heads beams size"],
     position: Int[Array, ""],
@@ -185,65 +188,77 @@ def _written(
 
 
 class EncoderLayer(nnx.Module):
-    """Self-attention and feed-forward, each behind a norm and beside a residual."""
+    """Pre-norm self-attention and feed-forward blocks with residual connections."""
 
-    def __init__(self, config: T5Config, rngs: nnx.Rngs, stack: Stack = ()) -> None:
-        self.attention_norm = Norm(config, stack)
-        self.attention = Attention(config, rngs, stack)
-        self.feed_forward_norm = Norm(config, stack)
-        self.feed_forward = FeedForward(config, rngs, stack)
+    def __init__(self, config: T5Config, rngs: nnx.Rngs, layer_axes: LayerAxes = ()) -> None:
+        self.attention_norm = Norm(config, layer_axes)
+        self.attention = Attention(config, rngs, layer_axes)
+        self.feed_forward_norm = Norm(config, layer_axes)
+        self.feed_forward = FeedForward(config, rngs, layer_axes)
 
     def __call__(
         self,
-        hidden: Float[Array, "batch length width"],
-        context: Context,
-        noise: Noise | None = None,
+        hidden_states: Float[Array, "batch length width"],
+        context: AttentionContext,
+        dropout_rng: DropoutRng | None = None,
     ) -> Float[Array, "batch length width"]:
-        """One layer."""
-        attended = self.attention(self.attention_norm(hidden), context, fold(noise, 0))
-        hidden = hidden + dropout(attended, fold(noise, 1))
-        thought = self.feed_forward(self.feed_forward_norm(hidden), fold(noise, 2))
-        return hidden + dropout(thought, fold(noise, 3))
+        """Applies the layer."""
+        attended = self.attention(
+            self.attention_norm(hidden_states), context, fold_in(dropout_rng, 0)
+        )
+        hidden_states = hidden_states + dropout(attended, fold_in(dropout_rng, 1))
+        transformed = self.feed_forward(
+            self.feed_forward_norm(hidden_states), fold_in(dropout_rng, 2)
+        )
+        return hidden_states + dropout(transformed, fold_in(dropout_rng, 3))
 
 
 class DecoderLayer(nnx.Module):
-    """Causal self-attention, attention to the source, and feed-forward."""
+    """Pre-norm causal self-attention, cross-attention and feed-forward blocks."""
 
-    def __init__(self, config: T5Config, rngs: nnx.Rngs, stack: Stack = ()) -> None:
-        self.attention_norm = Norm(config, stack)
-        self.attention = Attention(config, rngs, stack)
-        self.across_norm = Norm(config, stack)
-        self.across = Attention(config, rngs, stack)
-        self.feed_forward_norm = Norm(config, stack)
-        self.feed_forward = FeedForward(config, rngs, stack)
+    def __init__(self, config: T5Config, rngs: nnx.Rngs, layer_axes: LayerAxes = ()) -> None:
+        self.attention_norm = Norm(config, layer_axes)
+        self.attention = Attention(config, rngs, layer_axes)
+        self.across_norm = Norm(config, layer_axes)
+        self.across = Attention(config, rngs, layer_axes)
+        self.feed_forward_norm = Norm(config, layer_axes)
+        self.feed_forward = FeedForward(config, rngs, layer_axes)
 
     def __call__(
         self,
-        hidden: Float[Array, "rows length width"],
-        context: Context,
+        hidden_states: Float[Array, "rows length width"],
+        context: AttentionContext,
         source: Float[Array, "batch source width"],
-        source_sight: Sight,
-        noise: Noise | None = None,
+        source_mask: AttentionMask,
+        dropout_rng: DropoutRng | None = None,
     ) -> Float[Array, "rows length width"]:
-        """One layer over whole rows."""
-        attended = self.attention(self.attention_norm(hidden), context, fold(noise, 0))
-        hidden = hidden + dropout(attended, fold(noise, 1))
-        normed = self.across_norm(hidden)
-        attended = self.across.across(normed, source, source_sight, fold(noise, 2))
-        hidden = hidden + dropout(attended, fold(noise, 3))
-        thought = self.feed_forward(self.feed_forward_norm(hidden), fold(noise, 4))
-        return hidden + dropout(thought, fold(noise, 5))
+        """Applies the layer to whole rows."""
+        attended = self.attention(
+            self.attention_norm(hidden_states), context, fold_in(dropout_rng, 0)
+        )
+        hidden_states = hidden_states + dropout(attended, fold_in(dropout_rng, 1))
+        normed = self.across_norm(hidden_states)
+        attended = self.across.cross_attention(normed, source, source_mask, fold_in(dropout_rng, 2))
+        hidden_states = hidden_states + dropout(attended, fold_in(dropout_rng, 3))
+        transformed = self.feed_forward(
+            self.feed_forward_norm(hidden_states), fold_in(dropout_rng, 4)
+        )
+        return hidden_states + dropout(transformed, fold_in(dropout_rng, 5))
 
     def step(
         self,
-        hidden: Float[Array, "requests beams width"],
+        hidden_states: Float[Array, "requests beams width"],
         cache: LayerCache,
         position: Int[Array, ""],
         bias: Float[Array, "heads length"],
-        sight: Sight,
+        mask: AttentionMask,
     ) -> tuple[Float[Array, "requests beams width"], LayerCache]:
-        """One layer for one more token of each beam."""
-        attended, cache = self.attention.step(self.attention_norm(hidden), cache, position, bias)
-        hidden = hidden + attended
-        hidden = hidden + self.across.step_across(self.across_norm(hidden), cache, sight)
-        return hidden + self.feed_forward(self.feed_forward_norm(hidden)), cache
+        """Applies the layer to one more token of each beam."""
+        attended, cache = self.attention.step(
+            self.attention_norm(hidden_states), cache, position, bias
+        )
+        hidden_states = hidden_states + attended
+        hidden_states = hidden_states + self.across.step_cross_attention(
+            self.across_norm(hidden_states), cache, mask
+        )
+        return hidden_states + self.feed_forward(self.feed_forward_norm(hidden_states)), cache

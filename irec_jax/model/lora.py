@@ -1,4 +1,4 @@
-"""Low-rank adapters (Hu et al. 2022): a small change of frozen weights, as a tree beside theirs."""
+"""Low-rank adapters (Hu et al. 2022) of frozen weights, as a separate parameter tree."""
 
 import dataclasses
 import math
@@ -20,15 +20,15 @@ STACKED = 3
 
 @dataclasses.dataclass(frozen=True)
 class LoraConfig:
-    """Which weights get an adapter, and how large it is.
+    """Which weights get an adapter, and of which rank.
 
     Attributes:
         rank: Inner dimension of an adapter; 0 trains all weights and has no adapters.
         alpha: An adapter's product is scaled by `alpha / rank`.
-        targets: A regular expression; every matrix whose path it is found in gets an adapter.
+        targets: A regular expression; every matrix whose path matches gets an adapter.
             Paths are such as `decoder/layers/attention/query` and `embedding`.
-        whole: A regular expression of weights that are trained whole beside the adapters; "" for
-            none. New item tokens need `^(embedding|head)$`.
+        whole: A regular expression of weights that are trained without adapters; "" for none.
+            New item tokens need `^(embedding|head)$`.
     """
 
     rank: int = 0
@@ -48,25 +48,29 @@ class LoraConfig:
                 re.compile(getattr(self, key))
             except re.error as error:
                 raise InputError(
-                    f"'{getattr(self, key)}' is no regular expression: {error}",
+                    f"'{getattr(self, key)}' is not a regular expression: {error}",
                     where=f"lora.{key}",
                 ) from error
 
 
+NO_LORA = LoraConfig()
+"""Trains all weights."""
+
+
 def abstract_adapters(params: Params, config: LoraConfig) -> Params:
-    """The tree of what is trained, as shapes.
+    """Makes the tree of trained parameters, as shapes.
 
     Args:
         params: The weights, or their shapes.
-        config: Which of them.
+        config: Which of them are trained.
 
     Returns:
-        The nested dict of `params` cut down to what is trained: an adapter is a dict with
-        `down` `[layers, inward, rank]` and `up` `[layers, rank, outward]` (no layer axis where
-        the weight has none), a weight that is trained whole is itself.
+        The nested dict of `params` reduced to the trained weights: an adapter is a dict with
+        `down` `[layers, inward, rank]` and `up` `[layers, rank, outward]` (without the
+        layer axis where the weight has none); a weight trained without adapter is unchanged.
 
     Raises:
-        InputError: No weight matches, or one that matches is no matrix.
+        InputError: No weight matches, or one that matches is not a matrix.
     """
     chosen: Params = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
@@ -79,9 +83,9 @@ def abstract_adapters(params: Params, config: LoraConfig) -> Params:
             *stack, inward, outward = shape if len(shape) >= 2 else (0, 0)
             if len(shape) not in (2, STACKED) or min(inward, outward) <= config.rank:
                 raise InputError(
-                    f"{where} {shape} is no matrix that rank {config.rank} is small for",
+                    f"{where} {shape} is not a matrix with sides above {config.rank}",
                     where="lora.targets",
-                    mend="Match only products of layers, such as query, value, gate.",
+                    hint="Match only products of layers, such as query, value, gate.",
                 )
             adapter = {
                 "down": jax.ShapeDtypeStruct((*stack, inward, config.rank), leaf.dtype),
@@ -90,64 +94,62 @@ def abstract_adapters(params: Params, config: LoraConfig) -> Params:
             _put(chosen, names, adapter)
     if not chosen:
         raise InputError(
-            f"no weight's path holds '{config.targets}'",
+            f"'{config.targets}' matches no path of a weight",
             where="lora.targets",
-            mend="Paths are such as decoder/layers/attention/query.",
+            hint="Use parts of paths such as decoder/layers/attention/query.",
         )
     return chosen
 
 
 def first_adapters(params: Params, config: LoraConfig, key: Key[Array, ""]) -> Params:
-    """Adapters that change nothing yet: `down` is drawn, `up` is zero.
+    """Initializes adapters whose product is zero: `down` is random, `up` is zero.
 
-    Weights that are trained whole start as they are in `params`.
+    Weights trained without adapter keep their value from `params`.
     """
     shapes = abstract_adapters(params, config)
 
-    def begin(path: tuple, leaf: jax.ShapeDtypeStruct) -> jax.Array:
+    def initial(path: tuple, leaf: jax.ShapeDtypeStruct) -> jax.Array:
         names = [str(part.key) for part in path]
-        found: Any = params
+        parent: Any = params
         for name in names[:-1]:
-            found = found[name]
-        if isinstance(found, dict):  # a weight, which may itself be called "up" or "down"
-            return jnp.asarray(found[names[-1]])
+            parent = parent[name]
+        if isinstance(parent, dict):  # a weight, whose name can also be "up" or "down"
+            return jnp.asarray(parent[names[-1]])
         if names[-1] == "up":
             return jnp.zeros(leaf.shape, leaf.dtype)
-        place = jax.random.fold_in(key, _number("/".join(names)))
-        drawn = jax.random.normal(place, leaf.shape, jnp.float32)
+        path_key = jax.random.fold_in(key, _path_number("/".join(names)))
+        drawn = jax.random.normal(path_key, leaf.shape, jnp.float32)
         return (leaf.shape[-2] ** -0.5 * drawn).astype(leaf.dtype)
 
-    return jax.tree_util.tree_map_with_path(begin, shapes)
+    return jax.tree_util.tree_map_with_path(initial, shapes)
 
 
 def merged(params: Params, adapters: Params, config: LoraConfig) -> Params:
-    """The weights with the adapters in them: `W + alpha / rank * down @ up`.
+    """Merges adapters into weights: `W + alpha / rank * down @ up`.
 
-    Weights that were trained whole may be missing from `params` (`frozen_part`).
-
-    Computed anew in every step: that costs as much as `rank` more tokens, and gives the very
-    weights that an export holds.
+    Weights that are trained without adapter can be missing from `params` (`frozen_part`). Every
+    step merges again, at the cost of `rank` more tokens, so an export holds the trained weights.
     """
     scale = config.alpha / max(config.rank, 1)
 
-    def joined(weight: Any, adapter: Any) -> Any:
+    def merge_leaf(weight: Any, adapter: Any) -> Any:
         if not isinstance(adapter, dict):
             return adapter
         if isinstance(weight, dict):
             return {
-                name: joined(weight.get(name, {}), adapter[name])
+                name: merge_leaf(weight.get(name, {}), adapter[name])
                 if name in adapter
                 else weight[name]
                 for name in sorted(weight.keys() | adapter.keys())
             }
         down, up = jnp.asarray(adapter["down"]), jnp.asarray(adapter["up"])
-        return _changed(jnp.asarray(weight), down, up, scale)
+        return _add_product(jnp.asarray(weight), down, up, scale)
 
-    return joined(params, adapters)
+    return merge_leaf(params, adapters)
 
 
 def frozen_part(params: Params, config: LoraConfig) -> Params:
-    """The nested dict of weights, or of their shapes, without those that are trained whole."""
+    """Returns the weights, or their shapes, without those that are trained without adapter."""
     frozen: Params = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         names = [str(part.key) for part in path]
@@ -157,9 +159,9 @@ def frozen_part(params: Params, config: LoraConfig) -> Params:
 
 
 def reached_part(params: Params, config: LoraConfig) -> Params:
-    """The nested dict of weights that change: those with an adapter, those that are trained whole.
+    """Returns the weights that training changes, with an adapter or without.
 
-    A step computes the gradients of these alone; without adapters, of all.
+    A step computes the gradients of these alone; without adapters, of all weights.
     """
     if not config.rank:
         return params
@@ -173,7 +175,7 @@ def reached_part(params: Params, config: LoraConfig) -> Params:
 
 
 def trained_share(params: Params, config: LoraConfig) -> float:
-    """The share of numbers that are trained, 0 to 1."""
+    """Computes the share of the weights' numbers that are trained, 0 to 1."""
     adapters = abstract_adapters(params, config)
     sizes = [
         sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree)) for tree in (adapters, params)
@@ -181,7 +183,7 @@ def trained_share(params: Params, config: LoraConfig) -> float:
     return sizes[0] / sizes[1]
 
 
-def _changed(
+def _add_product(
     weight: Float[Array, "*stack inward outward"],
     down: Float[Array, "*stack inward rank"],
     up: Float[Array, "*stack rank outward"],
@@ -191,8 +193,8 @@ def _changed(
     return (weight + scale * product).astype(weight.dtype)
 
 
-def _number(text: str) -> int:
-    """A number for a path that is the same in every process; hash() is not."""
+def _path_number(text: str) -> int:
+    """Hashes a path to the same number in every process, which `hash` does not."""
     return zlib.crc32(text.encode())
 
 

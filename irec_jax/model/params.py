@@ -1,6 +1,7 @@
 """A model as a hashable structure and a plain nested dict of arrays.
 
-`structure` is static, the dict is data: `merge(structure, params)` inside `jax.jit` gives a `T5`.
+`structure` is static, the dict is data; `merge(structure, params)` inside `jax.jit` makes the
+model.
 Why: docs/decisions/0003-plain-jax-transforms.md.
 """
 
@@ -11,46 +12,44 @@ import jax
 from flax import nnx
 from jaxtyping import Array, Key
 
-from irec_jax.model.config import T5Config
-from irec_jax.model.t5 import T5
+from irec_jax.model.seq2seq import Seq2Seq, Seq2SeqConfig
 
 Params = dict
-"""Nested dict of arrays; the arrays of a stack's layers have a leading layer axis."""
+"""Nested dict of arrays; arrays of layers have a leading layer axis."""
 
 Structure = nnx.GraphDef
-"""What a model is without its arrays: hashable, so it can be a static argument of jax.jit."""
+"""A model without its arrays: hashable, so it can be a static argument of `jax.jit`."""
 
 
 @functools.lru_cache
-def structure(config: T5Config) -> Structure:
-    """The structure of the models of a config; equal configs give the same object."""
+def structure(config: Seq2SeqConfig) -> Structure:
+    """Returns the structure of a config's model; equal configs give the same object."""
     return nnx.split(_abstract(config))[0]
 
 
-def abstract(config: T5Config) -> Params:
-    """The parameter dict with shapes and dtypes (`jax.ShapeDtypeStruct`) in place of arrays."""
+def abstract(config: Seq2SeqConfig) -> Params:
+    """Returns the parameter dict with `jax.ShapeDtypeStruct` in place of arrays."""
     return nnx.to_pure_dict(nnx.split(_abstract(config))[1])
 
 
-def initialize(config: T5Config, key: Key[Array, ""]) -> Params:
-    """Random parameters as T5 starts from, float32; may be jitted, so that they are born sharded.
+def initialize(config: Seq2SeqConfig, key: Key[Array, ""]) -> Params:
+    """Draws random float32 parameters; jit it with shardings to create them sharded.
 
-    The embedding has deviation 1, the query (width * head_dim) ** -0.5, other products and the
-    untied head (input size) ** -0.5, position biases width ** -0.5, norms are 1 (Mesh TensorFlow,
-    T5X).
+    Deviations in T5: embedding 1, query (width * head_dim) ** -0.5, other products and the untied
+    head (input size) ** -0.5, position biases width ** -0.5; norms are 1 (Mesh TensorFlow, T5X).
     """
-    return nnx.to_pure_dict(nnx.split(T5(config, nnx.Rngs(params=key)))[1])
+    return nnx.to_pure_dict(nnx.split(config.build(nnx.Rngs(params=key)))[1])
 
 
-def merge(structure: Structure, params: Params) -> T5:
-    """The model, to be used inside one jitted function and not kept."""
+def merge(structure: Structure, params: Params) -> Seq2Seq:
+    """Makes the model, to be used inside one jitted function."""
     return nnx.merge(structure, params)
 
 
 def count(params: Params) -> int:
-    """How many numbers the parameters hold."""
+    """Counts the numbers in the parameters."""
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
 
 
-def _abstract(config: T5Config) -> T5:
-    return nnx.eval_shape(lambda: T5(config, nnx.Rngs(params=0)))
+def _abstract(config: Seq2SeqConfig) -> Seq2Seq:
+    return nnx.eval_shape(lambda: config.build(nnx.Rngs(params=0)))

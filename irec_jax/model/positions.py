@@ -9,17 +9,17 @@ from jaxtyping import Array, Float, Int
 def buckets(
     distances: Int[np.ndarray, "..."], *, bidirectional: bool, count: int, limit: int
 ) -> Int[np.ndarray, "..."]:
-    """The bucket of each distance, as in T5 (Raffel et al. 2020, section 2.1).
+    """Computes the bucket of each distance, as in T5 (Raffel et al. 2020, section 2.1).
 
-    Half of the buckets hold one distance each, the other half grow logarithmically up to `limit`;
-    all that is farther shares the last one.
+    Half of the buckets hold one distance each, the others grow logarithmically up to `limit`;
+    all larger distances share the last one.
 
     Args:
         distances: Key column minus query column.
-        bidirectional: Whether keys after the query have buckets of their own (the encoder); if
-            not (the decoder), they share bucket 0 and must be masked.
+        bidirectional: Whether keys after the query have separate buckets (encoder). If not
+            (decoder), they share bucket 0 and must be masked.
         count: Number of buckets.
-        limit: Distance from which all share the last bucket.
+        limit: Distance from which all keys share the last bucket.
     """
     if bidirectional:
         count //= 2
@@ -42,23 +42,23 @@ def bias_by_distance(
     bidirectional: bool,
     limit: int,
 ) -> Float[Array, "heads distances"]:
-    """The bias of each head at each distance.
+    """Looks up the bias of each head at each distance.
 
-    A product with a one-hot matrix, because its gradient is a product too and not a scatter.
+    It is a product with a one-hot matrix, whose gradient is a product and not a scatter.
     """
     count = table.shape[0]
     bucket = buckets(distances, bidirectional=bidirectional, count=count, limit=limit)
-    chosen = jnp.asarray(np.eye(count, dtype=np.float32)[bucket])
-    return jnp.einsum("db,bh->hd", chosen, table, precision=jax.lax.Precision.HIGHEST)
+    one_hot = jnp.asarray(np.eye(count, dtype=np.float32)[bucket])
+    return jnp.einsum("db,bh->hd", one_hot, table, precision=jax.lax.Precision.HIGHEST)
 
 
 def bias_matrix(
     table: Float[Array, "buckets heads"], length: int, *, bidirectional: bool, limit: int
 ) -> Float[Array, "heads length length"]:
-    """The bias of each head for each query column (rows) and key column, float32.
+    """Makes the float32 bias of each head for each query column (rows) and key column.
 
-    The matrix has one number per diagonal, so it is laid out from a vector by broadcasting and
-    reshaping alone: with period 2 * length, row i of the flattened broadcast starts i later.
+    Each diagonal has one value, so the matrix is a broadcast and reshaped vector: with period
+    2 * length, row i of the flattened broadcast starts i columns later.
     """
     period = 2 * length
     distances = (np.arange(period) + length) % period - length

@@ -1,4 +1,4 @@
-"""Weights from and to a Hugging Face folder, without torch and never whole on one host."""
+"""Weights from and to a Hugging Face folder, read by slices and without torch."""
 
 import contextlib
 import functools
@@ -17,12 +17,12 @@ from safetensors.numpy import save_file
 from irec_jax.errors import InputError
 from irec_jax.files import replaced_folder
 from irec_jax.model.config import T5Config
-from irec_jax.model.naming import (
+from irec_jax.model.hf_names import (
     CONFIG,
     EMBEDDINGS,
     HEAD,
     REPEATED,
-    Row,
+    WeightMapping,
     from_hf_config,
     table,
     to_hf_config,
@@ -31,47 +31,49 @@ from irec_jax.model.params import Params, abstract
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 FILE_BYTES = 5 * 10**9
-"""An export is cut into files of at most this size, as transformers does."""
+"""Largest file of an export, as in transformers."""
 READ_BYTES = 64 * 2**20
-"""Bytes of an array that are read from a file at a time, about."""
+"""Approximate number of bytes read from a file at a time."""
 DTYPES = ("F32", "BF16", "F16")
 
 Index = tuple[slice, ...]
 
 
 class StoredArray:
-    """One of our arrays as the files of a folder hold it; reading a slice reads no more than it.
+    """A parameter in the files of a folder; reading a slice reads no other part.
 
     Attributes:
         shape: Its shape, layer axis included.
         ndim: Its number of axes.
     """
 
-    def __init__(self, files: list[Any], names: list[str], row: Row, shape: tuple) -> None:
+    def __init__(
+        self, files: list[Any], names: list[str], row: WeightMapping, shape: tuple
+    ) -> None:
         self.shape, self.ndim = shape, len(shape)
         self._files, self._names, self._row = files, names, row
 
     def __getitem__(self, index: Index) -> Float[np.ndarray, "..."]:
-        """The part at `index` (a slice for each axis, of step 1), as new float32 memory."""
+        """Reads the part at `index` (a slice of step 1 for each axis) as a new float32 array."""
         spans = [
             range(*part.indices(length)) for part, length in zip(index, self.shape, strict=True)
         ]
         part = np.empty([len(span) for span in spans], np.float32)
         if part.size:
             layers, body = (spans[0], spans[1:]) if self._row.stacked else (range(1), spans)
-            for layer, into in zip(layers, part if self._row.stacked else [part], strict=True):
-                self._read(layer, body, into)
+            for layer, output in zip(layers, part if self._row.stacked else [part], strict=True):
+                self._read(layer, body, output)
         return part
 
-    def _read(self, layer: int, body: list[range], into: np.ndarray) -> None:
+    def _read(self, layer: int, body: list[range], output: np.ndarray) -> None:
         stored = self._files[layer].get_slice(self._names[layer])
         if self._row.transposed:
-            body, into = body[::-1], into.T
+            body, output = body[::-1], output.T
         rows, rest = body[0], tuple(slice(span.start, span.stop) for span in body[1:])
-        many = max(READ_BYTES // (4 * math.prod(len(span) for span in body[1:])), 1)
-        for start in range(rows.start, rows.stop, many):
-            stop = min(start + many, rows.stop)
-            into[start - rows.start : stop - rows.start] = stored[(slice(start, stop), *rest)]
+        count = max(READ_BYTES // (4 * math.prod(len(span) for span in body[1:])), 1)
+        for start in range(rows.start, rows.stop, count):
+            stop = min(start + count, rows.stop)
+            output[start - rows.start : stop - rows.start] = stored[(slice(start, stop), *rest)]
 
 
 @contextlib.contextmanager
@@ -88,7 +90,7 @@ def open_hf(folder: Path) -> Iterator[tuple[T5Config, Params]]:
         each array.
 
     Raises:
-        InputError: If a file or an array is missing, superfluous, damaged or of another shape.
+        InputError: A file or an array is missing, unexpected, damaged or of another shape.
     """
     config = read_hf_config(folder)
     shapes = abstract(config)
@@ -104,22 +106,22 @@ def open_hf(folder: Path) -> Iterator[tuple[T5Config, Params]]:
             for name in names:
                 _check(files, name, body[::-1] if row.transposed else body, folder)
             _put(stored, row.path, StoredArray([files[name] for name in names], names, row, shape))
-        strangers = sorted(set(files) - expected - REPEATED)
-        if strangers == [HEAD] and config.tied_head:
+        unexpected = sorted(set(files) - expected - REPEATED)
+        if unexpected == [HEAD] and config.tied_head:
             _check_tied(files, stored["embedding"], folder)
-        elif strangers:
-            raise InputError(f"holds arrays this T5 has not: {strangers[:5]}", where=str(folder))
+        elif unexpected:
+            raise InputError(f"unexpected arrays {unexpected[:5]}", where=str(folder))
         yield config, stored
 
 
 def read_hf_config(folder: Path) -> T5Config:
-    """The shape of the model in a folder; its arrays need not be there.
+    """Reads the settings of the model in a folder, which need not hold its arrays.
 
     Raises:
-        InputError: If `config.json` is missing or of no model of the T5 family.
+        InputError: `config.json` is missing or of a model outside the T5 family.
     """
-    mend = "give a folder as transformers' save_pretrained writes it"
-    return from_hf_config(_read_json(folder / CONFIG, mend), str(folder / CONFIG))
+    hint = "Give a folder that save_pretrained of transformers wrote."
+    return from_hf_config(_read_json(folder / CONFIG, hint), str(folder / CONFIG))
 
 
 def load_hf(folder: Path, shardings: Any = None) -> tuple[T5Config, Params]:
@@ -127,7 +129,7 @@ def load_hf(folder: Path, shardings: Any = None) -> tuple[T5Config, Params]:
 
     Args:
         folder: As in `open_hf`.
-        shardings: Where they shall live: a sharding, or a tree of them; None for numpy arrays.
+        shardings: A sharding, or a tree of them; None for numpy arrays.
 
     Returns:
         The config and the arrays. With shardings, each process reads the slices that its own
@@ -143,10 +145,10 @@ def load_hf(folder: Path, shardings: Any = None) -> tuple[T5Config, Params]:
 
 
 def place(stored: Params, shardings: Any) -> Params:
-    """Makes arrays on the devices from what can be read by slices, one after the other.
+    """Makes sharded arrays from leaves that are read by slices, one leaf after the other.
 
     Args:
-        stored: Leaves have a `shape` and give float32 numpy arrays for an index of slices.
+        stored: Leaves have a `shape` and return float32 numpy arrays for an index of slices.
         shardings: A sharding, or a tree of them.
     """
     return jax.tree.map(
@@ -159,7 +161,7 @@ def place(stored: Params, shardings: Any) -> Params:
 def from_slices(
     shape: tuple[int, ...], sharding: jax.sharding.Sharding, read: Callable[[Index], np.ndarray]
 ) -> jax.Array:
-    """An array on the devices; devices with the same part share one reading of it."""
+    """Makes a sharded array; devices with the same part share one read."""
     parts: dict[tuple, np.ndarray] = {}
 
     def part(index: Any) -> np.ndarray:
@@ -168,12 +170,12 @@ def from_slices(
             parts[key] = read(index)
         return parts[key]
 
-    # Waits, so that no two arrays are on the host at once.
+    # Blocks, so that the host holds one array at a time.
     return jax.block_until_ready(jax.make_array_from_callback(shape, sharding, part))
 
 
 def slice_key(index: Index) -> tuple:
-    """An index as something that can be looked up; slices cannot before Python 3.12."""
+    """Makes a hashable key of an index; slices are not hashable before Python 3.12."""
     return tuple((part.start, part.stop) for part in index)
 
 
@@ -188,21 +190,21 @@ def save_hf(
     """Writes a folder that `AutoModelForSeq2SeqLM.from_pretrained` of transformers loads.
 
     Args:
-        folder: Made or replaced as a whole.
-        config: Of the model.
-        params: Its arrays; written in float32. All parts of them must be in this process.
-        beside: Other files of the folder, such as the tokenizer's, by name.
-        file_bytes: Weights above this size are cut into several files with an index; no more
-            than one file's are copied to the host at a time.
+        folder: Created, or replaced as a whole.
+        config: The model's settings.
+        params: The parameters, all addressable by this process; written in float32.
+        beside: Other files of the folder by name, such as the tokenizer's.
+        file_bytes: Larger weights are split into several files with an index; at most one
+            file's arrays are on the host at a time.
     """
-    files = _dealt(config, file_bytes)
+    files = _members_of_files(config, file_bytes)
     settings = to_hf_config(config)
     special = {key: settings[key] for key in settings if key.endswith("_token_id")}
     with replaced_folder(folder) as temporary:
         for name, content in (beside or {}).items():
             (temporary / name).write_bytes(content)
         for file, members in files.items():
-            arrays = {name: _theirs(params, row, layer) for name, row, layer in members}
+            arrays = {name: _to_hf_array(params, row, layer) for name, row, layer in members}
             save_file(arrays, temporary / file, metadata={"format": "pt"})
         if len(files) > 1:
             _write_json(temporary / INDEX, _index(config, files))
@@ -210,11 +212,11 @@ def save_hf(
         _write_json(temporary / "generation_config.json", special)
 
 
-Member = tuple[str, Row, int]
+Member = tuple[str, WeightMapping, int]
 
 
-def _dealt(config: T5Config, file_bytes: int) -> dict[str, list[Member]]:
-    """Which arrays, by name, row and layer, go into which file."""
+def _members_of_files(config: T5Config, file_bytes: int) -> dict[str, list[Member]]:
+    """Assigns arrays, as name, row and layer, to files."""
     shapes = abstract(config)
     groups: list[list[Member]] = [[]]
     size = 0
@@ -236,9 +238,9 @@ def _dealt(config: T5Config, file_bytes: int) -> dict[str, list[Member]]:
     }
 
 
-def _theirs(params: Params, row: Row, layer: int) -> np.ndarray:
-    ours = _leaf(params, row.path)
-    array = np.asarray(ours[layer] if row.stacked else ours, np.float32)
+def _to_hf_array(params: Params, row: WeightMapping, layer: int) -> np.ndarray:
+    leaf = _leaf(params, row.path)
+    array = np.asarray(leaf[layer] if row.stacked else leaf, np.float32)
     return np.ascontiguousarray(array.T if row.transposed else array)
 
 
@@ -253,49 +255,49 @@ def _write_json(path: Path, content: dict) -> None:
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
-def _read_json(path: Path, mend: str) -> dict:
+def _read_json(path: Path, hint: str) -> dict:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise InputError("is missing", where=str(path), mend=mend) from None
+        raise InputError("is missing", where=str(path), hint=hint) from None
     except ValueError as error:
-        raise InputError(f"is not JSON: {error}", where=str(path), mend=mend) from None
+        raise InputError(f"is not JSON: {error}", where=str(path), hint=hint) from None
     if not isinstance(content, dict):
-        raise InputError("is no JSON object", where=str(path), mend=mend)
+        raise InputError("is not a JSON object", where=str(path), hint=hint)
     return content
 
 
 def _open(folder: Path, stack: contextlib.ExitStack) -> dict[str, Any]:
-    """The open file that holds each array, from one file or from the parts of an index."""
+    """Opens the file of each array: the single file, or the parts of an index."""
     parts = [WEIGHTS]
     if (folder / INDEX).exists():
         places = _read_json(folder / INDEX, _AGAIN).get("weight_map")
         if not isinstance(places, dict) or not all(isinstance(x, str) for x in places.values()):
-            raise InputError("has no weight_map", where=str(folder / INDEX), mend=_AGAIN)
+            raise InputError("has no weight_map", where=str(folder / INDEX), hint=_AGAIN)
         parts = sorted(set(places.values()))
     files = {}
     for part in parts:
         path = folder / part
         if not path.exists():
             torch = (folder / "pytorch_model.bin").exists() or part == WEIGHTS
-            raise InputError("is missing", where=str(path), mend=_CONVERT if torch else _AGAIN)
+            raise InputError("is missing", where=str(path), hint=_CONVERT if torch else _AGAIN)
         try:
             file = stack.enter_context(safe_open(path, "np"))
         except SafetensorError as error:
-            raise InputError(f"is damaged: {error}", where=str(path), mend=_AGAIN) from None
+            raise InputError(f"is damaged: {error}", where=str(path), hint=_AGAIN) from None
         files.update(dict.fromkeys(file.keys(), file))
     return files
 
 
-_AGAIN = "download the folder again"
+_AGAIN = "Download the folder again."
 _CONVERT = (
-    "write it once with transformers and torch (docs/pretrained.md): "
-    "AutoModelForSeq2SeqLM.from_pretrained(...).save_pretrained(...)"
+    "Write it once with transformers and torch (docs/pretrained.md): "
+    "AutoModelForSeq2SeqLM.from_pretrained(...).save_pretrained(...)."
 )
 
 
 def _stored_as(name: str, config: T5Config, files: Mapping[str, Any]) -> str:
-    """The name that a file has for an array of which there may be one for several names."""
+    """Returns the stored name of an array that can have several names."""
     others: tuple[str, ...] = ()
     if name == EMBEDDINGS[0]:
         others = (*EMBEDDINGS, HEAD) if config.tied_head else EMBEDDINGS
@@ -306,34 +308,36 @@ def _stored_as(name: str, config: T5Config, files: Mapping[str, Any]) -> str:
 
 
 def _check_tied(files: Mapping[str, Any], embedding: StoredArray, folder: Path) -> None:
-    """Refuses a head of its own where the config says that the embedding is the head."""
+    """Refuses an untied head where the config ties it to the embedding."""
     _check(files, HEAD, embedding.shape, folder)
-    head = StoredArray([files[HEAD]], [HEAD], Row("embedding", HEAD, False), embedding.shape)
+    head = StoredArray(
+        [files[HEAD]], [HEAD], WeightMapping("embedding", HEAD, False), embedding.shape
+    )
     for start in range(0, head.shape[0], 4_096):
         rows = (slice(start, start + 4_096), slice(None))
         if not np.array_equal(head[rows], embedding[rows]):
             raise InputError(
-                f"has a head of its own ({HEAD}), and a {CONFIG} that scales it as if it had not",
+                f"has an untied head ({HEAD}), but its {CONFIG} says that it is tied",
                 where=str(folder),
-                mend=f"for a v1.1 set tie_word_embeddings to false in {CONFIG}",
+                hint=f"For T5 v1.1, set tie_word_embeddings to false in {CONFIG}.",
             )
 
 
 def _check(files: Mapping[str, Any], name: str, shape: tuple[int, ...], folder: Path) -> None:
     if name not in files:
-        raise InputError(f"the array {name!r} is missing", where=str(folder), mend=_AGAIN)
+        raise InputError(f"the array {name!r} is missing", where=str(folder), hint=_AGAIN)
     stored = files[name].get_slice(name)
     if tuple(stored.get_shape()) != shape:
         raise InputError(
             f"the array {name!r} has the wrong shape {tuple(stored.get_shape())}",
             where=str(folder),
-            mend=f"{CONFIG} asks for {shape}; they must belong together",
+            hint=f"Use weights of the shape {shape}, which belong to {CONFIG}.",
         )
     if stored.get_dtype() not in DTYPES:
         raise InputError(
             f"the array {name!r} is of dtype {stored.get_dtype()}",
             where=str(folder),
-            mend="give weights in float32, bfloat16 or float16, not quantized ones",
+            hint="Give weights in float32, bfloat16 or float16, not quantized ones.",
         )
 
 

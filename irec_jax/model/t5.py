@@ -1,4 +1,4 @@
-"""T5: encode, decode, logits, and decoding one token at a time with the cache as a value."""
+"""T5: encoder, decoder, logits, and decoding one token at a time with a cache."""
 
 import dataclasses
 import functools
@@ -9,26 +9,24 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int, Key
 
-from irec_jax.model.attention import Sight
+from irec_jax.model.activation_sharding import apply_remat, shard_batch_axis
+from irec_jax.model.attention import AttentionMask
 from irec_jax.model.config import T5Config
-from irec_jax.model.dropout import Noise, dropout, fold
+from irec_jax.model.dropout import DropoutRng, dropout, fold_in
 from irec_jax.model.layers import (
-    Context,
+    AttentionContext,
     DecoderLayer,
     EncoderLayer,
     LayerCache,
     Norm,
     normal,
 )
-from irec_jax.model.placement import remembered, rows_apart
 from irec_jax.model.positions import bias_by_distance, bias_matrix
-
-START = 0  # the decoder's first input is the padding token, as in every T5
 
 
 @nnx.dataclass
 class Cache(nnx.Pytree):
-    """What decoding remembers between steps: a value, passed in and given back.
+    """Keys and values of previous steps: an argument and a result of each step.
 
     The keys and values of the source are stored once per request and shared by its beams.
     """
@@ -41,8 +39,8 @@ class Cache(nnx.Pytree):
     position: Int[Array, ""] = nnx.data()
 
 
-class Stack(nnx.Module):
-    """The layers of one side, their position bias (shared, or one each) and the final norm."""
+class LayerStack(nnx.Module):
+    """The layers of the encoder or decoder, their position bias and the final norm."""
 
     def __init__(
         self, layer: type[EncoderLayer] | type[DecoderLayer], config: T5Config, rngs: nnx.Rngs
@@ -61,41 +59,53 @@ class Stack(nnx.Module):
 
     def run(
         self,
-        hidden: Float[Array, "batch length width"],
+        hidden_states: Float[Array, "batch length width"],
         segments: Int[Array, "batch length"],
-        noise: Noise | None,
-        *source: Float[Array, "rows source width"] | Sight,
+        dropout_rng: DropoutRng | None,
+        *source: Float[Array, "rows source width"] | AttentionMask,
     ) -> Float[Array, "batch length width"]:
-        """All layers and the final norm; `source` is what the decoder attends to."""
-        sight, table = Sight(segments, segments, self.causal), self.bias[...]
-        shared = self._bias(table, hidden.shape[1]) if self.shared else None
+        """Applies all layers and the final norm.
+
+        Args:
+            hidden_states: Embedded tokens.
+            segments: Segment numbers, 0 for padding.
+            dropout_rng: None drops nothing.
+            *source: For the decoder, the encoded source and the mask of the attention to it.
+        """
+        mask, table = AttentionMask(segments, segments, self.causal), self.bias[...]
+        shared = self._bias(table, hidden_states.shape[1]) if self.shared else None
         split, arrays = self.split()
 
         def layer(
-            hidden: Float[Array, "batch length width"], slices: tuple
+            hidden_states: Float[Array, "batch length width"], slices: tuple
         ) -> tuple[Float[Array, "batch length width"], None]:
             number, arrays, own = slices
-            bias = self._bias(own, hidden.shape[1]) if shared is None else shared
+            bias = self._bias(own, hidden_states.shape[1]) if shared is None else shared
             block = nnx.merge(split, arrays)
-            hidden = block(hidden, Context(sight, bias), *source, noise=fold(noise, number))
-            return rows_apart(hidden), None
+            hidden_states = block(
+                hidden_states,
+                AttentionContext(mask, bias),
+                *source,
+                dropout_rng=fold_in(dropout_rng, number),
+            )
+            return shard_batch_axis(hidden_states), None
 
-        hidden = rows_apart(dropout(hidden, fold(noise, self.count)))
+        hidden_states = shard_batch_axis(dropout(hidden_states, fold_in(dropout_rng, self.count)))
         numbers = jnp.arange(self.count, dtype=jnp.uint32)
         slices = (numbers, arrays, None if self.shared else table)
-        layer = remembered(layer, self.remat)
-        hidden, _ = jax.lax.scan(layer, hidden, slices, unroll=self.unroll)
-        return dropout(self.norm(hidden), fold(noise, self.count + 1))
+        layer = apply_remat(layer, self.remat)
+        hidden_states, _ = jax.lax.scan(layer, hidden_states, slices, unroll=self.unroll)
+        return dropout(self.norm(hidden_states), fold_in(dropout_rng, self.count + 1))
 
     def split(self) -> tuple[nnx.GraphDef, dict]:
-        """The layers as structure and arrays, ready to be scanned over."""
+        """Returns the layers as structure and arrays, to be scanned over."""
         structure, state = nnx.split(self.layers)
         return structure, nnx.to_pure_dict(state)
 
     def bias_at(
         self, position: Int[Array, ""], length: int
     ) -> Float[Array, "*layers heads length"]:
-        """The bias of the query at `position` to each of `length` key columns.
+        """Returns the bias of the query at `position` to each of `length` key columns.
 
         It has a layer axis where the layers do not share it.
         """
@@ -117,17 +127,17 @@ class Stack(nnx.Module):
 class T5(nnx.Module):
     """An encoder-decoder of the T5 family (Raffel et al. 2020; Shazeer 2020).
 
-    Made by `irec_jax.model.params.merge` inside a jitted function, never kept.
+    `irec_jax.model.params.merge` makes it inside a jitted function.
     """
 
     def __init__(self, config: T5Config, rngs: nnx.Rngs) -> None:
         self.config = config
         self.embedding = normal(rngs, (config.vocabulary, config.width), 1.0)
-        self.encoder = Stack(EncoderLayer, config, rngs)
-        self.decoder = Stack(DecoderLayer, config, rngs)
+        self.encoder = LayerStack(EncoderLayer, config, rngs)
+        self.decoder = LayerStack(DecoderLayer, config, rngs)
         shape = (config.width, config.vocabulary)
-        # As T5X starts it. Deviation 1, as Hugging Face has it, makes first logits of deviation
-        # width ** 0.5, and hundreds of steps go by before the loss is that of guessing.
+        # As in T5X. With deviation 1, as in Hugging Face, the first logits have deviation
+        # width ** 0.5, and it takes hundreds of steps to reach the loss of a uniform guess.
         self.head = None if config.tied_head else normal(rngs, shape, config.width**-0.5)
 
     def encode(
@@ -137,15 +147,15 @@ class T5(nnx.Module):
         *,
         dropout_key: Key[Array, ""] | None = None,
     ) -> Float[Array, "batch source width"]:
-        """Hidden states of packed inputs, in the compute dtype.
+        """Computes hidden states of packed inputs, in the compute dtype.
 
         Args:
             inputs: Token ids.
-            segments: Segment numbers, 0 for padding; a token sees only its own segment.
-            dropout_key: Drops while training; None drops nothing.
+            segments: Segment numbers, 0 for padding; a token attends only to its segment.
+            dropout_key: Key of the dropout masks; None drops nothing.
         """
-        noise = fold(Noise.start(dropout_key, self.config.dropout), 0)
-        return self.encoder.run(self._embed(inputs), segments, noise)
+        dropout_rng = fold_in(DropoutRng.start(dropout_key, self.config.dropout), 0)
+        return self.encoder.run(self._embed(inputs), segments, dropout_rng)
 
     def decode(
         self,
@@ -156,34 +166,40 @@ class T5(nnx.Module):
         *,
         dropout_key: Key[Array, ""] | None = None,
     ) -> Float[Array, "rows target width"]:
-        """Hidden states of packed decoder inputs, in the compute dtype.
+        """Computes hidden states of packed decoder inputs, in the compute dtype.
 
-        There may be several rows for each source row, in the order of the source rows: they share
-        its keys and values (to score many answers of one request, encode it once).
+        Several rows can follow one source row, in the order of the source rows; they share its
+        keys and values. So a request with many answers is encoded once.
 
         Args:
             decoder_inputs: Token ids shifted right (`shift_right`).
             target_segments: Segment numbers, 0 for padding.
-            encoded: What `encode` gave.
-            source_segments: Segment numbers of the source; targets see the same number.
-            dropout_key: Drops while training; None drops nothing.
+            encoded: The result of `encode`.
+            source_segments: Segment numbers of the source; targets attend to the same number.
+            dropout_key: Key of the dropout masks; None drops nothing.
         """
-        noise = fold(Noise.start(dropout_key, self.config.dropout), 1)
+        dropout_rng = fold_in(DropoutRng.start(dropout_key, self.config.dropout), 1)
         queries = target_segments.reshape(encoded.shape[0], -1)
-        sight = Sight(queries, source_segments)
-        hidden = self._embed(decoder_inputs)
-        return self.decoder.run(hidden, target_segments, noise, encoded, sight)
+        mask = AttentionMask(queries, source_segments)
+        hidden_states = self._embed(decoder_inputs)
+        return self.decoder.run(hidden_states, target_segments, dropout_rng, encoded, mask)
 
-    def logits(self, hidden: Float[Array, "*rows width"]) -> Float[Array, "*rows vocabulary"]:
-        """Scores of every token, float32, from the decoder's hidden states."""
+    def logits(
+        self, hidden_states: Float[Array, "*rows width"]
+    ) -> Float[Array, "*rows vocabulary"]:
+        """Computes float32 logits of every token from the decoder's hidden states."""
         if self.head is None:
-            hidden = hidden * jnp.asarray(self.config.width**-0.5, hidden.dtype)
+            hidden_states = hidden_states * jnp.asarray(
+                self.config.width**-0.5, hidden_states.dtype
+            )
             head = self.embedding[...].T
         else:
             head = self.head[...]
-        flat = hidden.reshape(-1, hidden.shape[-1])
-        logits = jnp.matmul(flat, head.astype(hidden.dtype), preferred_element_type=jnp.float32)
-        return logits.reshape(*hidden.shape[:-1], -1)
+        flat = hidden_states.reshape(-1, hidden_states.shape[-1])
+        logits = jnp.matmul(
+            flat, head.astype(hidden_states.dtype), preferred_element_type=jnp.float32
+        )
+        return logits.reshape(*hidden_states.shape[:-1], -1)
 
     def start_cache(
         self,
@@ -193,95 +209,84 @@ class T5(nnx.Module):
         *,
         beams: int = 1,
     ) -> Cache:
-        """An empty cache for answers of at most `length` tokens.
+        """Makes an empty cache for answers of at most `length` tokens.
 
         Args:
-            encoded: What `encode` gave; each row holds one request, in segment 1.
+            encoded: The result of `encode`; each row holds one request, in segment 1.
             source_segments: 1 for the request, 0 for padding.
-            length: Most steps that can follow.
-            beams: Answers in the making per request; `gather_cache` can change it.
+            length: Maximum number of steps.
+            beams: Beams per request; `gather_cache` can change it.
         """
         split, arrays = self.decoder.split()
 
         def keys_and_values(_: None, arrays: dict) -> tuple[None, list]:
-            across = nnx.merge(split, arrays).across
-            return None, across.project(encoded, across.key, across.value)
+            attention = nnx.merge(split, arrays).across
+            return None, attention.project(encoded, attention.key, attention.value)
 
-        _, told = jax.lax.scan(keys_and_values, None, arrays)
-        source_keys, source_values = map(_requests_apart, told)
+        _, projected = jax.lax.scan(keys_and_values, None, arrays)
+        source_keys, source_values = map(_shard_requests, projected)
         layers, requests, heads, _, size = source_keys.shape
         empty = jnp.zeros((layers, requests, beams, heads, length, size), encoded.dtype)
-        empty = _requests_apart(empty)
+        empty = _shard_requests(empty)
         position = jnp.zeros((), jnp.int32)
         return Cache(empty, empty, source_keys, source_values, source_segments, position)
 
     def step(
         self, tokens: Int[Array, " rows"], cache: Cache
     ) -> tuple[Float[Array, "rows vocabulary"], Cache]:
-        """Feeds one token to each beam and says what may follow.
+        """Decodes one more token of each beam.
 
         Args:
-            tokens: The last token of each beam, beams of a request together; `START` at first.
-            cache: The state before; it must have room for one more token.
+            tokens: The last token of each beam, beams of a request adjacent; `START` at first.
+            cache: The cache before; it must have room for one more token.
 
         Returns:
-            Logits of the next token, float32, and the state after.
+            Float32 logits of the next token, and the cache after.
         """
         requests, beams, _, length = cache.keys.shape[1:5]
-        sight = Sight(jnp.ones((requests, beams), jnp.int32), cache.source_segments)
+        mask = AttentionMask(jnp.ones((requests, beams), jnp.int32), cache.source_segments)
         bias = self.decoder.bias_at(cache.position, length)
         shared, own = (bias, None) if self.decoder.shared else (None, bias)
         split, arrays = self.decoder.split()
 
         def layer(
-            hidden: Float[Array, "requests beams width"], slices: tuple
+            hidden_states: Float[Array, "requests beams width"], slices: tuple
         ) -> tuple[Float[Array, "requests beams width"], tuple]:
             arrays, layer_cache, own = slices
             bias = own if shared is None else shared
             block = nnx.merge(split, arrays)
-            hidden, new = block.step(hidden, layer_cache, cache.position, bias, sight)
-            return hidden, (new.keys, new.values)
+            hidden_states, new = block.step(hidden_states, layer_cache, cache.position, bias, mask)
+            return hidden_states, (new.keys, new.values)
 
-        hidden = self._embed(tokens.reshape(requests, beams))
-        remembered = LayerCache(cache.keys, cache.values, cache.source_keys, cache.source_values)
-        hidden, (keys, values) = jax.lax.scan(
-            layer, hidden, (arrays, remembered, own), unroll=self.config.unroll_layers
+        hidden_states = self._embed(tokens.reshape(requests, beams))
+        layer_caches = LayerCache(cache.keys, cache.values, cache.source_keys, cache.source_values)
+        hidden_states, (keys, values) = jax.lax.scan(
+            layer, hidden_states, (arrays, layer_caches, own), unroll=self.config.unroll_layers
         )
-        logits = self.logits(self.decoder.norm(hidden)).reshape(requests * beams, -1)
+        logits = self.logits(self.decoder.norm(hidden_states)).reshape(requests * beams, -1)
         after = dataclasses.replace(cache, keys=keys, values=values, position=cache.position + 1)
         return logits, after
 
+    def gather_cache(self, cache: Cache, parents: Int[Array, "requests beams"]) -> Cache:
+        """Replaces each beam by a continuation of its parent.
+
+        Args:
+            cache: The cache before.
+            parents: For each new beam the number of the old beam of the same request that it
+                continues; there may be more or fewer new beams than old ones.
+        """
+        index = parents[None, :, :, None, None, None]
+        keys, values = (
+            _shard_requests(jnp.take_along_axis(array, index, axis=2))
+            for array in (cache.keys, cache.values)
+        )
+        return dataclasses.replace(cache, keys=keys, values=values)
+
     def _embed(self, tokens: Int[Array, "*rows"]) -> Float[Array, "*rows width"]:
-        # Rows are cast after the lookup, so that their gradients are added up in float32.
+        # Rows are cast after the lookup, so that their gradients are summed in float32.
         return self.embedding[...][tokens].astype(self.config.compute)
 
 
-def gather_cache(cache: Cache, parents: Int[Array, "requests beams"]) -> Cache:
-    """The cache after each beam is replaced by a continuation of its parent.
-
-    Args:
-        cache: Before.
-        parents: For each new beam the number of the old beam of the same request that it goes on
-            from; there may be more or fewer new beams than old ones.
-    """
-    index = parents[None, :, :, None, None, None]
-    keys, values = (
-        _requests_apart(jnp.take_along_axis(array, index, axis=2))
-        for array in (cache.keys, cache.values)
-    )
-    return dataclasses.replace(cache, keys=keys, values=values)
-
-
-def _requests_apart(array: Float[Array, "layers requests *rest"]) -> Float[Array, "..."]:
-    """Says that each device remembers its own requests; see `rows_apart`."""
-    return rows_apart(array.swapaxes(0, 1)).swapaxes(0, 1)
-
-
-def shift_right(
-    targets: Int[Array, "batch target"], segments: Int[Array, "batch target"]
-) -> Int[Array, "batch target"]:
-    """What the decoder reads: each segment's targets one later, after the start token."""
-    start = jnp.full_like(targets[:, :1], START)
-    shifted = jnp.concatenate([start, targets[:, :-1]], axis=1)
-    before = jnp.concatenate([jnp.zeros_like(segments[:, :1]), segments[:, :-1]], axis=1)
-    return jnp.where(segments == before, shifted, START)
+def _shard_requests(array: Float[Array, "layers requests *rest"]) -> Float[Array, "..."]:
+    """Shards the cache by requests; see `shard_batch_axis`."""
+    return shard_batch_axis(array.swapaxes(0, 1)).swapaxes(0, 1)

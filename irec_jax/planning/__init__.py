@@ -1,1 +1,1 @@
-"""What a run would need and take on devices that are not here."""
+"""Memory, collectives, time and cost of a run, compiled for devices that are not present."""

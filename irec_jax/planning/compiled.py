@@ -1,4 +1,4 @@
-"""What the compiler says of a run's programs, asked for in a process of its own."""
+"""Memory and collectives of a run's programs, compiled in a worker process."""
 
 import dataclasses
 import json
@@ -11,30 +11,34 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from irec_jax.errors import InputError
-from irec_jax.experiment import Experiment
+from irec_jax.experiment.config import Experiment
 from irec_jax.planning.hlo import sent_share
 from irec_jax.planning.topology import Topology, libtpu_arguments
 from irec_jax.settings import to_json
 
-FAST, FULL = -1.0, 0.0
-"""How much work the compiler takes: what a run compiles with, or a quarter to a half of it."""
+FAST_EFFORT, FULL_EFFORT = -1.0, 0.0
+"""Efforts of the compiler: a run compiles with the full one, in two to four times the time."""
 
-CLOSE = 0.07
-"""With little effort a program's memory came out within so much of the device's (measured: 2 %)."""
+RECHECK_MARGIN = 0.07
+"""Relative distance from the memory limit below which a fast compilation does not decide.
+
+Fast and full effort differed by 2 % of the device's memory in measurements.
+"""
+_CRASH_HINT = "Try another mesh; a compiler that crashes here also crashes in the run."
 
 
 class Memory(NamedTuple):
-    """Bytes on one device.
+    """Memory of a program on one device, in bytes.
 
     Attributes:
-        parameters: Weights, float32; frozen ones and adapters as well.
-        optimizer: What the optimizer remembers.
-        inputs: Whatever else goes in: the batch, keys, a catalog, and the padding of tiles.
-        outputs: What comes out and takes no input's place.
-        temporary: Activations, gradients and work space at the worst moment.
+        parameters: Weights in float32, frozen ones and adapters included.
+        optimizer: Optimizer state.
+        inputs: Other inputs: the batch, keys, a catalog, and the padding of tiles.
+        outputs: Outputs that do not reuse the memory of an input.
+        temporary: Peak of activations, gradients and work space.
         code: The program.
-        total: All of them; where the program was refused, what the compiler says that it needs.
-        usable: What there is.
+        total: Their sum; of a refused program the memory that the compiler reports as needed.
+        usable: Memory that the compiler grants.
     """
 
     parameters: int
@@ -48,20 +52,20 @@ class Memory(NamedTuple):
 
     @property
     def fits(self) -> bool:
-        """Whether it does."""
+        """Whether the program fits on the device."""
         return self.total <= self.usable
 
 
-class Crossing(NamedTuple):
+class LinkTraffic(NamedTuple):
     """A collective on the devices of a topology.
 
     Attributes:
         kind: One of `hlo.KINDS`.
         axes: The mesh axes that it crosses.
-        chips: How many devices exchange with each other.
-        payload: Bytes of the whole array that is gathered, reduced or moved, at one device.
-        times: How often it runs each time the program runs.
-        slices: Slices that the devices of one exchange lie in.
+        chips: Number of devices that exchange data.
+        payload: Bytes of the whole array that is gathered, reduced or moved, on one device.
+        times: Number of executions per execution of the program.
+        slices: Number of slices that the devices of one exchange are in.
         links: Links between chips of one slice that each of them can use, one direction.
     """
 
@@ -74,37 +78,37 @@ class Crossing(NamedTuple):
     links: int
 
     @property
-    def within(self) -> float:
-        """Bytes that each device sends within its slice, each time the program runs."""
+    def ici_bytes(self) -> float:
+        """Bytes that each device sends within its slice per execution of the program."""
         return self.times * self.payload * sent_share(self.kind, self.chips // self.slices)
 
     @property
-    def across(self) -> float:
-        """Bytes that each device sends to other slices.
+    def dcn_bytes(self) -> float:
+        """Bytes that each device sends to other slices per execution of the program.
 
-        The devices of a slice share that work: each sends its part of what the slice has
-        gathered or reduced.
+        The devices of a slice share this work: each sends its part of the gathered or reduced
+        array of its slice.
         """
-        near = self.chips // self.slices
-        return self.times * self.payload * sent_share(self.kind, self.slices) / near
+        slice_devices = self.chips // self.slices
+        return self.times * self.payload * sent_share(self.kind, self.slices) / slice_devices
 
 
-class Compiled(NamedTuple):
+class CompiledProgram(NamedTuple):
     """One program of a run, compiled.
 
     Attributes:
         program: `train`, `score` or `decode`.
-        memory: Bytes on one device.
-        traffic: What moves between devices; empty where the program was refused.
-        unknown_loops: Loops whose turns depend on data, counted with the most that there can be.
-        refused: Why the compiler refused it; "" where it did not.
-        compile_s: Seconds that it took.
-        compiler_bytes: Memory that the compiling process has taken at its peak so far.
+        memory: Of one device.
+        traffic: Collectives; empty if the program was refused.
+        unknown_loops: Loops with a trip count that depends on data, counted with its maximum.
+        refused: The compiler's reason to refuse it, or "".
+        compile_s: Seconds of compilation.
+        compiler_bytes: Peak memory of the compiling process so far.
     """
 
     program: str
     memory: Memory
-    traffic: tuple[Crossing, ...] = ()
+    traffic: tuple[LinkTraffic, ...] = ()
     unknown_loops: int = 0
     refused: str = ""
     compile_s: float = 0.0
@@ -116,31 +120,31 @@ class Compiled(NamedTuple):
         return not self.refused and self.memory.fits
 
     @property
-    def is_close(self) -> bool:
-        """Whether another effort of the compiler could decide otherwise."""
-        return abs(self.memory.total / self.memory.usable - 1) < CLOSE
+    def is_near_limit(self) -> bool:
+        """Whether another effort of the compiler may change `fits`."""
+        return abs(self.memory.total / self.memory.usable - 1) < RECHECK_MARGIN
 
 
 @dataclasses.dataclass(frozen=True)
-class Job:
-    """What is asked of the compiler.
+class CompileJob:
+    """Programs to compile for a topology.
 
     Attributes:
         experiment: With the model's vocabulary resolved and a mesh that fits the topology.
         topology: The devices.
-        items: Size of the catalog.
-        programs: Which programs.
-        effort: `FULL` compiles as a run does.
+        items: Number of items of the catalog.
+        programs: Names of the programs.
+        effort: `FAST_EFFORT`, or `FULL_EFFORT` as in a run.
     """
 
     experiment: Experiment
     topology: Topology
     items: int
     programs: tuple[str, ...] = ("train", "score", "decode")
-    effort: float = FAST
+    effort: float = FAST_EFFORT
 
     def to_json(self) -> dict[str, Any]:
-        """What the worker reads."""
+        """Returns the job as the worker process reads it."""
         return {
             "experiment": to_json(self.experiment),
             "topology": str(self.topology),
@@ -150,41 +154,41 @@ class Job:
         }
 
 
-class Answer(NamedTuple):
-    """What the worker says: the mesh it used and each program.
+class CompileResult(NamedTuple):
+    """Results of a worker process.
 
     Attributes:
-        devices: How many devices there are.
+        devices: Number of devices.
         mesh: Devices along each axis.
-        peak: Measured operations per second of one local device; 0.0 where a datasheet says it.
-        programs: In the order that they were asked for.
+        peak: Measured FLOP/s of one local device; 0.0 if a datasheet has it.
+        programs: In the order of the job.
     """
 
     devices: int
     mesh: Mapping[str, int]
     peak: float
-    programs: tuple[Compiled, ...]
+    programs: tuple[CompiledProgram, ...]
 
 
 class CompilerCrash(InputError):
-    """The compiling process ended without an answer."""
+    """The worker process ended without a result."""
 
 
-def compile_job(job: Job, tell: Callable[[str], None] | None = None) -> Answer:
+def compile_job(job: CompileJob, report: Callable[[str], None] | None = None) -> CompileResult:
     """Compiles the programs of a run in another process.
 
-    libtpu takes hold of a process and of its JAX, and a crash of the compiler ends it: neither
-    should happen to the caller.
+    libtpu takes over a process and its JAX, and a crash of the compiler ends the process; neither
+    may happen to the caller.
 
     Args:
-        job: What to compile.
-        tell: Is told of each program when it is done.
+        job: The programs.
+        report: Called with a line after each program.
 
     Raises:
-        CompilerCrash: The compiler did.
+        CompilerCrash: The compiler crashed.
         InputError: The devices do not exist here, or the mesh does not fit them.
     """
-    # The compiler writes much to its standard error, more than a pipe holds.
+    # The compiler writes more to its standard error than a pipe holds.
     with (
         tempfile.TemporaryFile("w+") as errors,
         subprocess.Popen(
@@ -197,82 +201,84 @@ def compile_job(job: Job, tell: Callable[[str], None] | None = None) -> Answer:
         ) as worker,
     ):
         try:
-            answer = _read(worker, tell)
+            result = _read_result(worker, report)
             code = worker.wait()
         finally:
             worker.kill()
-        if answer is None or len(answer.programs) < len(job.programs):
+        if result is None or len(result.programs) < len(job.programs):
             errors.seek(0)
-            raise CompilerCrash(_crash(code, errors.read()), where="topology", mend=_CRASHED)
-        return answer
+            problem = _crash_problem(code, errors.read())
+            raise CompilerCrash(problem, where="topology", hint=_CRASH_HINT)
+        return result
 
 
-def compile_closely(job: Job, tell: Callable[[str], None] | None = None) -> Answer:
-    """As `compile_job`; what is close to the limit is compiled again as a run compiles it.
+def compile_with_recheck(
+    job: CompileJob, report: Callable[[str], None] | None = None
+) -> CompileResult:
+    """Runs `compile_job`, and again with full effort for programs near the memory limit.
 
-    So is what the compiler crashed on with less effort.
+    A crash with less than full effort is also followed by a compilation with full effort.
 
     Raises:
         InputError: See `compile_job`.
     """
     try:
-        answer = compile_job(job, tell)
+        result = compile_job(job, report)
     except CompilerCrash:
-        if job.effort == FULL:
+        if job.effort == FULL_EFFORT:
             raise
-        if tell:
-            tell("the compiler crashed, so it is asked again with full effort")
-        return compile_job(dataclasses.replace(job, effort=FULL), tell)
-    close = tuple(program.program for program in answer.programs if program.is_close)
-    if not close or job.effort == FULL or job.topology.chip is None:
-        return answer
-    if tell:
-        tell(f"{', '.join(close)}: close to the limit, so compiled again with full effort")
-    again = compile_job(dataclasses.replace(job, programs=close, effort=FULL), tell)
+        if report:
+            report("the compiler crashed; compiling again with full effort")
+        return compile_job(dataclasses.replace(job, effort=FULL_EFFORT), report)
+    near = tuple(program.program for program in result.programs if program.is_near_limit)
+    if not near or job.effort == FULL_EFFORT or job.topology.chip is None:
+        return result
+    if report:
+        report(f"{', '.join(near)}: near the memory limit; compiling again with full effort")
+    again = compile_job(dataclasses.replace(job, programs=near, effort=FULL_EFFORT), report)
     newer = {program.program: program for program in again.programs}
-    programs = tuple(newer.get(program.program, program) for program in answer.programs)
-    return answer._replace(programs=programs)
+    programs = tuple(newer.get(program.program, program) for program in result.programs)
+    return result._replace(programs=programs)
 
 
-def _read(worker: "subprocess.Popen[str]", tell: Callable[[str], None] | None) -> Answer | None:
-    answer = None
+def _read_result(
+    worker: "subprocess.Popen[str]", report: Callable[[str], None] | None
+) -> CompileResult | None:
+    result = None
     for line in worker.stdout or ():
-        # The compiler may write to the same stream; only lines of ours begin so.
+        # The compiler may write to the same stream; only lines of the worker are JSON objects.
         if not line.startswith("{"):
             continue
-        said = json.loads(line)
-        if "error" in said:
-            raise InputError(**said["error"])
-        if answer is None:
-            answer = Answer(said["devices"], said["mesh"], said["peak"], ())
+        message = json.loads(line)
+        if "error" in message:
+            raise InputError(**message["error"])
+        if result is None:
+            result = CompileResult(message["devices"], message["mesh"], message["peak"], ())
             continue
-        program = from_plain(said)
-        answer = answer._replace(programs=(*answer.programs, program))
-        if tell:
-            tell(f"{program.program}: {program.compile_s:.0f} s")
-    return answer
+        program = from_plain(message)
+        result = result._replace(programs=(*result.programs, program))
+        if report:
+            report(f"{program.program}: {program.compile_s:.0f} s")
+    return result
 
 
-_CRASHED = "Try another mesh; a compiler that crashes here crashes in the run as well."
-
-
-def _crash(code: int, errors: str) -> str:
+def _crash_problem(code: int, errors: str) -> str:
     if code < 0:
         return f"the compiler crashed with {signal.Signals(-code).name}"
     lines = [line.strip() for line in errors.splitlines() if line.strip()]
-    return f"the compiler crashed ({lines[-1][:200] if lines else 'it said nothing'})"
+    return f"the compiler crashed ({lines[-1][:200] if lines else 'without a message'})"
 
 
 def _environment(topology: Topology) -> dict[str, str]:
     environment = dict(os.environ)
-    # Only what is there is compiled for; taking a GPU's memory would disturb what runs on it.
+    # Compiling allocates nothing; taking a GPU's memory would disturb what runs on it.
     environment["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
     if topology.chip is not None:
         environment |= {
             "JAX_PLATFORMS": "cpu",
-            # Otherwise it asks a metadata server that is only there in the cloud.
+            # Without it libtpu asks a metadata server that exists only in the cloud.
             "TPU_SKIP_MDS_QUERY": "1",
-            # Its lock keeps two processes from one TPU; here is none.
+            # libtpu's lock protects a TPU from two processes; this machine has no TPU.
             "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
             "TPU_LOG_DIR": "disabled",
             "TPU_STDERR_LOG_LEVEL": "3",
@@ -282,17 +288,18 @@ def _environment(topology: Topology) -> dict[str, str]:
     return environment
 
 
-def to_plain(compiled: Compiled) -> dict[str, Any]:
-    """As JSON can hold it."""
+def to_plain(compiled: CompiledProgram) -> dict[str, Any]:
+    """Converts a compiled program for `json.dumps`."""
     plain = compiled._asdict()
     plain["memory"] = compiled.memory._asdict()
-    plain["traffic"] = [crossing._asdict() for crossing in compiled.traffic]
+    plain["traffic"] = [traffic._asdict() for traffic in compiled.traffic]
     return plain
 
 
-def from_plain(plain: Mapping[str, Any]) -> Compiled:
-    """What `to_plain` made."""
+def from_plain(plain: Mapping[str, Any]) -> CompiledProgram:
+    """Reverses `to_plain`."""
     traffic = tuple(
-        Crossing(**{**crossing, "axes": tuple(crossing["axes"])}) for crossing in plain["traffic"]
+        LinkTraffic(**{**fields, "axes": tuple(fields["axes"])}) for fields in plain["traffic"]
     )
-    return Compiled(**{**plain, "memory": Memory(**plain["memory"]), "traffic": traffic})
+    memory = Memory(**plain["memory"])
+    return CompiledProgram(**{**plain, "memory": memory, "traffic": traffic})

@@ -1,7 +1,7 @@
-"""What a compiled program moves between chips, read from its text.
+"""Collectives of a compiled program, read from its HLO text.
 
-XLA's own cost analysis counts the body of a loop once and no collective at all; here loops count
-as often as they run, and each collective with the mesh axes that it crosses
+XLA's cost analysis counts the body of a loop once and no collectives; here the body counts once
+per iteration, and each collective has the mesh axes that it crosses
 (docs/decisions/0131-collectives-from-hlo-text.md).
 """
 
@@ -48,10 +48,10 @@ class Collective(NamedTuple):
     Attributes:
         kind: One of `KINDS`.
         axes: The mesh axes that it crosses, in the mesh's order.
-        chips: How many exchange with each other.
-        payload: Bytes of the whole array that is gathered, reduced or moved, at one chip.
-        times: How often it runs each time the program runs.
-        members: The numbers of the devices of one such exchange, in the mesh's order.
+        chips: Number of chips that exchange data.
+        payload: Bytes of the whole array that is gathered, reduced or moved, on one chip.
+        times: Number of executions per execution of the program.
+        members: Indices of the devices of one exchange, in the mesh's order.
     """
 
     kind: str
@@ -63,9 +63,9 @@ class Collective(NamedTuple):
 
 
 def sent_share(kind: str, chips: int) -> float:
-    """The part of an array that each of so many chips sends, by the algorithm that sends least.
+    """Returns the share of an array that each chip sends, by the algorithm that sends least.
 
-    An all-reduce is a reduce-scatter and an all-gather, each of which sends all parts but one.
+    An all-reduce is a reduce-scatter and an all-gather; each sends all parts but one.
     """
     if kind == "collective-permute":
         return float(chips > 1)
@@ -77,38 +77,40 @@ class Traffic(NamedTuple):
 
     Attributes:
         collectives: In the order of the text.
-        unknown_loops: Loops with collectives whose number of turns the text does not tell; they
-            count as `turns`.
+        unknown_loops: Loops with collectives whose trip count is not in the text; they count as
+            `unknown_trips`.
     """
 
     collectives: tuple[Collective, ...]
     unknown_loops: int
 
 
-def read_traffic(text: str, mesh: Mapping[str, int], turns: int = 1, slices: int = 1) -> Traffic:
+def read_traffic(
+    text: str, mesh: Mapping[str, int], unknown_trips: int = 1, slices: int = 1
+) -> Traffic:
     """Reads the collectives of a compiled program.
 
     Args:
         text: `compiled.as_text()`, of any backend.
         mesh: Devices along each axis, in the order of the mesh that the program was compiled for.
-        turns: How often a loop runs whose number of turns depends on data.
-        slices: TPU slices, each of which runs the program for itself; they come first in the mesh.
+        unknown_trips: Assumed trip count of loops whose trip count depends on data.
+        slices: TPU slices, each with its own program; they are the first axis of the mesh.
     """
-    module = _Module(text, turns, slices)
+    module = _Module(text, unknown_trips, slices)
     collectives: list[Collective] = []
-    unknown = 0
-    for name, times, known in module.executed():
-        found = list(module.collectives(name, mesh, times))
-        collectives += found
-        unknown += bool(found) and not known
-    return Traffic(tuple(collectives), unknown)
+    unknown_loops = 0
+    for name, times, is_known in module.executed():
+        own = list(module.collectives(name, mesh, times))
+        collectives += own
+        unknown_loops += bool(own) and not is_known
+    return Traffic(tuple(collectives), unknown_loops)
 
 
 class _Module:
     """The computations of a program, by name."""
 
-    def __init__(self, text: str, turns: int, slices: int) -> None:
-        self.turns, self.slices = turns, slices
+    def __init__(self, text: str, unknown_trips: int, slices: int) -> None:
+        self.unknown_trips, self.slices = unknown_trips, slices
         self.lines: dict[str, list[str]] = {}
         self.entry = ""
         current: list[str] = []
@@ -121,46 +123,46 @@ class _Module:
                 current.append(line)
 
     def executed(self) -> Iterator[tuple[str, int, bool]]:
-        """The entry, the bodies of loops and the branches, and how often each runs.
+        """Yields entry, loop bodies and branches, each with its number of executions.
 
-        The third value is whether the number of turns is known.
+        The third value is whether this number is known.
         """
-        waiting = [(self.entry, 1, True)]
-        while waiting:
-            name, times, known = waiting.pop()
-            yield name, times, known
-            for inner in self.within(name):
+        pending = [(self.entry, 1, True)]
+        while pending:
+            name, times, is_known = pending.pop()
+            yield name, times, is_known
+            for inner in self.called(name):
                 for line in self.lines[inner]:
                     loop = _LOOP.search(line)
                     if loop:
                         trips = self.trips(line, loop.group(1))
                         body = (
                             loop.group(2),
-                            times * (self.turns if trips is None else trips),
-                            known and trips is not None,
+                            times * (self.unknown_trips if trips is None else trips),
+                            is_known and trips is not None,
                         )
-                        waiting.append(body)
+                        pending.append(body)
                     for branches in _BRANCHES.findall(line):
                         for branch in re.findall(r"%?([\w.\-]+)", branches):
-                            waiting.append((branch, times, known))
+                            pending.append((branch, times, is_known))
 
-    def within(self, name: str) -> list[str]:
-        """A computation and all that it calls (fusions, asynchronous parts), loops left out."""
-        found, waiting = [], [name]
-        while waiting:
-            here = waiting.pop()
-            if here in found or here not in self.lines:
+    def called(self, name: str) -> list[str]:
+        """Returns a computation and those it calls (fusions, asynchronous parts), without loops."""
+        computations, pending = [], [name]
+        while pending:
+            current = pending.pop()
+            if current in computations or current not in self.lines:
                 continue
-            found.append(here)
-            waiting += [called for line in self.lines[here] for called in _CALLED.findall(line)]
-        return found
+            computations.append(current)
+            pending += [called for line in self.lines[current] for called in _CALLED.findall(line)]
+        return computations
 
     def trips(self, loop: str, condition: str) -> int | None:
-        """How often a loop runs: as the compiler notes it, or as its condition compares."""
-        noted = _KNOWN_TRIPS.search(loop)
-        if noted:
-            return int(noted.group(1))
-        lines = [line for inner in self.within(condition) for line in self.lines[inner]]
+        """Returns the trip count that the compiler notes, or the bound in the loop's condition."""
+        known = _KNOWN_TRIPS.search(loop)
+        if known:
+            return int(known.group(1))
+        lines = [line for inner in self.called(condition) for line in self.lines[inner]]
         bounds = {match[1]: int(match[2]) for line in lines for match in _BOUND.finditer(line)}
         compared = [match.group(1) for line in lines for match in _LESS.finditer(line)]
         limits = [
@@ -172,37 +174,37 @@ class _Module:
         return max(limits, default=None)
 
     def collectives(self, name: str, mesh: Mapping[str, int], times: int) -> Iterator[Collective]:
-        """The collectives that run whenever `name` runs, each once.
+        """Yields the collectives of a computation, each once per execution.
 
-        A TPU's compiler cuts one collective into a chain of parts that it hides in fusions; all
-        carry the same channel. Elsewhere a channel's number says nothing: many share one.
+        The compiler of a TPU splits one collective into a chain of parts inside fusions, all with
+        the same channel. On other backends many collectives share one channel.
         """
         parts = set()
-        for inner in self.within(name):
+        for inner in self.called(name):
             for line in self.lines[inner]:
                 sent = self.slices > 1 and _SENT.search(line)
                 if sent:
                     yield _between_slices(sent, mesh, self.slices)._replace(times=times)
-                # Lines are long, and most hold none.
+                # Most lines are long and contain no collective.
                 match = any(kind in line for kind in KINDS) and _COLLECTIVE.search(line)
                 if not match:
                     continue
-                made = _collective(line, match, inner, mesh, self.slices)
+                collective = _collective(line, match, inner, mesh, self.slices)
                 chain = _CHAIN.search(line) and _CHANNEL.search(line)
-                part = (made.kind, made.payload, chain and chain.group(1))
-                if made.chips == 1 or (chain and part in parts):
+                part = (collective.kind, collective.payload, chain and chain.group(1))
+                if collective.chips == 1 or (chain and part in parts):
                     continue
                 parts.add(part)
-                yield made._replace(times=times)
+                yield collective._replace(times=times)
 
 
 def _between_slices(sent: re.Match[str], mesh: Mapping[str, int], slices: int) -> Collective:
-    """What a device sends to the same device of the other slices, through its host."""
+    """Reads a transfer of a device to the same device of the other slices, through its host."""
     shape, transfer = sent.groups()
     kind = _BETWEEN_SLICES.get(transfer, "collective-permute")
     payload = max(_array_bytes(shape)) * (slices if kind == "all-gather" else 1)
-    each = math.prod(mesh.values()) // slices
-    members = np.arange(slices)[None] * each
+    slice_devices = math.prod(mesh.values()) // slices
+    members = np.arange(slices)[None] * slice_devices
     return Collective(kind, _crossed(members, mesh), slices, payload, 1, tuple(members[0].tolist()))
 
 
@@ -218,7 +220,7 @@ def _collective(
     chips = groups.shape[1]
     sizes = _array_bytes(shape)
     if start and kind in ("all-gather", "collective-permute"):
-        # What goes in comes first, then what comes out; scalars are the hardware's flags.
+        # Inputs precede outputs; scalars are flags of the hardware.
         sizes = [size for size in sizes if size > 4] or sizes
         sizes = sizes[len(sizes) // 2 :]
     payload = sum(sizes)
@@ -245,8 +247,7 @@ def _bits(dtype: str) -> int:
 
 
 def _groups(line: str, devices: int) -> Int[np.ndarray, "groups chips"]:
-    """The devices that exchange with each other; the pairs of a permutation are groups of two."""
-    everyone = np.arange(devices)
+    """Reads the devices of each exchange; the pairs of a permutation are groups of two."""
     pairs = _PAIRS.search(line)
     if pairs:
         numbers = [int(number) for number in re.findall(r"\d+", pairs.group(1))]
@@ -261,13 +262,13 @@ def _groups(line: str, devices: int) -> Int[np.ndarray, "groups chips"]:
     if listed and listed.group(1):
         rows = re.findall(r"\{([\d,]*)\}", listed.group(1))
         return np.array([[int(number) for number in row.split(",")] for row in rows], np.int64)
-    return everyone[None]
+    return np.arange(devices)[None]
 
 
 def _named_groups(sizes: str, order: str | None, axes: str) -> Int[np.ndarray, "groups chips"]:
-    """Groups told as axes of a mesh that the compiler made up: `mesh['x'=4,'y'=2] {'x'}`.
+    """Reads groups given as axes of a mesh that the compiler defines: `mesh['x'=4,'y'=2] {'x'}`.
 
-    `'x':(2)4` is a part of an axis: 4 of its chips, those 2 before it apart.
+    `'x':(2)4` is a sub-axis of size 4 with pre-size 2, in the terms of Shardy.
     """
     lengths = {name: int(size) for name, size in re.findall(r"'([^']+)'=(\d+)", sizes)}
     ids = np.arange(math.prod(lengths.values()))
@@ -298,7 +299,7 @@ def _iota(shape: str, order: str | None) -> Int[np.ndarray, " devices"]:
 
 
 def _crossed(groups: Int[np.ndarray, "groups chips"], mesh: Mapping[str, int]) -> tuple[str, ...]:
-    """The mesh axes along which the members of a group differ."""
-    places = np.stack(np.unravel_index(groups, tuple(mesh.values())))
-    differ = (places != places[:, :, :1]).any(axis=(1, 2))
-    return tuple(axis for axis, apart in zip(mesh, differ, strict=True) if apart)
+    """Returns the mesh axes along which the members of a group differ."""
+    coordinates = np.stack(np.unravel_index(groups, tuple(mesh.values())))
+    differs = (coordinates != coordinates[:, :, :1]).any(axis=(1, 2))
+    return tuple(axis for axis, is_crossed in zip(mesh, differs, strict=True) if is_crossed)

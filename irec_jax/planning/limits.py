@@ -7,12 +7,12 @@ from jax.sharding import Mesh
 
 from irec_jax.batches.pipeline import BATCHES_AHEAD
 from irec_jax.bounds import check_memory, machine_memory
-from irec_jax.experiment import Experiment
-from irec_jax.planning.estimate import Held, held
-from irec_jax.planning.plan import DOUBT, MOST_PARTS, Subject
+from irec_jax.experiment.config import Experiment
+from irec_jax.planning.estimate import StepMemory, estimate_memory
+from irec_jax.planning.run_plan import HOPELESS_FACTOR, MAX_ACCUMULATE, PlanInputs
 from irec_jax.training.sharding import AXES
 
-MODEL_KEYS = "model.width, model.hidden, model.encoder_layers, model.decoder_layers"
+MODEL_KEYS = "model.width, model.mlp_dim, model.encoder_layers, model.decoder_layers"
 SMALLER = "Lower them, set model.remat to 'full', or raise train.accumulate or mesh.fsdp."
 BATCH_KEYS = "train.batch_size, tokens.source_length, tokens.target_length"
 
@@ -20,7 +20,7 @@ BATCH_KEYS = "train.batch_size, tokens.source_length, tokens.target_length"
 def check_run_fits(experiment: Experiment, mesh: Mesh) -> None:
     """Refuses a run that needs more memory than the devices and this machine have.
 
-    Only what is certain is refused: the formula is taken as `DOUBT` times too high.
+    Only what is certain is refused: the formula is taken as `HOPELESS_FACTOR` times too high.
 
     Args:
         experiment: With its vocabulary resolved.
@@ -40,36 +40,38 @@ def check_run_fits(experiment: Experiment, mesh: Mesh) -> None:
     shared = machine_memory() // jax.local_device_count()
     sizes = {axis: mesh.shape[axis] for axis in AXES}
     memory = stats.get("bytes_limit", shared)
-    _check(held(experiment, sizes), memory, "each device", SMALLER)
+    _check(estimate_memory(experiment, sizes), memory, "each device", SMALLER)
 
 
-def check_plan_can_fit(subject: Subject) -> None:
+def check_plan_can_fit(inputs: PlanInputs) -> None:
     """Refuses a plan that no change of those that are tried would make fit.
 
     Args:
-        subject: What is to be planned.
+        inputs: What is to be planned.
 
     Raises:
         InputError: All devices of the largest slices together have too little memory.
     """
-    model = dataclasses.replace(subject.experiment.model, remat="full")
-    train = dataclasses.replace(subject.experiment.train, accumulate=MOST_PARTS)
-    smallest = dataclasses.replace(subject.experiment, model=model, train=train)
-    topology = subject.topology
+    model = dataclasses.replace(inputs.experiment.model, remat="full")
+    train = dataclasses.replace(inputs.experiment.train, accumulate=MAX_ACCUMULATE)
+    smallest = dataclasses.replace(inputs.experiment, model=model, train=train)
+    topology = inputs.topology
     if topology.chip is None:
         devices, memory, where = 1, machine_memory(), "this machine"
     else:
         largest = max([topology, *topology.larger()], key=lambda slices: slices.devices)
         devices, memory, where = largest.devices, topology.chip.usable, f"each device of {largest}"
-    least = Held(*(part // devices for part in held(smallest, dict.fromkeys(AXES, 1))))
+    least = StepMemory(
+        *(part // devices for part in estimate_memory(smallest, dict.fromkeys(AXES, 1)))
+    )
     _check(least, memory, where, "Lower them.")
 
 
-def _check(need: Held, memory: int, where: str, hint: str) -> None:
+def _check(need: StepMemory, memory: int, where: str, hint: str) -> None:
     by_batch = need.activations + need.logits
     decides_batch = by_batch > need.total - by_batch
     check_memory(
-        need.total / DOUBT,
+        need.total / HOPELESS_FACTOR,
         memory,
         f"a training step on {where}",
         BATCH_KEYS if decides_batch else MODEL_KEYS,

@@ -1,4 +1,4 @@
-"""Named slices of TPU chips, and this machine's own devices, as something to compile for."""
+"""Compile targets: named TPU slices, and the devices of this machine."""
 
 import dataclasses
 import functools
@@ -13,13 +13,28 @@ from typing import Any
 from irec_jax.errors import InputError, nearest
 
 LOCAL = "local"
-STACKS = "--fibers_default_thread_stack_size"
-"""libtpu 0.0.42.1 recurses deeper than the stacks of its own threads for some fused products."""
+STACK_SIZE_FLAG = "--fibers_default_thread_stack_size"
+"""Stack size of libtpu's threads: 0.0.42.1 overflows the default for some fused products."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-    """The datasheet of one family; see `chips.toml`, which says where each figure is from."""
+    """The datasheet of one TPU generation, per chip; `chips.toml` gives units and sources.
+
+    Attributes:
+        source: Address of the datasheet.
+        peak: Peak bfloat16 FLOP/s.
+        hbm: Bytes of memory.
+        usable: Bytes of memory that the compiler grants one device.
+        hbm_bandwidth: Bytes per second.
+        ici_links: Links to neighboring chips.
+        ici_link: Bytes per second of one link in one direction.
+        dcn: Bytes per second of the chip's share of its host's network, in one direction.
+        wraps: A side of a slice that is a multiple of this is closed to a ring.
+        devices: JAX devices per chip.
+        chip_config: Name of the chip's configuration in libtpu, or "".
+        shapes: Slices that can be rented, small to large.
+    """
 
     source: str
     peak: float
@@ -36,13 +51,13 @@ class Chip:
 
     @property
     def dimensions(self) -> int:
-        """Sides of a slice."""
+        """Number of sides of a slice."""
         return self.shapes[0].count("x") + 1
 
 
 @functools.cache
 def datasheet() -> dict[str, Chip]:
-    """All families by name."""
+    """Reads the datasheets of all generations, by name."""
     text = importlib.resources.files("irec_jax.planning").joinpath("chips.toml").read_text("utf-8")
     return {
         name: Chip(**{**figures, "shapes": tuple(figures["shapes"])})
@@ -52,101 +67,103 @@ def datasheet() -> dict[str, Chip]:
 
 @dataclasses.dataclass(frozen=True)
 class Topology:
-    """Some slices of one family, all of one shape; or this machine's devices.
+    """Slices of one TPU generation, all of one shape, or the devices of this machine.
 
     Attributes:
-        family: A key of the datasheet, or `local`.
+        generation: A key of the datasheet, or `local`.
         shape: Chips along each side of a slice; () for `local`.
-        slices: Slices that are joined by the data center's network.
+        slices: Number of slices, connected by the data-center network.
     """
 
-    family: str
+    generation: str
     shape: tuple[int, ...] = ()
     slices: int = 1
 
     @classmethod
     def parse(cls, text: str, slices: int = 1) -> "Topology":
-        """Reads `v5e:4x4`, `v5e:4x4*2` (two slices) or `local`.
+        """Parses `v5e:4x4`, `v5e:4x4*2` (two slices) or `local`.
 
         Args:
             text: The name.
-            slices: Slices, where the name does not say how many.
+            slices: Number of slices, if the name does not contain it.
 
         Raises:
-            InputError: There is no such family or shape.
+            InputError: The generation or the shape does not exist.
         """
         if text == LOCAL:
             return cls(LOCAL)
         match = re.fullmatch(r"(\w+):(\d+(?:x\d+)*)(?:\*(\d+))?", text)
         if not match:
-            mend = "Write for example v5e:8x8, v5p:4x4x4, v5e:4x4*2 (two slices) or local."
-            raise InputError(f"'{text}' is no topology", where="topology", mend=mend)
-        family, sides, told = match.groups()
+            hint = "Write for example v5e:8x8, v5p:4x4x4, v5e:4x4*2 (two slices) or local."
+            raise InputError(f"{text!r} is not a topology", where="topology", hint=hint)
+        generation, sides, count = match.groups()
         chips = datasheet()
-        if family not in chips:
-            mend = nearest(family, [*chips, LOCAL])
-            raise InputError(f"there is no family '{family}'", where="topology", mend=mend)
+        if generation not in chips:
+            hint = nearest(generation, [*chips, LOCAL])
+            raise InputError(f"unknown TPU generation {generation!r}", where="topology", hint=hint)
         shape = tuple(int(side) for side in sides.split("x"))
-        count = int(told or slices)
-        if len(shape) != chips[family].dimensions or min(shape) < 1 or count < 1:
-            mend = f"Slices of {family} are {', '.join(chips[family].shapes)}."
-            raise InputError(f"'{text}' cannot be", where="topology", mend=mend)
-        return cls(family, shape, count)
+        number = int(count or slices)
+        if len(shape) != chips[generation].dimensions or min(shape) < 1 or number < 1:
+            hint = f"Choose one of {', '.join(chips[generation].shapes)}."
+            raise InputError(
+                f"{text!r} is not a slice of {generation}", where="topology", hint=hint
+            )
+        return cls(generation, shape, number)
 
     def __str__(self) -> str:
-        if self.family == LOCAL:
+        if self.generation == LOCAL:
             return LOCAL
         sides = "x".join(str(side) for side in self.shape)
-        return f"{self.family}:{sides}" + (f"*{self.slices}" if self.slices > 1 else "")
+        return f"{self.generation}:{sides}" + (f"*{self.slices}" if self.slices > 1 else "")
 
     @property
     def chip(self) -> Chip | None:
-        """The datasheet of a chip; None for `local`."""
-        return None if self.family == LOCAL else datasheet()[self.family]
+        """The datasheet; None for `local`."""
+        return None if self.generation == LOCAL else datasheet()[self.generation]
 
     @property
     def chips(self) -> int:
-        """Chips of all slices; of `local`, what JAX counts as devices is not asked for here: 0."""
-        return 0 if self.family == LOCAL else math.prod(self.shape) * self.slices
+        """Number of chips of all slices; 0 for `local`, where only JAX knows it."""
+        return 0 if self.generation == LOCAL else math.prod(self.shape) * self.slices
 
     @property
     def devices(self) -> int:
-        """JAX devices of all slices; 0 for `local`, where JAX must be asked."""
+        """Number of JAX devices of all slices; 0 for `local`, where only JAX knows it."""
         return self.chips * self.chip.devices if self.chip else 0
 
     def larger(self) -> "list[Topology]":
-        """The slices of the family that have more chips, smallest first."""
+        """Returns the larger slices of the generation, smallest first."""
         if self.chip is None:
             return []
         shapes = [tuple(int(side) for side in text.split("x")) for text in self.chip.shapes]
-        own = math.prod(self.shape)
+        chips = math.prod(self.shape)
         return [
-            dataclasses.replace(self, shape=shape) for shape in shapes if math.prod(shape) > own
+            dataclasses.replace(self, shape=shape) for shape in shapes if math.prod(shape) > chips
         ]
 
-    def links(self, places: Sequence[Sequence[int]]) -> int:
-        """How many links, one direction each, the chips at `places` of one slice can all use.
+    def links(self, coordinates: Sequence[Sequence[int]]) -> int:
+        """Counts the links that each of some chips of one slice can use, one direction each.
 
-        A ring along a side uses two (both ways round), a line one: its ends have one neighbor.
+        A ring along a side has two (both directions), a line one: its ends have one neighbor.
 
         Args:
-            places: Coordinates of the chips that exchange with each other.
+            coordinates: Of the chips that exchange data.
         """
-        if self.chip is None or not places:
+        if self.chip is None or not coordinates:
             return 0
-        used = 0
+        links = 0
         for axis, side in enumerate(self.shape):
-            extent = {place[axis] for place in places}
+            extent = {chip[axis] for chip in coordinates}
             if len(extent) > 1:
                 ring = len(extent) == side and side % self.chip.wraps == 0
-                used += 2 if ring else 1
-        return used
+                links += 2 if ring else 1
+        return links
 
 
 def compiler_devices(topology: Topology) -> list[Any]:
-    """The devices to compile for; a TPU's need libtpu and no TPU.
+    """Returns the devices to compile for; those of a TPU need libtpu, but no TPU.
 
-    libtpu is loaded into this process: call it in one that does nothing else.
+    libtpu is loaded into this process, so call it in a process of its own.
 
     Raises:
         InputError: libtpu is not installed, or does not know the slice.
@@ -160,7 +177,7 @@ def compiler_devices(topology: Topology) -> list[Any]:
         raise InputError(
             "planning for a TPU needs its compiler, libtpu",
             where="topology",
-            mend="pip install 'irec-jax[tpu]' (no TPU is needed), or plan for 'local'.",
+            hint="Run pip install 'irec-jax[tpu]' (no TPU is needed), or plan for 'local'.",
         )
     arguments: dict[str, Any] = {}
     if topology.chip.chip_config:
@@ -169,18 +186,18 @@ def compiler_devices(topology: Topology) -> list[Any]:
         arguments["num_slices"] = topology.slices
     name = str(dataclasses.replace(topology, slices=1))
     try:
-        found = topologies.get_topology_desc(platform="tpu", topology_name=name, **arguments)
+        description = topologies.get_topology_desc(platform="tpu", topology_name=name, **arguments)
     except (jax.errors.JaxRuntimeError, ValueError, RuntimeError) as error:
-        mend = f"Slices of {topology.family} are {', '.join(topology.chip.shapes)}."
-        what = f"libtpu knows no {topology} ({str(error).splitlines()[0]})"
-        raise InputError(what, where="topology", mend=mend) from error
-    return list(found.devices)
+        hint = f"Choose one of {', '.join(topology.chip.shapes)}."
+        problem = f"libtpu does not know {topology} ({str(error).splitlines()[0]})"
+        raise InputError(problem, where="topology", hint=hint) from error
+    return list(description.devices)
 
 
 def libtpu_arguments(given: str) -> str:
-    """What `LIBTPU_INIT_ARGS` shall be for the compiler to outlive every program of ours.
+    """Returns `LIBTPU_INIT_ARGS` with stacks that are large enough to compile every program.
 
     Args:
-        given: What it is; a size of stacks that it names stays.
+        given: The present value; a stack size in it is kept.
     """
-    return given if STACKS in given else f"{given} {STACKS}={8 * 2**20}".strip()
+    return given if STACK_SIZE_FLAG in given else f"{given} {STACK_SIZE_FLAG}={8 * 2**20}".strip()

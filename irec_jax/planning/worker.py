@@ -1,4 +1,4 @@
-"""The compiling process: `python -m irec_jax.planning.worker JOB`; answers in lines of JSON."""
+"""Compiling process: `python -m irec_jax.planning.worker JOB`; prints results as lines of JSON."""
 
 import functools
 import json
@@ -17,39 +17,39 @@ import jax
 from jax.sharding import Mesh
 
 from irec_jax.errors import InputError
-from irec_jax.experiment import Experiment
-from irec_jax.planning.compiled import Compiled, Crossing, Memory, to_plain
+from irec_jax.experiment.config import Experiment
+from irec_jax.planning.compiled import CompiledProgram, LinkTraffic, Memory, to_plain
 from irec_jax.planning.hlo import Collective, read_traffic
-from irec_jax.planning.programs import PROGRAMS, Lowered
+from irec_jax.planning.programs import PROGRAMS, LoweredProgram
 from irec_jax.planning.topology import Topology, compiler_devices
 from irec_jax.settings import from_json
+from irec_jax.training.hardware import measure_peak
 from irec_jax.training.sharding import make_mesh
-from irec_jax.training.work import measure_peak
 
-AT_ONCE = 2
-"""Programs that are compiled together: XXL's take 1.5 GiB each, beside what all share."""
+PARALLEL_COMPILATIONS = 2
+"""Programs that are compiled in parallel: those of XXL take 1.5 GiB each."""
 
 UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
 def main() -> None:
-    """Reads one job and answers it."""
+    """Reads a job from the command line and prints its results."""
     job = json.loads(sys.argv[1])
     threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
     try:
-        _answer(job)
+        _run_job(job)
     except InputError as error:
-        _say({"error": {"what": error.what, "where": error.where, "mend": error.mend}})
+        _print_json({"error": {"problem": error.problem, "where": error.where, "hint": error.hint}})
 
 
 def _end_with_parent(parent: int) -> None:
-    """Ends this process when the one that asked is gone; a compilation cannot be interrupted."""
+    """Ends this process when its parent has ended; a compilation cannot be interrupted."""
     while os.getppid() == parent:
         time.sleep(1.0)
     os._exit(1)
 
 
-def _answer(job: dict[str, Any]) -> None:
+def _run_job(job: dict[str, Any]) -> None:
     topology = Topology.parse(job["topology"])
     experiment = from_json(Experiment, job["experiment"], where="experiment")
     devices = compiler_devices(topology)
@@ -57,18 +57,18 @@ def _answer(job: dict[str, Any]) -> None:
     peak = 0.0
     if topology.chip is None:
         peak = measure_peak(mesh, experiment.model.compute) / mesh.devices.size
-    _say({"devices": len(devices), "mesh": dict(mesh.shape), "peak": peak})
+    _print_json({"devices": len(devices), "mesh": dict(mesh.shape), "peak": peak})
     lowered = {name: PROGRAMS[name](experiment, mesh, job["items"]) for name in job["programs"]}
     compile_ = functools.partial(_compile_timed, mesh=mesh, topology=topology, effort=job["effort"])
-    # A compilation keeps one core busy.
-    with ThreadPoolExecutor(AT_ONCE) as pool:
+    # A compilation uses one core.
+    with ThreadPoolExecutor(PARALLEL_COMPILATIONS) as pool:
         for compiled in pool.map(compile_, lowered, lowered.values()):
-            _say(to_plain(compiled))
+            _print_json(to_plain(compiled))
 
 
 def _compile_timed(
-    name: str, lowered: Lowered, *, mesh: Mesh, topology: Topology, effort: float
-) -> Compiled:
+    name: str, lowered: LoweredProgram, *, mesh: Mesh, topology: Topology, effort: float
+) -> CompiledProgram:
     start = time.perf_counter()
     compiled = compile_one(name, lowered, mesh, topology, effort)
     return compiled._replace(
@@ -78,60 +78,61 @@ def _compile_timed(
 
 
 def compile_one(
-    name: str, lowered: Lowered, mesh: Mesh, topology: Topology, effort: float
-) -> Compiled:
-    """Compiles a program and reads what the compiler knows of it."""
+    name: str, lowered: LoweredProgram, mesh: Mesh, topology: Topology, effort: float
+) -> CompiledProgram:
+    """Compiles a program and reads its memory and collectives."""
     usable = _usable(topology, mesh)
     options = {"exec_time_optimization_effort": effort} if effort and topology.chip else None
     try:
         compiled = lowered.lowered.compile(compiler_options=options)
     except jax.errors.JaxRuntimeError as error:
-        return Compiled(name, _refused(str(error), lowered, usable), refused=_sentence(str(error)))
-    said = compiled.memory_analysis()
-    outputs = said.output_size_in_bytes - said.alias_size_in_bytes
+        memory = _memory_of_refusal(str(error), lowered, usable)
+        return CompiledProgram(name, memory, refused=_first_paragraph(str(error)))
+    analysis = compiled.memory_analysis()
+    outputs = analysis.output_size_in_bytes - analysis.alias_size_in_bytes
     parts = (
         lowered.parameters,
         lowered.optimizer,
-        said.argument_size_in_bytes - lowered.parameters - lowered.optimizer,
+        analysis.argument_size_in_bytes - lowered.parameters - lowered.optimizer,
         outputs,
-        said.temp_size_in_bytes,
-        said.generated_code_size_in_bytes,
+        analysis.temp_size_in_bytes,
+        analysis.generated_code_size_in_bytes,
     )
     text, sizes = compiled.as_text(), dict(mesh.shape)
-    traffic = read_traffic(text, sizes, lowered.turns, topology.slices)
-    return Compiled(
+    traffic = read_traffic(text, sizes, lowered.max_trips, topology.slices)
+    return CompiledProgram(
         name,
         Memory(*parts, total=sum(parts), usable=usable),
-        crossings(traffic.collectives, mesh, topology),
+        link_traffic(traffic.collectives, mesh, topology),
         traffic.unknown_loops,
     )
 
 
-def crossings(
+def link_traffic(
     collectives: Sequence[Collective], mesh: Mesh, topology: Topology
-) -> tuple[Crossing, ...]:
-    """Says what each collective crosses on these devices; equal ones are counted together."""
+) -> tuple[LinkTraffic, ...]:
+    """Returns the collectives on these devices; equal ones are counted together."""
     devices = mesh.devices.ravel()
-    found: Counter[Crossing] = Counter()
+    times: Counter[LinkTraffic] = Counter()
     for collective in collectives:
         members = [devices[number] for number in collective.members]
         slices = [getattr(device, "slice_index", None) or 0 for device in members]
-        near = [
+        same_slice = [
             tuple(getattr(device, "coords", ()))
             for device, number in zip(members, slices, strict=True)
             if number == slices[0]
         ]
-        crossing = Crossing(
+        traffic = LinkTraffic(
             collective.kind,
             collective.axes,
             collective.chips,
             collective.payload,
             1,
             slices=len(set(slices)),
-            links=topology.links(near),
+            links=topology.links(same_slice),
         )
-        found[crossing] += collective.times
-    return tuple(crossing._replace(times=times) for crossing, times in found.items())
+        times[traffic] += collective.times
+    return tuple(traffic._replace(times=count) for traffic, count in times.items())
 
 
 def _usable(topology: Topology, mesh: Mesh) -> int:
@@ -145,15 +146,17 @@ def _usable(topology: Topology, mesh: Mesh) -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // mesh.devices.size
 
 
-def _refused(message: str, lowered: Lowered, usable: int) -> Memory:
-    """What a refusal tells of a program's memory; anything but a lack of memory is raised.
+def _memory_of_refusal(message: str, lowered: LoweredProgram, usable: int) -> Memory:
+    """Reads the memory of a refused program from the compiler's message.
 
     Raises:
-        InputError: The compiler refused for another reason.
+        InputError: The reason is not a lack of memory.
     """
     if "RESOURCE_EXHAUSTED" not in message:
-        mend = "Try another mesh; what the compiler refuses here it refuses in the run as well."
-        raise InputError(f"the compiler says: {_sentence(message)}", where="mesh", mend=mend)
+        hint = "Try another mesh; the compiler also refuses this program in the run."
+        raise InputError(
+            f"the compiler refused it: {_first_paragraph(message)}", where="mesh", hint=hint
+        )
     sizes = [
         float(number) * UNITS[unit]
         for number, unit in re.findall(r"(\d+(?:\.\d+)?)([KMGT]?)(?:iB|B)?\b", message)
@@ -161,16 +164,16 @@ def _refused(message: str, lowered: Lowered, usable: int) -> Memory:
     ]
     needed = int(max([*sizes, usable + 1.0]))
     known = lowered.parameters + lowered.optimizer
-    # Two messages: of temporaries alone, before they are placed, or of all that was placed.
+    # One of two messages: temporaries before they are placed, or everything that was placed.
     total = needed + known if "temporaries" in message else needed
     return Memory(lowered.parameters, lowered.optimizer, 0, 0, total - known, 0, total, usable)
 
 
-def _sentence(message: str) -> str:
+def _first_paragraph(message: str) -> str:
     return " ".join(message.split("\n\n")[0].split())[:300]
 
 
-def _say(value: dict[str, Any]) -> None:
+def _print_json(value: dict[str, Any]) -> None:
     sys.stdout.write(json.dumps(value) + "\n")
     sys.stdout.flush()
 

@@ -1,1 +1,1 @@
-"""From a tuned run to recommendations."""
+"""Recommendations and generated texts of a tuned run."""

@@ -1,4 +1,4 @@
-"""The catalog as people name it: references to items, and conditions on them."""
+"""The catalog of a run: lookup of items by id or title, and conditions on items."""
 
 import dataclasses
 import difflib
@@ -20,7 +20,7 @@ Where = str | pl.Expr | Callable[[Mapping[str, Any]], bool]
 of an item's row as a dict."""
 
 Reference = str | int
-"""An item as people name it: its id or its title, or as a number its row in the catalog."""
+"""An item: its id or its title as text, or its row in the catalog as a number."""
 
 SUGGESTIONS = 3
 
@@ -31,8 +31,8 @@ class Catalog:
 
     Attributes:
         table: Columns as in `items.parquet`; a row's number is its item number.
-        titles: Title of each.
-        categories: Categories of each, empty where the log has none.
+        titles: Title of each item.
+        categories: Categories of each item, empty where the log has none.
     """
 
     table: pl.DataFrame
@@ -41,7 +41,7 @@ class Catalog:
 
     @classmethod
     def of(cls, table: pl.DataFrame) -> "Catalog":
-        """Reads titles and categories out of the table."""
+        """Makes a catalog of a table with the columns of `items.parquet`."""
         titles = tuple(title or "" for title in table["title"].to_list())
         if "categories" in table.columns:
             categories = tuple(tuple(names or ()) for names in table["categories"].to_list())
@@ -54,27 +54,27 @@ class Catalog:
         """Reads `catalog.parquet` of a run.
 
         Raises:
-            InputError: The file is missing or is not what a run holds.
+            InputError: The file is missing, damaged or lacks a column.
         """
-        mend = "Copy the whole run folder, or tune again with `irec tune`."
+        hint = "Copy the whole run folder, or tune again with `irec tune`."
         if not path.is_file():
-            raise InputError("the run has no catalog", where=str(path), mend=mend)
-        table = read_parquet(path, mend)
+            raise InputError("the run has no catalog", where=str(path), hint=hint)
+        table = read_parquet(path, hint)
         try:
             check_items(table, where=str(path))
         except InputError as error:
-            raise InputError(error.what, where=error.where, mend=mend) from None
+            raise InputError(error.problem, where=error.where, hint=hint) from None
         return cls.of(table)
 
     def __len__(self) -> int:
         return len(self.titles)
 
     def number(self, reference: Reference, where: str) -> int:
-        """Finds the item number of a reference.
+        """Returns the item number of a reference.
 
         Args:
             reference: An item id, a title (case does not count), or an item number.
-            where: What the reference belongs to, for messages.
+            where: The option or argument that holds the reference, for messages.
 
         Raises:
             InputError: There is no such item, or several have this title.
@@ -82,31 +82,31 @@ class Catalog:
         if isinstance(reference, int):
             if 0 <= reference < len(self):
                 return reference
-            last = f"item numbers go from 0 to {len(self) - 1}."
-            raise InputError(f"there is no item number {reference}", where=where, mend=last)
+            hint = f"Give a number between 0 and {len(self) - 1}."
+            raise InputError(f"there is no item number {reference}", where=where, hint=hint)
         ids = self.table["item"]
-        found = np.flatnonzero((ids == reference).to_numpy())
-        if not len(found):
-            wanted = reference.casefold().strip()
-            found = [row for row, title in enumerate(self.titles) if title.casefold() == wanted]
-        if len(found) == 1:
-            return int(found[0])
-        if len(found):
-            same = ", ".join(str(ids[int(row)]) for row in found)
-            mend = f"give the item id instead: {same}."
-            raise InputError(f"{len(found)} items are titled '{reference}'", where=where, mend=mend)
+        rows = np.flatnonzero((ids == reference).to_numpy())
+        if not len(rows):
+            folded = reference.casefold().strip()
+            rows = [row for row, title in enumerate(self.titles) if title.casefold() == folded]
+        if len(rows) == 1:
+            return int(rows[0])
+        if len(rows):
+            same = ", ".join(str(ids[int(row)]) for row in rows)
+            hint = f"Give the item id instead: {same}."
+            raise InputError(f"{len(rows)} items are titled '{reference}'", where=where, hint=hint)
         raise InputError(
             f"there is no item with the id or title '{reference}'",
             where=where,
-            mend=self._suggest(reference),
+            hint=self._nearest(reference),
         )
 
     def numbers(self, references: Sequence[Reference], where: str) -> tuple[int, ...]:
-        """Finds the item number of each reference; see `number`."""
+        """Returns the item number of each reference; see `number`."""
         return tuple(self.number(reference, where) for reference in references)
 
     def mask(self, where: Where | None) -> Bool[np.ndarray, " items"]:
-        """Says which items meet a condition; one that is unknown (no price) is not met.
+        """Selects the items that meet a condition; an unknown value (no price) meets none.
 
         Raises:
             InputError: The condition cannot be read, names no column, or is neither true nor
@@ -126,26 +126,24 @@ class Catalog:
             raise InputError(
                 " ".join(str(error).split()),
                 where="where",
-                mend=f"Write an expression that is true or false, over the columns {columns}.",
+                hint=f"Write an expression that is true or false, over the columns {columns}.",
             ) from error
         mask = np.zeros(len(self), bool)
         mask[rows.to_numpy()] = True
         return mask
 
-    def _suggest(self, reference: str) -> str:
-        """Names the items that were probably meant: titles that hold its words, then likeness."""
-        wanted = reference.casefold().strip()
-        folded = [title.casefold() for title in self.titles]
-        rows = [row for row, title in enumerate(folded) if wanted and wanted in title]
+    def _nearest(self, reference: str) -> str:
+        """A hint with up to three items whose titles contain the reference or are like it."""
+        folded = reference.casefold().strip()
+        titles = [title.casefold() for title in self.titles]
+        rows = [row for row, title in enumerate(titles) if folded and folded in title]
         if len(rows) < SUGGESTIONS:
             ids = [str(item).casefold() for item in self.table["item"].to_list()]
-            words = [*folded, *ids]
-            close = difflib.get_close_matches(wanted, words, n=SUGGESTIONS, cutoff=0.5)
-            rows += [words.index(word) % len(self) for word in close]
+            names = [*titles, *ids]
+            close = difflib.get_close_matches(folded, names, n=SUGGESTIONS, cutoff=0.5)
+            rows += [names.index(name) % len(self) for name in close]
         if not rows:
-            return (
-                "give an item's id or its whole title, as they stand in the run's catalog.parquet."
-            )
+            return "Give an item's id or its whole title, as in the run's catalog.parquet."
         rows = list(dict.fromkeys(rows))[:SUGGESTIONS]
         ids = self.table["item"]
-        return "did you mean " + ", or ".join(f"'{self.titles[r]}' ({ids[r]})" for r in rows) + "?"
+        return "Did you mean " + ", or ".join(f"'{self.titles[r]}' ({ids[r]})" for r in rows) + "?"

@@ -1,4 +1,4 @@
-"""What an answer was made from, told without embellishment."""
+"""Explanations of recommendations: the prompt, the probabilities, the shared categories."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -10,39 +10,41 @@ from irec_jax.recommendation.catalog import Catalog
 
 
 @dataclasses.dataclass(frozen=True)
-class Reason:
-    """Why one item was returned.
+class ItemExplanation:
+    """The explanation of one returned item.
 
-    The model's only reason is its probability. The shared categories are a fact about the
-    catalog for the reader; the model may or may not have used them.
+    An item is returned for its probability alone. The shared categories describe the catalog;
+    the model may or may not use them.
 
     Attributes:
         log_probability: Of the item's tokens, given the prompt.
-        share: The item's part of the probability of all items that could be returned.
-        place: The item's place among them by probability, from 1; it differs from the rank where
-            the list was diversified, freed of twins, or found by a narrow beam.
-        shared_categories: Categories that it has in common with the history, most frequent there
-            first.
+        share: The item's part of the probability of all allowed items.
+        rank: The item's rank among the allowed items by probability, from 1. It differs from the
+            rank in the list if the list is diversified, if items of equal titles are dropped, or
+            if the beam is too narrow.
+        shared_categories: Categories that the item shares with the history, the most frequent
+            in the history first.
     """
 
     log_probability: float
     share: float
-    place: int
+    rank: int
     shared_categories: tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True)
 class Explanation:
-    """What a list of recommendations was made from.
+    """The explanation of a list of recommendations.
 
     Attributes:
-        prompt: The text that the model was given.
-        scenario: The code of the scenario that the request was taken for.
-        allowed: How many items could be returned.
-        excluded: How many could not: seen, excluded, or against the condition.
-        mass: The part of its probability that the model gives to the items that could be
-            returned; the rest lies on excluded items and on text that is no item.
-        reasons: One for each recommendation.
+        prompt: The prompt.
+        scenario: The code of the request's scenario.
+        allowed: Number of items that may be returned.
+        excluded: Number of items that may not: in the history, excluded, or not meeting the
+            condition.
+        mass: The probability of all allowed items together; the rest belongs to excluded items
+            and to texts that name no item.
+        items: One for each recommendation.
     """
 
     prompt: str
@@ -50,38 +52,38 @@ class Explanation:
     allowed: int
     excluded: int
     mass: float
-    reasons: tuple[Reason, ...]
+    items: tuple[ItemExplanation, ...]
 
 
-def reasons_for(
+def explain_items(
     items: Sequence[int],
     scores: Float[np.ndarray, " items"],
     allowed: Bool[np.ndarray, " items"],
     history: Sequence[int],
     catalog: Catalog,
-) -> tuple[Reason, ...]:
-    """Gives the reason of each returned item.
+) -> tuple[ItemExplanation, ...]:
+    """Explains each returned item.
 
     Args:
-        items: The returned item numbers.
-        scores: Log-probability of every item of the catalog.
-        allowed: Which items could be returned.
-        history: The request's history.
-        catalog: For the categories.
+        items: Item numbers of the recommendations.
+        scores: `[items]` log-probability of every item of the catalog.
+        allowed: `[items]` whether an item may be returned.
+        history: Item numbers of the request's history.
+        catalog: The catalog, for its categories.
     """
-    # Relative to the most likely one: a title's own probability can be too small for a float.
+    # Relative to the most likely item: the probability of a long title can underflow.
     best = scores[allowed].max()
     relative = np.exp((scores - best).astype(np.float64))
     seen = [name for item in history for name in catalog.categories[item]]
-    reasons = []
+    explanations = []
     for item in items:
         shared = set(catalog.categories[item]) & set(seen)
-        reasons.append(
-            Reason(
+        explanations.append(
+            ItemExplanation(
                 log_probability=float(scores[item]),
                 share=float(relative[item] / relative[allowed].sum()),
-                place=1 + int(np.sum(scores[allowed] > scores[item])),
+                rank=1 + int(np.sum(scores[allowed] > scores[item])),
                 shared_categories=tuple(sorted(shared, key=lambda name: (-seen.count(name), name))),
             )
         )
-    return tuple(reasons)
+    return tuple(explanations)

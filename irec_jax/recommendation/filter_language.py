@@ -98,16 +98,16 @@ def parse(text: str) -> Condition:
     if len(text) > MAX_CHARACTERS:
         what = f"the condition has {len(text):,} characters, at most {MAX_CHARACTERS:,} are read"
         hint = "Shorten it, for example with `column in (...)`, or pass a function from Python."
-        raise InputError(what, where=WHERE, mend=hint)
+        raise InputError(what, where=WHERE, hint=hint)
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
         what = f"character {error.start + 1} is not valid Unicode"
-        raise InputError(what, where=WHERE, mend="Write the condition in UTF-8.") from None
+        raise InputError(what, where=WHERE, hint="Write the condition in UTF-8.") from None
     try:
         parsed: Any = _parser().parse(text)
     except UnexpectedInput as error:
-        raise InputError(_describe(error, text), where=WHERE, mend=HINT) from None
+        raise InputError(_describe(error, text), where=WHERE, hint=HINT) from None
     return parsed.condition
 
 
@@ -187,7 +187,7 @@ class _Column(NamedTuple):
     def find(cls, name: str, schema: Mapping[str, Any]) -> "_Column":
         if name not in schema:
             what = f"there is no column '{name}'"
-            raise InputError(what, where=WHERE, mend=nearest(name, schema))
+            raise InputError(what, where=WHERE, hint=nearest(name, schema))
         return cls(name, schema[name])
 
     @property
@@ -216,7 +216,7 @@ class _Column(NamedTuple):
         if self.kind == "text":
             return self.expression.str.contains(text, literal=True)
         what = f"column '{self.name}' is a {self.kind}, and `contains` needs a text or a list"
-        raise InputError(what, where=WHERE, mend="Compare it with =, < or >, or use `in`.")
+        raise InputError(what, where=WHERE, hint="Compare it with =, < or >, or use `in`.")
 
     def _converted(self, value: Value) -> Value:
         """A value as one of the column's type."""
@@ -235,7 +235,7 @@ class _Column(NamedTuple):
             "date": "Write a date as 2014-05-01.",
         }
         hint = hints.get(self.kind, "Pass a Polars expression from Python.")
-        raise InputError(what + _literal(value), where=WHERE, mend=hint)
+        raise InputError(what + _literal(value), where=WHERE, hint=hint)
 
 
 def _kind(value: Value) -> str:
@@ -260,7 +260,7 @@ def _date(text: str) -> datetime.date:
         return datetime.date.fromisoformat(text)
     except ValueError:
         what = f"'{text}' is not a date"
-        raise InputError(what, where=WHERE, mend="Write a date as 2014-05-01.") from None
+        raise InputError(what, where=WHERE, hint="Write a date as 2014-05-01.") from None
 
 
 def _number(text: str) -> int | float:
@@ -272,7 +272,7 @@ def _number(text: str) -> int | float:
         in_bounds = math.isfinite(number)
     if not in_bounds:
         hint = "Use an integer of 64 bits or a finite number."
-        raise InputError(f"the number {text[:40]} is too large", where=WHERE, mend=hint)
+        raise InputError(f"the number {text[:40]} is too large", where=WHERE, hint=hint)
     return number
 
 
@@ -374,7 +374,7 @@ class _Builder(Transformer):
 def _deeper(inner: _Parsed) -> int:
     if inner.levels == MAX_LEVELS:
         what = f"the condition has more than {MAX_LEVELS} levels of parentheses and `not`"
-        raise InputError(what, where=WHERE, mend="Join conditions with `and` and `or` instead.")
+        raise InputError(what, where=WHERE, hint="Join conditions with `and` and `or` instead.")
     return inner.levels + 1
 
 

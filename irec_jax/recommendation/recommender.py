@@ -1,4 +1,4 @@
-"""A tuned run as a function: a new user is a call."""
+"""Recommendations of a tuned run for any history and instruction."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -8,19 +8,19 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from irec_jax.batches.pipeline import encode_prompt
-from irec_jax.batches.prompts import pad_prompts, request_batches
-from irec_jax.decoding.beam import DecodeConfig, beam_search
+from irec_jax.batches.prompt_batches import pad_prompts, request_batches
+from irec_jax.decoding.beam import beam_search
+from irec_jax.decoding.config import DecodeConfig
 from irec_jax.decoding.exhaustive import catalog_scores, catalog_sequences, chunk_size
 from irec_jax.decoding.legal import legal_sequences
-from irec_jax.decoding.steps import Prompts
+from irec_jax.decoding.steps import PromptTokens
 from irec_jax.errors import InputError
-from irec_jax.instructions.cleaning import clean
+from irec_jax.instructions.built_in_tasks import task_for
 from irec_jax.instructions.forms import Ranking, Request, TaskForm
-from irec_jax.instructions.tasks import task_for
-from irec_jax.instructions.wording import Wording
+from irec_jax.instructions.prompts import PromptWriter
 from irec_jax.model.params import Params, structure
 from irec_jax.recommendation.catalog import Catalog, Reference, Where
-from irec_jax.recommendation.explain import Explanation, reasons_for
+from irec_jax.recommendation.explain import Explanation, explain_items
 from irec_jax.recommendation.refine import (
     Candidates,
     best_first,
@@ -28,17 +28,23 @@ from irec_jax.recommendation.refine import (
     drop_missing,
     drop_repeated,
 )
-from irec_jax.recommendation.run import Settings, check_parts, read_settings, read_writer
-from irec_jax.run_files import CATALOG_FILE
+from irec_jax.recommendation.run_parts import (
+    ServingSettings,
+    check_parts,
+    read_settings,
+    read_writer,
+)
+from irec_jax.run_folder import CATALOG_FILE
+from irec_jax.text_cleaning import clean
 from irec_jax.tokens.items import TokenWriter
 from irec_jax.tokens.trie import build_trie
 from irec_jax.training.checkpoint import load_params
 
 WIDEN = 4
-"""How many times wider the next beam is when one was not certain; each width is compiled once."""
+"""Factor of the next beam width after an uncertain search; each width is compiled once."""
 
 DIVERSE_POOL = 4
-"""How many times more candidates than answers a diversified list is picked from."""
+"""Candidates for each recommendation of a diversified list."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,11 +54,11 @@ class Recommendation:
     Attributes:
         rank: From 1.
         item: The item's id in the log.
-        title: Its title.
+        title: The item's title.
         score: Log-probability of the item's tokens, given the prompt.
         number: The item number, its row in the catalog.
-        certain: Whether a look at the whole catalog could put no other item before this one that
-            is not in the list; False only where a beam is not wide enough to tell.
+        is_certain: Whether no item outside the list can have a higher score; False only where the
+            beam is too narrow to prove it.
     """
 
     rank: int
@@ -60,17 +66,17 @@ class Recommendation:
     title: str
     score: float
     number: int
-    certain: bool
+    is_certain: bool
 
 
 @dataclasses.dataclass(frozen=True)
-class Told:
-    """What a person tells besides a history and an instruction.
+class Extras:
+    """Optional parts of a request besides history and instruction.
 
     Attributes:
-        preference: Their taste in a sentence; with it, the model need not read it off a history.
-        context: The moment: time, place, season, or what is popular now, as a phrase.
-        language: Of the prompt, one of the run's template packs; "" for the first.
+        preference: The user's taste in a sentence.
+        context: Time, place, season or popular items, as a phrase.
+        language: Language of the prompt, one of the run's template packs; "" for the first.
     """
 
     preference: str = ""
@@ -78,32 +84,32 @@ class Told:
     language: str = ""
 
 
-NOTHING = Told()
+NO_EXTRAS = Extras()
 
 
 class Recommender:
-    """Answers requests with the items that a tuned model finds most likely.
+    """Recommends the items with the highest probability under a tuned model.
 
-    `Recommender.load("runs/shop")` makes one from a run folder; it is also a `Ranker`, by `rank`.
+    `Recommender.load("runs/shop")` loads one from a run folder. Its method `rank` is a `Ranker`.
 
     Args:
-        settings: Of the run.
+        settings: Settings of the run.
         catalog: The items.
         writer: Tokenizer and item index.
         params: The weights.
 
     Raises:
-        InputError: The parts do not belong together.
+        InputError: The parts come from different runs.
     """
 
     def __init__(
-        self, settings: Settings, catalog: Catalog, writer: TokenWriter, params: Params
+        self, settings: ServingSettings, catalog: Catalog, writer: TokenWriter, params: Params
     ) -> None:
         check_parts(settings, catalog, writer)
         self.settings, self.catalog = settings, catalog
         self._params, self._structure = params, structure(settings.model)
         self._writer = writer
-        self._wording = Wording.build(settings.instructions, writer.index.names)
+        self._prompt_writer = PromptWriter.build(settings.instructions, writer.index.names)
         index, decode = writer.index, settings.decode
         self._trie = legal_sequences(build_trie(index.offsets, index.tokens))
         chunk = chunk_size(settings.model, decode.batch, self._trie.depth)
@@ -112,14 +118,14 @@ class Recommender:
 
     @classmethod
     def load(cls, run: Path | str, decode: DecodeConfig | None = None) -> "Recommender":
-        """Loads a run; nothing but its folder is needed.
+        """Loads a run from its folder alone.
 
         Args:
             run: The folder that `irec tune` wrote.
-            decode: How to search, if not as the run's config says.
+            decode: Settings of the search; None for the run's own.
 
         Raises:
-            InputError: A piece of the run is missing, damaged or of another config.
+            InputError: A part of the run is missing, damaged or of another config.
         """
         run = Path(run)
         settings = read_settings(run)
@@ -135,37 +141,37 @@ class Recommender:
         instruction: str = "",
         *,
         exclude: Sequence[Reference] = (),
-        told: Told = NOTHING,
+        extras: Extras = NO_EXTRAS,
     ) -> Request:
-        """Understands what a person asks.
+        """Makes the request of a history, an instruction and their extras.
 
-        A history alone asks what comes next (sequential recommendation), an instruction alone
-        is a product search, both together a personalized search; a taste that is told makes a
-        scenario with an explicit preference of them.
+        A history alone is a sequential recommendation, an instruction alone a product search,
+        both together a personalized search. With `extras.preference` the scenario has an explicit
+        preference.
 
         Args:
-            history: What the user had, oldest first.
-            instruction: What the user wants now, in their own words.
+            history: The user's items, oldest first.
+            instruction: The user's own words (a query).
             exclude: Items that may not be returned, besides the history.
-            told: Taste, moment and language.
+            extras: Preference, context and language.
 
         Raises:
-            InputError: An item is unknown, or there is neither history nor instruction.
+            InputError: An item is unknown, or history, instruction and preference are all empty.
         """
         numbers = self.catalog.numbers(history, "history")
-        words = clean(instruction)
-        preference = clean(told.preference)
+        query = clean(instruction)
+        preference = clean(extras.preference)
         task = task_for(
-            has_history=bool(numbers), has_words=bool(words), has_preference=bool(preference)
+            has_history=bool(numbers), has_query=bool(query), has_preference=bool(preference)
         )
         return Request(
             scenario=task.scenario,
             history=numbers,
-            instruction=words,
+            instruction=query,
             exclude=(*numbers, *self.catalog.numbers(exclude, "exclude")),
             preference=preference,
-            context=clean(told.context),
-            language=told.language,
+            context=clean(extras.context),
+            language=extras.language,
         )
 
     def recommend(
@@ -176,34 +182,34 @@ class Recommender:
         *,
         exclude: Sequence[Reference] = (),
         where: Where | None = None,
-        told: Told = NOTHING,
+        extras: Extras = NO_EXTRAS,
     ) -> list[Recommendation]:
-        """Recommends up to `k` items that the user has not had, each once, all in the catalog.
+        """Recommends up to `k` items of the catalog that are not in the history.
 
         Args:
-            history: What the user had, oldest first: item ids, titles, or item numbers (int).
-            instruction: What the user wants now, in their own words.
-            k: How many items.
+            history: The user's items, oldest first: item ids, titles, or item numbers (int).
+            instruction: The user's own words (a query).
+            k: Number of items.
             exclude: Items that may not be returned, besides the history.
-            where: A condition that returned items must meet; it is honored inside the search, so
-                a strict one does not empty the list.
-            told: Taste, moment and language.
+            where: A condition on the returned items. It is applied inside the search, so a strict
+                one does not shorten the list.
+            extras: Preference, context and language.
 
         Returns:
-            Best first; fewer than `k` only if fewer items may be returned.
+            Distinct items, best first; fewer than `k` only if fewer items are allowed.
 
         Raises:
-            InputError: An item is unknown, the condition is wrong or lets nothing through, or
-                there is neither history nor instruction.
+            InputError: An item is unknown, the condition is invalid or excludes every item, or
+                history, instruction and preference are all empty.
         """
         if k < 1:
-            raise InputError(f"{k} recommendations cannot be made", where="k", mend="ask for 1.")
-        request = self.request(history, instruction, exclude=exclude, told=told)
+            raise InputError(f"must be at least 1, got {k}", where="k", hint="Set it to 10.")
+        request = self.request(history, instruction, exclude=exclude, extras=extras)
         allowed = self._allowed(request, where)
         diversity = self.settings.decode.diversity
         wanted = k * DIVERSE_POOL if diversity else k
-        found, bound = self._search(request, allowed, wanted)
-        found = diversify(found, self.catalog.categories, diversity, k)
+        candidates, bound = self._search(request, allowed, wanted)
+        chosen = diversify(candidates, self.catalog.categories, diversity, k)
         ids = self.catalog.table["item"]
         return [
             Recommendation(
@@ -212,9 +218,9 @@ class Recommender:
                 title=self.catalog.titles[item],
                 score=float(score),
                 number=int(item),
-                certain=bool(score >= bound),
+                is_certain=bool(score >= bound),
             )
-            for rank, (item, score) in enumerate(zip(found.items, found.scores, strict=True), 1)
+            for rank, (item, score) in enumerate(zip(chosen.items, chosen.scores, strict=True), 1)
         ]
 
     def explain(
@@ -225,24 +231,24 @@ class Recommender:
         *,
         exclude: Sequence[Reference] = (),
         where: Where | None = None,
-        told: Told = NOTHING,
+        extras: Extras = NO_EXTRAS,
     ) -> Explanation:
-        """Tells what recommendations were made from; takes the arguments that made them.
+        """Explains recommendations; takes the arguments that they were made with.
 
-        The whole catalog is scored for it, which with titles as item index takes longer than
-        the recommendations did.
+        It scores the whole catalog, which takes longer than the recommendations with a title
+        index.
         """
-        request = self.request(history, instruction, exclude=exclude, told=told)
+        request = self.request(history, instruction, exclude=exclude, extras=extras)
         allowed = self._allowed(request, where)
         scores = self._exact([self._ids(request)])[0]
         return Explanation(
-            prompt=self._wording.prompt(request),
+            prompt=self._prompt_writer.prompt(request),
             scenario=request.scenario.code,
             allowed=int(allowed.sum()),
             excluded=int((~allowed).sum()),
             mass=float(np.exp(scores[allowed].astype(np.float64)).sum()),
-            reasons=reasons_for(
-                [one.number for one in recommendations],
+            items=explain_items(
+                [recommendation.number for recommendation in recommendations],
                 scores,
                 allowed,
                 request.history,
@@ -253,14 +259,15 @@ class Recommender:
     def rank(self, requests: Sequence[Request]) -> Ranking:
         """Scores the whole catalog for each request, exactly; excluded items get -inf.
 
-        Requests of like length are scored together, padded to one of a few shapes. A request
-        with candidates ranks those alone.
+        Requests of similar length are scored together, padded to one of a few shapes. If a
+        request has candidates, all other items get -inf.
 
         Raises:
-            InputError: A request asks for yes or no, which ranks nothing.
+            InputError: A request is pointwise.
         """
         if any(request.scenario.form is TaskForm.POINTWISE for request in requests):
-            raise InputError("a pointwise request ranks nothing", where="request.scenario")
+            problem = "a pointwise request has no ranking"
+            raise InputError(problem, where="request.scenario", hint="Rank another task form.")
         scores = self._exact([self._ids(request) for request in requests])
         for row, request in enumerate(requests):
             scores[row, list(request.exclude)] = -np.inf
@@ -271,62 +278,63 @@ class Recommender:
         return Ranking(scores)
 
     def _ids(self, request: Request) -> list[int]:
-        text = self._wording.prompt(request)
-        return encode_prompt(text, self._writer, self.settings.tokens.source_length)
+        prompt = self._prompt_writer.prompt(request)
+        return encode_prompt(prompt, self._writer, self.settings.tokens.source_length)
 
     def _allowed(self, request: Request, where: Where | None) -> Bool[np.ndarray, " items"]:
         allowed = self.catalog.mask(where)
-        met = int(allowed.sum())
+        meet_condition = int(allowed.sum())
         allowed[list(request.exclude)] = False
         if not allowed.any():
             raise InputError(
-                f"no item may be returned: {met} of {len(allowed)} meet the condition, and the "
-                "history and the excluded items take the rest away",
+                f"no item may be returned: {meet_condition} of {len(allowed)} meet the condition, "
+                "and all of these are in the history or excluded",
                 where="where" if where is not None else "exclude",
-                mend="ask for less, or exclude less.",
+                hint="Loosen the condition, or exclude fewer items.",
             )
         return allowed
 
     def _exact(self, prompts: Sequence[Sequence[int]]) -> Float[np.ndarray, "requests items"]:
         scores = np.zeros((len(prompts), len(self.catalog)), np.float32)
         for chosen, tokens, segments in request_batches(prompts, self._buckets):
-            asked = Prompts(tokens, segments)
-            answer = catalog_scores(self._structure, self._params, asked, self._sequences)
-            scores[chosen] = np.asarray(answer)[: len(chosen)]
+            padded = PromptTokens(tokens, segments)
+            batch = catalog_scores(self._structure, self._params, padded, self._sequences)
+            scores[chosen] = np.asarray(batch)[: len(chosen)]
         return scores
 
     def _search(
         self, request: Request, allowed: Bool[np.ndarray, " items"], wanted: int
     ) -> tuple[Candidates, float]:
-        """Finds likely allowed items, twins by title counted once.
+        """Searches for the most likely allowed items, of equal titles only the best.
 
         Returns:
-            At least `wanted` of them if there are as many, best first, and the score above which
-            nothing is missing.
+            At least `wanted` candidates if there are as many, best first, and the highest score
+            that an item outside them can have.
         """
         ids, titles = self._ids(request), self.catalog.titles
         if self.settings.decode.method == "exhaustive":
             scores = np.where(allowed, self._exact([ids])[0], -np.inf).astype(np.float32)
             everything = Candidates(np.arange(len(allowed), dtype=np.int32), scores)
             return drop_repeated(best_first(drop_missing(everything)), titles), -np.inf
-        prompts = Prompts(*pad_prompts([ids], self._buckets))
+        prompts = PromptTokens(*pad_prompts([ids], self._buckets))
         beams, widest = self.settings.decode.beams, self.settings.decode.widest
         while True:
             while beams < wanted:
                 beams *= WIDEN
             beams = min(beams, len(allowed))
-            answer = beam_search(
+            result = beam_search(
                 self._structure, self._params, self._trie, prompts, allowed[None], beams=beams
             )
-            bound = float(answer.bound[0])
-            slots = drop_missing(
-                Candidates(np.asarray(answer.items)[0], np.asarray(answer.scores)[0])
+            bound = float(result.bound[0])
+            filled = drop_missing(
+                Candidates(np.asarray(result.items)[0], np.asarray(result.scores)[0])
             )
-            found = drop_repeated(slots, titles)
-            # A search that leaves slots empty has found everything that is allowed.
-            if len(slots) < beams or beams == len(allowed):
-                return found, bound
-            is_certain = len(found) >= wanted and found.scores[wanted - 1] >= bound
-            if is_certain or (beams >= widest and len(found) >= wanted):
-                return found, bound
+            candidates = drop_repeated(filled, titles)
+            # Empty slots mean that all allowed items are found.
+            if len(filled) < beams or beams == len(allowed):
+                return candidates, bound
+            enough = len(candidates) >= wanted
+            is_certain = enough and candidates.scores[wanted - 1] >= bound
+            if is_certain or (beams >= widest and enough):
+                return candidates, bound
             beams = beams * WIDEN if beams >= widest else min(beams * WIDEN, widest)

@@ -1,15 +1,15 @@
-"""Result optimization: small pure functions from candidates to candidates, to be composed."""
+"""Result optimization: pure functions from candidates to candidates."""
 
 import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Candidates:
-    """Items that may be recommended, in the order they would be.
+    """Candidate items in the order of recommendation.
 
     Attributes:
         items: `[candidates]` item numbers.
@@ -29,7 +29,7 @@ class Candidates:
 
 
 def drop_missing(candidates: Candidates) -> Candidates:
-    """Drops the empty slots of a search, which have no item or a score of -inf."""
+    """Drops the empty slots of a search: no item, or a score of -inf."""
     return candidates.take(np.flatnonzero((candidates.items >= 0) & (candidates.scores > -np.inf)))
 
 
@@ -38,17 +38,12 @@ def best_first(candidates: Candidates) -> Candidates:
     return candidates.take(np.argsort(-candidates.scores, kind="stable"))
 
 
-def keep_allowed(candidates: Candidates, allowed: Bool[np.ndarray, " items"]) -> Candidates:
-    """Keeps the items that the mask over the catalog allows."""
-    return candidates.take(np.flatnonzero(allowed[candidates.items]))
-
-
 def drop_repeated(candidates: Candidates, titles: Sequence[str]) -> Candidates:
-    """Keeps the first of the items that a reader cannot tell apart.
+    """Keeps the first of the items with equal titles.
 
     Args:
-        candidates: In the order of preference.
-        titles: `[items]` title of each item of the catalog; case and spacing do not count.
+        candidates: Best first.
+        titles: `[items]` title of each item of the catalog; case and spacing are ignored.
     """
     seen: set[str] = set()
     kept = []
@@ -65,33 +60,33 @@ def diversify(
 ) -> Candidates:
     """Picks `k` by maximal marginal relevance (Carbonell and Goldstein, 1998).
 
-    Each pick is the highest `(1 - weight) * relevance - weight * likeness`, where relevance is
-    the score scaled to 0..1 over the candidates and likeness the largest Jaccard overlap of the
-    categories with an item that is already picked.
+    Each pick maximizes `(1 - weight) * relevance - weight * similarity`. Relevance is the score
+    scaled to 0..1 over the candidates, similarity the largest Jaccard similarity of the
+    categories to a picked item.
 
     Args:
         candidates: The pool, best first.
         categories: `[items]` categories of each item of the catalog.
-        weight: 0 gives the first `k`, 1 looks at categories alone.
-        k: How many to pick.
+        weight: 0 picks the first `k`, 1 uses the categories alone.
+        k: Number of items to pick.
     """
     if weight == 0 or len(candidates) < 2:
         return candidates.take(np.arange(min(k, len(candidates))))
     low, high = candidates.scores.min(), candidates.scores.max()
     relevance = (candidates.scores - low) / max(high - low, np.finfo(np.float32).tiny)
     sets = [frozenset(categories[int(item)]) for item in candidates.items]
-    likeness = np.zeros(len(candidates))
-    left = np.ones(len(candidates), bool)
+    similarity = np.zeros(len(candidates))
+    remaining = np.ones(len(candidates), bool)
     picked: list[int] = []
     for _ in range(min(k, len(candidates))):
-        value = np.where(left, (1 - weight) * relevance - weight * likeness, -np.inf)
+        value = np.where(remaining, (1 - weight) * relevance - weight * similarity, -np.inf)
         pick = int(np.argmax(value))
         picked.append(pick)
-        left[pick] = False
-        likeness = np.maximum(likeness, [_jaccard(sets[pick], other) for other in sets])
+        remaining[pick] = False
+        similarity = np.maximum(similarity, [_jaccard(sets[pick], other) for other in sets])
     return candidates.take(picked)
 
 
-def _jaccard(one: frozenset[str], other: frozenset[str]) -> float:
-    union = len(one | other)
-    return len(one & other) / union if union else 0.0
+def _jaccard(first: frozenset[str], second: frozenset[str]) -> float:
+    union = len(first | second)
+    return len(first & second) / union if union else 0.0

@@ -1,4 +1,4 @@
-"""Giving every item a text of its own that fits its token budget."""
+"""Distinct item names within a token budget."""
 
 import dataclasses
 from collections import Counter
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import polars as pl
 
 from irec_jax.errors import InputError
-from irec_jax.instructions.cleaning import clean
+from irec_jax.text_cleaning import clean
 from irec_jax.tokens.text import TextCodec
 
 UNTITLED = "untitled"
@@ -15,12 +15,12 @@ UNTITLED = "untitled"
 
 @dataclasses.dataclass(frozen=True)
 class TitleNames:
-    """The title index before it is flat: a name and its ids for every item.
+    """A name and its ids for every item.
 
     Attributes:
         names: The text of each item.
         sequences: `codec.encode(name)` of each, all different, without end-of-sequence.
-        cut: How many titles lost words to the budget.
+        cut: Number of titles that were shortened.
     """
 
     names: list[str]
@@ -29,46 +29,51 @@ class TitleNames:
 
 
 def distinct_names(catalog: pl.DataFrame, codec: TextCodec, budget: int) -> TitleNames:
-    """Makes titles that read the same in tokens distinct, and all of them short enough.
+    """Makes titles short enough and their token sequences distinct.
 
-    Items that share a sequence get the year of release, then also the brand; those that still
-    share one are numbered, in the order of the catalog.
+    Items that share a sequence get the year of release, then also the brand. Items that still
+    share one are numbered in the order of the catalog.
 
     Args:
-        catalog: Columns `title` and, where there are, `released` and `brand`.
-        codec: Decides what reads the same.
-        budget: Most tokens of a name.
+        catalog: Columns `title` and, optionally, `released` and `brand`.
+        codec: Encodes the names.
+        budget: Maximum number of tokens of a name.
 
     Raises:
         InputError: Numbers do not fit the budget, or the tokenizer knows no digits.
     """
-    titles = [clean(title or "") or UNTITLED for title in catalog["title"].to_list()]
+    titles = clean_titles(catalog)
     details = _details(catalog)
     fitted = [_fit(title, "", codec, budget) for title in titles]
     cut = sum(fit.cut for fit in fitted)
     for level in range(1, len(details) + 1):
         shared = _shared(fitted)
         for item in shared:
-            told = [column[item] for column in details[:level] if column[item]]
-            suffix = f"({', '.join(told)})"
-            if told and _is_short(suffix, codec, budget):
+            known = [column[item] for column in details[:level] if column[item]]
+            suffix = f"({', '.join(known)})"
+            if known and _is_short(suffix, codec, budget):
                 fitted[item] = _fit(titles[item], suffix, codec, budget)
     taken = {fit.ids for fit in fitted}
-    met: set[tuple[int, ...]] = set()
-    following: dict[tuple[int, ...], int] = {}
+    seen: set[tuple[int, ...]] = set()
+    next_number: dict[tuple[int, ...], int] = {}
     for item, fit in enumerate(fitted):
-        if fit.ids not in met:
-            met.add(fit.ids)
+        if fit.ids not in seen:
+            seen.add(fit.ids)
             continue
-        fitted[item] = _numbered(fit, following, codec, budget=budget, taken=taken)
-        met.add(fitted[item].ids)
+        fitted[item] = _numbered(fit, next_number, codec, budget=budget, taken=taken)
+        seen.add(fitted[item].ids)
         taken.add(fitted[item].ids)
     return TitleNames([fit.name for fit in fitted], [fit.ids for fit in fitted], cut)
 
 
+def clean_titles(catalog: pl.DataFrame) -> list[str]:
+    """The cleaned title of every item, `UNTITLED` where it has none."""
+    return [clean(title or "") or UNTITLED for title in catalog["title"].to_list()]
+
+
 @dataclasses.dataclass(frozen=True)
 class _Fit:
-    title: str  # what is left of the title
+    title: str  # the part that fits
     suffix: str
     ids: tuple[int, ...]
     cut: bool
@@ -95,25 +100,25 @@ def _shared(fitted: Sequence[_Fit]) -> list[int]:
 
 def _numbered(
     fit: _Fit,
-    following: dict[tuple[int, ...], int],
+    next_number: dict[tuple[int, ...], int],
     codec: TextCodec,
     *,
     budget: int,
     taken: set[tuple[int, ...]],
 ) -> _Fit:
-    first = following.get(fit.ids, 2)
+    first = next_number.get(fit.ids, 2)
     for number in range(first, first + len(taken) + 1):
         suffix = f"{fit.suffix} #{number}".strip()
         if not _is_short(suffix, codec, budget):
             suffix = f"#{number}"
         attempt = _fit(fit.title, suffix, codec, budget)
         if attempt.ids not in taken:
-            following[fit.ids] = number + 1
+            next_number[fit.ids] = number + 1
             return attempt
     raise InputError(
         f"the title {fit.title!r} cannot be made distinct within {budget} tokens",
         where="tokens.max_item_tokens",
-        mend="raise it, use tokens.index='atomic', or a tokenizer that knows digits",
+        hint="Raise it, set tokens.index to 'atomic', or use a tokenizer that knows digits.",
     )
 
 
@@ -122,12 +127,12 @@ def _is_short(suffix: str, codec: TextCodec, budget: int) -> bool:
 
 
 def _fit(title: str, suffix: str, codec: TextCodec, budget: int) -> _Fit:
-    """The longest beginning of `title` that fits with `suffix`, in whole words if possible."""
+    """Finds the longest prefix of `title` that fits with `suffix`, of whole words if possible."""
     ids = codec.encode(f"{title} {suffix}".strip())
     if len(ids) <= budget:
         return _Fit(title, suffix, tuple(ids), False)
     words = title.split(" ")
-    # Whole words first; if not even one fits, the first word's characters.
+    # Whole words first; if the first word does not fit, its characters.
     for parts, join in ((words, " "), (list(words[0]), "")):
         low, high = 0, len(parts)
         while high - low > 1:

@@ -1,11 +1,9 @@
-"""Text to token ids and back: the border to every tokenizer library.
+"""Text to token ids and back, with Hugging Face tokenizers or sentencepiece.
 
-All vocabularies here number their special tokens as the T5 family does: `PAD` 0 (also the
+All vocabularies number their special tokens as the T5 family does: `PAD` 0 (also the
 decoder's start), `EOS` 1, `UNKNOWN` 2.
 """
 
-import dataclasses
-import enum
 import io
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,7 +13,6 @@ import numpy as np
 import sentencepiece
 import tokenizers
 
-from irec_jax.bounds import LENGTH, Range, check_settings
 from irec_jax.errors import InputError
 
 PAD, EOS, UNKNOWN = 0, 1, 2
@@ -26,7 +23,7 @@ SENTENCEPIECE_FILE = "spiece.model"
 TRAINING_TEXTS = 500_000
 CACHED_WORDS = 500_000
 
-# Words with every habit that makes tokenizers look across a space.
+# Texts on which tokenizers that join pieces across a space differ from tokenizers that do not.
 _SAMPLES = (
     "translate English to German: The house is wonderful.",
     "a  user ; has (2019) bought : L'été & co. #12 ; 'quoted' - \"words\" !",
@@ -34,62 +31,6 @@ _SAMPLES = (
     " Ünïcödé 東京 naïve … \u00bd ",
     "Hello hello HELLO don't can't 3.14 1,000,000 e-mail@example.org",
 )
-
-
-class IndexKind(enum.Enum):
-    """How an item is written as tokens: its title's pieces, or one token of its own."""
-
-    TITLE = "title"
-    ATOMIC = "atomic"
-
-
-@dataclasses.dataclass(frozen=True)
-class TokensConfig:
-    """How text and items become tokens.
-
-    Attributes:
-        tokenizer: `trained` to train one on the log's text, or the path of a `tokenizer.json`,
-            a sentencepiece model, or a folder that holds one of them.
-        vocabulary: Pieces when trained on the log's text; fewer if the text has fewer.
-        index: How an item is written.
-        max_item_tokens: Longest item, end-of-sequence included; longer titles are cut.
-        source_length: Columns of a packed encoder row.
-        target_length: Columns of a packed decoder row.
-    """
-
-    tokenizer: str = "trained"
-    vocabulary: int = 2_048
-    index: IndexKind = IndexKind.ATOMIC
-    max_item_tokens: int = 16
-    source_length: int = 256
-    target_length: int = 32
-
-    def __post_init__(self) -> None:
-        """Refuses sizes with which nothing could be written.
-
-        Raises:
-            InputError: A size is too small, or an item would not fit a decoder row.
-        """
-        check_settings(
-            self,
-            "tokens.",
-            vocabulary=Range(512, 10**6),
-            max_item_tokens=Range(8, 1_024),
-            source_length=Range(16, 2**16, "Set it to the longest prompt, for example 256."),
-            target_length=LENGTH,
-        )
-        if not self.tokenizer:
-            raise InputError(
-                "the path is empty",
-                where="tokens.tokenizer",
-                mend="say 'trained', or the path of a tokenizer.json or sentencepiece model",
-            )
-        if self.target_length < self.max_item_tokens:
-            raise InputError(
-                f"{self.target_length} cannot hold an item of {self.max_item_tokens} tokens",
-                where="tokens.target_length",
-                mend="raise it to at least tokens.max_item_tokens, or lower that",
-            )
 
 
 class HuggingFacePieces:
@@ -100,23 +41,23 @@ class HuggingFacePieces:
     def __init__(self, tokenizer: tokenizers.Tokenizer) -> None:
         tokenizer.no_padding()
         tokenizer.no_truncation()
-        # Otherwise a title or a query that holds "</s>" would end the sequence.
+        # Otherwise "</s>" in a title or a query would end the sequence.
         tokenizer.encode_special_tokens = True
         self._tokenizer = tokenizer
         self.size = max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1
 
     def encode(self, text: str) -> list[int]:
-        """The pieces of `text`, without special tokens."""
+        """Encodes `text` without special tokens."""
         ids = self._tokenizer.encode(text, add_special_tokens=False).ids
-        # T5's table of pieces lists "</s>" and "<pad>" a second time, as plain text.
+        # The pieces of T5 contain "</s>" and "<pad>" a second time, as plain text.
         return [token if token > EOS else UNKNOWN for token in ids]
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of `ids`, without special tokens."""
+        """Decodes `ids` without special tokens."""
         return self._tokenizer.decode(list(ids), skip_special_tokens=True)
 
     def special_ids(self) -> dict[str, int | None]:
-        """The ids of padding, end of sequence and unknown."""
+        """Returns the ids of padding, end of sequence and unknown."""
         return {name: self._tokenizer.token_to_id(name) for name in ("<pad>", "</s>", "<unk>")}
 
     def save(self, path: Path) -> None:
@@ -141,17 +82,17 @@ class SentencePiecePieces:
         self.size = self._processor.get_piece_size()
 
     def encode(self, text: str) -> list[int]:
-        """The pieces of `text`, without special tokens."""
+        """Encodes `text` without special tokens."""
         return self._processor.encode(text)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of `ids`, without special tokens."""
+        """Decodes `ids` without special tokens."""
         return self._processor.decode([int(token) for token in ids])
 
     def special_ids(self) -> dict[str, int | None]:
-        """The ids of padding, end of sequence and unknown."""
-        held = self._processor
-        return {"<pad>": held.pad_id(), "</s>": held.eos_id(), "<unk>": held.unk_id()}
+        """Returns the ids of padding, end of sequence and unknown."""
+        model = self._processor
+        return {"<pad>": model.pad_id(), "</s>": model.eos_id(), "<unk>": model.unk_id()}
 
     def save(self, path: Path) -> None:
         """Writes the model file."""
@@ -168,7 +109,7 @@ Pieces = HuggingFacePieces | SentencePiecePieces
 
 
 class _WordCache(dict[str, list[int]]):
-    """The ids of every word met so far; words beyond the limit are encoded but not kept."""
+    """Cache of the ids of words; words beyond the limit are encoded but not kept."""
 
     def __init__(self, pieces: Pieces, special: Mapping[str, list[int]]) -> None:
         super().__init__(special)
@@ -176,7 +117,7 @@ class _WordCache(dict[str, list[int]]):
         self._limit = CACHED_WORDS + len(special)
 
     def __missing__(self, word: str) -> list[int]:
-        # A lone surrogate (from JSON) is no text; the tokenizers would raise.
+        # The tokenizers raise on a lone surrogate, which JSON can contain.
         ids = self._pieces.encode(word.encode("utf-8", "replace").decode("utf-8"))
         if len(self) < self._limit:
             self[word] = ids
@@ -184,7 +125,7 @@ class _WordCache(dict[str, list[int]]):
 
 
 class _WordLengths(dict[str, int]):
-    """How many ids every word met so far has; it keeps as many words as the cache of ids."""
+    """Cache of the number of ids of words; it keeps the words of the cache of ids."""
 
     def __init__(self, words: _WordCache) -> None:
         super().__init__()
@@ -200,13 +141,12 @@ class _WordLengths(dict[str, int]):
 class TextCodec:
     """Text to ids and back, with a cache of words.
 
-    In the T5 family no piece crosses a space, so the ids of a text are those of its words one
-    after another. That is tried on samples when the codec is made (`by_word`); a tokenizer
-    without that property is asked for each whole text instead.
+    In the T5 family no piece crosses a space, so the ids of a text are those of its words in a
+    row. The constructor checks that on samples (`by_word`); otherwise whole texts are encoded.
 
     Args:
         pieces: The tokenizer.
-        special: Words that stand for fixed ids, such as the names of atomic items.
+        special: Words with fixed ids, such as the names of atomic items.
     """
 
     def __init__(self, pieces: Pieces, special: Mapping[str, list[int]] | None = None) -> None:
@@ -222,7 +162,7 @@ class TextCodec:
         return self._pieces.size
 
     def encode(self, text: str) -> list[int]:
-        """The ids of `text`, without end-of-sequence; never `PAD` or `EOS`."""
+        """Encodes `text` without end-of-sequence; the ids are never `PAD` or `EOS`."""
         if not self.by_word:
             return self._encode_runs(text)
         ids: list[int] = []
@@ -232,7 +172,7 @@ class TextCodec:
         return ids
 
     def length(self, text: str) -> int:
-        """How many ids `encode(text)` has, without making them."""
+        """Counts the ids of `encode(text)`."""
         if not self.by_word:
             return len(self.encode(text))
         return sum(map(self._lengths.__getitem__, text.split(" ")))
@@ -241,29 +181,24 @@ class TextCodec:
         if not self._special:
             return list(self._words[text])
         ids: list[int] = []
-        for special, run in itertools.groupby(text.split(" "), self._special.__contains__):
-            if special:
+        for is_special, run in itertools.groupby(text.split(" "), self._special.__contains__):
+            if is_special:
                 ids += [token for word in run for token in self._special[word]]
             else:
                 ids += self._words[" ".join(run)]
         return ids
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of `ids` (all below `size`); padding and end-of-sequence are left out."""
+        """Decodes `ids` (all below `size`) without padding and end-of-sequence."""
         return self._pieces.decode([token for token in ids if token not in (PAD, EOS)])
 
     def with_words(self, special: Mapping[str, list[int]]) -> "TextCodec":
-        """The same codec with special words."""
+        """Makes a codec of the same tokenizer with special words."""
         return TextCodec(self._pieces, special)
 
     def save(self, folder: Path) -> None:
-        """Writes the tokenizer's own file into `folder`, which is there."""
+        """Writes the tokenizer's own file into the existing `folder`."""
         self._pieces.save(folder / self._pieces.file)
-
-    @classmethod
-    def load(cls, folder: Path) -> "TextCodec":
-        """Reads what `save` wrote; see `open_codec` for the errors."""
-        return open_codec(folder)
 
 
 def _same_by_word(pieces: Pieces, text: str) -> bool:
@@ -276,10 +211,10 @@ def open_codec(path: str | Path) -> TextCodec:
 
     Args:
         path: `tokenizer.json`, a sentencepiece model, or a folder with `tokenizer.json` or
-            `spiece.model` (the first of them counts).
+            `spiece.model` (the first that exists).
 
     Raises:
-        InputError: There is no such file, it is no tokenizer, or its special tokens are not
+        InputError: There is no such file, it is not a tokenizer, or its special tokens are not
             `<pad>` 0, `</s>` 1 and `<unk>` 2.
     """
     file = _tokenizer_file(Path(path))
@@ -290,17 +225,17 @@ def open_codec(path: str | Path) -> TextCodec:
             pieces = SentencePiecePieces(file.read_bytes())
     except Exception as error:  # both libraries raise bare Exception or RuntimeError
         raise InputError(
-            f"this is no tokenizer ({str(error).splitlines()[0] if str(error) else 'unreadable'})",
+            f"not a tokenizer ({str(error).splitlines()[0] if str(error) else 'unreadable'})",
             where=str(file),
-            mend="give a Hugging Face tokenizer.json or a sentencepiece .model file",
+            hint="Give a Hugging Face tokenizer.json or a sentencepiece .model file.",
         ) from error
-    found = pieces.special_ids()
-    if found != {"<pad>": PAD, "</s>": EOS, "<unk>": UNKNOWN}:
-        told = ", ".join(f"{name} {number}" for name, number in found.items())
+    special_ids = pieces.special_ids()
+    if special_ids != {"<pad>": PAD, "</s>": EOS, "<unk>": UNKNOWN}:
+        listed = ", ".join(f"{name} {number}" for name, number in special_ids.items())
         raise InputError(
-            f"its special tokens have the ids {told}; needed are <pad> 0, </s> 1, <unk> 2",
+            f"its special tokens are {listed}, not <pad> 0, </s> 1, <unk> 2",
             where=str(file),
-            mend="use a tokenizer of the T5 family, or tokens.tokenizer='trained'",
+            hint="Use a tokenizer of the T5 family, or tokens.tokenizer='trained'.",
         )
     return TextCodec(pieces)
 
@@ -315,20 +250,20 @@ def _tokenizer_file(path: Path) -> Path:
     raise InputError(
         missing or "there is no such file",
         where=str(path),
-        mend="give the path of a tokenizer.json, a sentencepiece model, or 'trained'",
+        hint="Give the path of a tokenizer.json, a sentencepiece model, or 'trained'.",
     )
 
 
 def train_codec(texts: Iterable[str], size: int, seed: int = 0) -> TextCodec:
-    """Trains a unigram vocabulary on `texts`; the same texts, size and seed give the same bytes.
+    """Trains a unigram vocabulary; the same texts, size and seed give the same bytes.
 
-    Whatever the vocabulary does not cover is written as UTF-8 bytes, so no text is unknown.
+    Characters outside the vocabulary are encoded as UTF-8 bytes, so no text is unknown.
 
     Args:
-        texts: What will be written: titles, queries, templates.
-        size: Number of ids, special tokens and the 256 bytes included; fewer if the texts do
-            not have that many pieces.
-        seed: Chooses which texts are learned from when there are very many.
+        texts: Titles, queries and templates.
+        size: Number of ids, with special tokens and the 256 bytes; fewer if the texts have
+            fewer pieces.
+        seed: Seed of the sample of texts, if there are more than `TRAINING_TEXTS`.
 
     Raises:
         InputError: No text, or more different characters than `size` has room for.
@@ -338,13 +273,13 @@ def train_codec(texts: Iterable[str], size: int, seed: int = 0) -> TextCodec:
         raise InputError(
             "there is no text to train a tokenizer on",
             where="tokens.tokenizer",
-            mend="give the items titles, or the path of a tokenizer",
+            hint="Give the items titles, or set the path of a tokenizer.",
         )
     if len(kept) > TRAINING_TEXTS:
         chosen = np.random.default_rng([seed, 0]).choice(len(kept), TRAINING_TEXTS, replace=False)
         kept = [kept[position] for position in np.sort(chosen)]
-    # A candidate piece must be seen before two different characters. A word that is always
-    # followed by a space would never become one, so each word also stands alone once.
+    # A candidate piece must occur before two different characters. A word that always precedes
+    # a space would never be one, so each word is also added alone.
     words = sorted({word for text in kept for word in text.split()})
     model = io.BytesIO()
     try:
@@ -355,13 +290,13 @@ def train_codec(texts: Iterable[str], size: int, seed: int = 0) -> TextCodec:
             vocab_size=size,
             hard_vocab_limit=False,
             byte_fallback=True,
-            # Digits tell numbered duplicates apart; they must not fall back to bytes.
+            # Digits distinguish numbered duplicates; they must not fall back to bytes.
             required_chars="0123456789#()",
             pad_id=PAD,
             eos_id=EOS,
             unk_id=UNKNOWN,
             bos_id=-1,
-            # More threads add floats in another order, which changes the pieces.
+            # With more threads the order of float sums changes the pieces.
             num_threads=1,
             minloglevel=2,
         )
@@ -369,6 +304,6 @@ def train_codec(texts: Iterable[str], size: int, seed: int = 0) -> TextCodec:
         raise InputError(
             f"{size} ids are too few for this text ({str(error).splitlines()[0]})",
             where="tokens.vocabulary",
-            mend="raise it",
+            hint="Raise it.",
         ) from error
     return TextCodec(SentencePiecePieces(model.getvalue()))

@@ -1,4 +1,4 @@
-"""The prefix tree of all legal item token sequences, as flat arrays."""
+"""Prefix tree of all legal item token sequences, as flat arrays."""
 
 import dataclasses
 
@@ -12,37 +12,28 @@ class Trie:
 
     Nodes are numbered level by level and, in a level, in the order of their sequences, so the
     edges of node `n` are `row_offsets[n]:row_offsets[n + 1]`, sorted by token, and edge `e`
-    leads to node `e + 1`. The items below a node are neighbors in `leaf_order`, which lets a
-    filter over items be turned into one over nodes by a cumulative sum.
+    leads to node `e + 1`. The items below a node are adjacent in `leaf_order`, so a
+    cumulative sum turns a filter over items into a filter over nodes.
 
     Attributes:
         row_offsets: `[nodes + 1]` int32, the edges of each node.
         edge_tokens: `[edges]` int32.
         edge_targets: `[edges]` int32 nodes.
         node_item: `[nodes]` int32, the item number of a leaf, -1 elsewhere.
-        node_depth: `[nodes]` int32, tokens from the root.
         leaf_order: `[items]` int32, item numbers in the order of their sequences.
-        first_leaf: `[nodes]` int32, where the items below a node begin in `leaf_order`.
-        leaf_count: `[nodes]` int32, how many items are below a node (itself, if it is a leaf).
+        first_leaf: `[nodes]` int32, index in `leaf_order` of the first item below a node.
+        leaf_count: `[nodes]` int32, number of items below a node (1 for a leaf).
         depth: Tokens of the longest sequence.
-        max_branching: Edges of the widest node.
     """
 
     row_offsets: Int[np.ndarray, " nodes_plus_one"]
     edge_tokens: Int[np.ndarray, " edges"]
     edge_targets: Int[np.ndarray, " edges"]
     node_item: Int[np.ndarray, " nodes"]
-    node_depth: Int[np.ndarray, " nodes"]
     leaf_order: Int[np.ndarray, " items"]
     first_leaf: Int[np.ndarray, " nodes"]
     leaf_count: Int[np.ndarray, " nodes"]
     depth: int
-    max_branching: int
-
-    @property
-    def num_nodes(self) -> int:
-        """Nodes, the root included."""
-        return len(self.node_item)
 
 
 def build_trie(
@@ -63,13 +54,13 @@ def build_trie(
     order = np.lexsort(table.T[::-1])
     table, lengths = table[order], lengths[order]
 
-    # Cell (level, row) of the sorted table begins a node where the row's prefix is a new one;
-    # counting those cells level by level numbers the nodes.
-    fresh = np.ones(table.shape, bool)
-    fresh[1:] = np.logical_or.accumulate(table[1:] != table[:-1], axis=1)
-    fresh = (fresh & (table >= 0)).T
-    node_of = np.cumsum(fresh.ravel()).reshape(fresh.shape)
-    levels, rows = np.nonzero(fresh)
+    # Cell (level, row) of the sorted table is a node if the row's prefix is new; counting these
+    # cells level by level numbers the nodes.
+    is_new = np.ones(table.shape, bool)
+    is_new[1:] = np.logical_or.accumulate(table[1:] != table[:-1], axis=1)
+    is_new = (is_new & (table >= 0)).T
+    node_of = np.cumsum(is_new.ravel()).reshape(is_new.shape)
+    levels, rows = np.nonzero(is_new)
     nodes = len(rows) + 1
     leaves = node_of[lengths - 1, np.arange(len(lengths))]
     leaf_count = np.bincount(node_of[(table >= 0).T], minlength=nodes)
@@ -85,10 +76,8 @@ def build_trie(
         edge_tokens=table[rows, levels],
         edge_targets=np.arange(1, nodes, dtype=np.int32),
         node_item=node_item,
-        node_depth=np.concatenate([[0], levels + 1]).astype(np.int32),
         leaf_order=order.astype(np.int32),
         first_leaf=np.concatenate([[0], rows]).astype(np.int32),
         leaf_count=leaf_count.astype(np.int32),
         depth=depth,
-        max_branching=int(degree.max()),
     )

@@ -1,7 +1,8 @@
-"""Checkpoints: the train state and the data position, saved together or not at all."""
+"""Checkpoints of the train state and the data position, saved together."""
 
 import contextlib
 import functools
+import itertools
 import json
 import math
 import os
@@ -10,22 +11,24 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
+import flax.traverse_util
 import jax
 import numpy as np
 from orbax.checkpoint import v1 as ocp
 
 from irec_jax.errors import InputError
 from irec_jax.files import real_path
-from irec_jax.model.config import T5Config
+from irec_jax.model.config import SMALL
 from irec_jax.model.lora import LoraConfig, abstract_adapters
 from irec_jax.model.params import Params, abstract
-from irec_jax.progress import say
+from irec_jax.model.seq2seq import Seq2SeqConfig
+from irec_jax.progress import print_status
 from irec_jax.settings import from_json, to_json
 from irec_jax.training.checksums import checksums, sums_of
-from irec_jax.training.frozen import adapter_shardings, with_frozen
-from irec_jax.training.optimizer import averaged
-from irec_jax.training.processes import first_line, gather, on_first
-from irec_jax.training.stored import (
+from irec_jax.training.distributed import first_line, gather, on_first
+from irec_jax.training.frozen import adapter_shardings, merge_with_frozen
+from irec_jax.training.optimizer import find_average
+from irec_jax.training.orbax_io import (
     load_about,
     load_checked,
     load_trees,
@@ -33,7 +36,7 @@ from irec_jax.training.stored import (
     quiet_orbax,
     why_unreadable,
 )
-from irec_jax.training.watch import is_loss
+from irec_jax.training.watchdog import is_peer_failure
 
 FOLDER = "checkpoints"
 AVERAGE = "average"
@@ -42,12 +45,12 @@ _STEP = re.compile("0|[1-9][0-9]{0,18}")  # as a step is written, and not any di
 
 
 class TrainState(NamedTuple):
-    """All that changes from step to step, apart from the data position.
+    """The arrays that a step changes.
 
     Attributes:
         step: Int32 scalar, the number of steps done.
-        params: The weights.
-        optimizer_state: What the optimizer remembers.
+        params: The trained parameters.
+        optimizer_state: The state of the Optax transformation.
     """
 
     step: jax.Array
@@ -60,7 +63,7 @@ class Restored(NamedTuple):
 
     Attributes:
         step: The number of steps done.
-        state: The train state, placed as it was asked for.
+        state: The train state, with the shardings of the target.
         data: The data iterator's state after that step.
     """
 
@@ -69,10 +72,10 @@ class Restored(NamedTuple):
     data: Any
 
 
-def model_fingerprint(config: T5Config) -> dict[str, Any]:
-    """The settings that decide the arrays of the weights and what they mean.
+def model_fingerprint(config: Seq2SeqConfig) -> dict[str, Any]:
+    """Return the settings that the weights depend on.
 
-    Dropout and the dtype of activations may differ between training and use.
+    Dropout, the dtype of activations and the like may differ between training and use.
     """
     free = ("dropout", "compute", "unroll_layers", "remat")
     return {key: value for key, value in to_json(config).items() if key not in free}
@@ -81,16 +84,16 @@ def model_fingerprint(config: T5Config) -> dict[str, Any]:
 class Checkpoints:
     """The checkpoints of one run, in `RUN/checkpoints/STEP`.
 
+    All processes call every method at the same step. Each writes and reads the shards of its
+    devices.
+
     Args:
         run: The run folder.
-        fingerprint: What a checkpoint must agree on with this run to be resumed from; settings by
-            name, nested. It is saved in each checkpoint.
+        fingerprint: Settings that a checkpoint must share with this run to be resumed from, nested
+            by name. They are saved in each checkpoint.
         keep: How many of the newest to keep.
-        keep_best: How many of those with the lowest validation loss to keep besides.
-        warn: What to call with a warning.
-
-    Where a run has several processes, each calls every method here at the same step, writes and
-    reads the parts of the arrays that its devices hold, and all find the same.
+        keep_best: How many of those with the lowest validation loss to keep in addition.
+        warn: Called with a warning.
     """
 
     def __init__(
@@ -100,7 +103,7 @@ class Checkpoints:
         *,
         keep: int = 2,
         keep_best: int = 0,
-        warn: Callable[[str], None] = say,
+        warn: Callable[[str], None] = print_status,
     ) -> None:
         self.folder = real_path(run) / FOLDER
         self._fingerprint = to_json(fingerprint)
@@ -109,18 +112,18 @@ class Checkpoints:
         self._writer: ocp.training.Checkpointer | None = None
 
     def restore(self, target: TrainState) -> Restored | None:
-        """Reads the newest good checkpoint; damaged ones are set aside with a warning.
+        """Read the newest good checkpoint; damaged ones are renamed with a warning.
 
         Args:
-            target: The state as `jax.ShapeDtypeStruct` leaves with the wanted shardings, which
-                may be those of another mesh than the one that saved it.
+            target: The state as `jax.ShapeDtypeStruct` leaves with shardings, which may be those
+                of another mesh than the one that saved it.
 
         Returns:
             The checkpoint, or None if this run has none yet.
 
         Raises:
-            InputError: When a checkpoint is of another config, all are damaged, or the newest
-                cannot be read although nothing says that it is damaged.
+            InputError: A checkpoint is of another config, all are damaged, or the newest cannot be
+                read although it is not damaged.
         """
         # What process 0 sees counts: a shared disk may show a new folder to some before others.
         steps: list[int] = json.loads(gather(json.dumps(saved_steps(self.folder)))[0])
@@ -143,9 +146,9 @@ class Checkpoints:
                     count = jax.make_array_from_callback((), place, lambda _, n=step: np.int32(n))
                     state = TrainState(count, arrays["params"], arrays["optimizer"])
                     return Restored(step, state, data)
-                troubles = ["its bits are not those that were saved"]
+                troubles = ["its checksum is wrong"]
             read = None
-            on_first(functools.partial(self._give_up, step, next(filter(None, troubles))))
+            on_first(functools.partial(self._rename_damaged, step, next(filter(None, troubles))))
         if steps:
             raise _all_damaged(self.folder)
         return None
@@ -154,22 +157,22 @@ class Checkpoints:
         path = self.folder / str(step)
         about = load_about(path)
         _compare(self._fingerprint, about["fingerprint"], path)
-        wanted = {"params": target.params, "optimizer": target.optimizer_state}
+        arrays = {"params": target.params, "optimizer": target.optimizer_state}
         return (
-            load_trees(path, wanted),
+            load_trees(path, arrays),
             load_trees(path, {"data": None})["data"],
             about["checksums"],
         )
 
-    def _give_up(self, step: int, trouble: str) -> None:
-        path, aside = self.folder / str(step), self.folder / f"{step}.damaged"
-        self._warn(f"checkpoint {path} is damaged ({trouble}); it is now {aside.name}")
-        _set_aside(path, aside)
+    def _rename_damaged(self, step: int, reason: str) -> None:
+        path, renamed = self.folder / str(step), _unused_name(self.folder / f"{step}.damaged")
+        self._warn(f"checkpoint {path} is damaged ({reason}); it is now {renamed.name}")
+        os.replace(path, renamed)
 
     def save(
         self, step: int, state: TrainState, data: Any, *, validation_loss: float | None = None
     ) -> None:
-        """Starts to save; the state may be changed at once, a copy is written in the background.
+        """Start to save; the state may be donated at once, a copy is written in the background.
 
         The folder appears under its name only when it is complete. An error while writing is
         raised by the next `save` or by `close`.
@@ -177,58 +180,58 @@ class Checkpoints:
         Args:
             step: The number of steps done.
             state: The train state after them.
-            data: The data iterator's state after them, anything JSON can hold.
-            validation_loss: What the best are chosen by; None if it was not measured.
+            data: The data iterator's state after them, a JSON value.
+            validation_loss: The loss that the best are chosen by; None if it was not measured.
 
         Raises:
-            InputError: When this or the save before could not be written.
+            InputError: This or the previous checkpoint could not be written.
         """
         arrays = {"params": state.params, "optimizer": state.optimizer_state}
-        average = averaged(state.optimizer_state)
+        average = find_average(state.optimizer_state)
         if average is not None:
-            # Under a name of its own, so that answering reads it without the optimizer.
+            # Under its own name, so that it is loaded without the optimizer.
             arrays[AVERAGE] = average
         about = {"step": step, "fingerprint": self._fingerprint, "checksums": sums_of(arrays)}
-        graded = validation_loss is not None and math.isfinite(validation_loss)
+        has_loss = validation_loss is not None and math.isfinite(validation_loss)
         try:
             self._open().save_checkpointables_async(
                 step,
                 {**arrays, "about": about, "data": data},
                 force=True,
                 overwrite=True,
-                metrics={LOSS: validation_loss} if graded else None,
+                metrics={LOSS: validation_loss} if has_loss else None,
             )
         except Exception as error:
-            if is_loss(error):
+            if is_peer_failure(error):
                 raise
-            raise self._unwritten(error) from error
+            raise self._write_error(error) from error
 
     def warm_up(self, state: TrainState) -> None:
-        """Compiles what saving needs, so that the first save compiles nothing."""
+        """Compile the checksums, so that the first save compiles nothing."""
         jax.block_until_ready([checksums(state.params), checksums(state.optimizer_state)])
 
     def close(self) -> None:
-        """Waits until everything is on disk.
+        """Wait until everything is on the disk.
 
         Raises:
-            InputError: When the last save could not be written.
+            InputError: The last checkpoint could not be written.
         """
         writer, self._writer = self._writer, None
         if writer is not None:
             try:
                 writer.close()
             except Exception as error:
-                if is_loss(error):
+                if is_peer_failure(error):
                     raise
-                raise self._unwritten(error) from error
+                raise self._write_error(error) from error
 
     @contextlib.contextmanager
-    def closed_in_the_end(self) -> Iterator[None]:
-        """Around a loop that saves: waits at its end, unless for a process that is gone."""
+    def closing(self) -> Iterator[None]:
+        """Close at the end of a `with` block, except after a peer failure."""
         try:
             yield
         except BaseException as error:
-            if not is_loss(error):
+            if not is_peer_failure(error):
                 self.close()
             raise
         self.close()
@@ -237,31 +240,31 @@ class Checkpoints:
         if self._writer is None:
             quiet_orbax()
             policies = ocp.training.preservation_policies
-            kept: list[Any] = [policies.LatestN(self._keep)]
+            preserved: list[Any] = [policies.LatestN(self._keep)]
             if self._keep_best:
                 best = policies.BestN(
                     get_metric_fn=lambda metrics: metrics[LOSS],
-                    reverse=True,  # the last ones are kept, which shall be the lowest
+                    reverse=True,  # the last of the order are kept: the lowest losses
                     n=self._keep_best,
                     keep_checkpoints_without_metrics=False,
                 )
-                kept.append(best)
+                preserved.append(best)
             self._writer = ocp.training.Checkpointer(
                 str(self.folder),
                 context=orbax_context(),
-                preservation_policy=cast(Any, policies.AnyPreservationPolicy(kept)),
+                preservation_policy=cast(Any, policies.AnyPreservationPolicy(preserved)),
                 cleanup_tmp_directories=True,
             )
         return self._writer
 
-    def _unwritten(self, error: Exception) -> InputError:
-        mend = "See that the disk has room, then start again; the checkpoint before is whole."
-        what = f"the checkpoint could not be written ({first_line(error)})"
-        return InputError(what, where=str(self.folder), mend=mend)
+    def _write_error(self, error: Exception) -> InputError:
+        problem = f"the checkpoint could not be written ({first_line(error)})"
+        hint = "Check that the disk has room, then start again from the previous checkpoint."
+        return InputError(problem, where=str(self.folder), hint=hint)
 
 
 def saved_steps(folder: Path) -> list[int]:
-    """The steps that have a finished checkpoint in `folder`, newest first."""
+    """Return the steps that have a finished checkpoint in `folder`, newest first."""
     if not folder.is_dir():
         return []
     return sorted(
@@ -277,21 +280,21 @@ def has_started(run: Path) -> bool:
 
 
 def load_params(
-    run: Path, config: T5Config, step: int | None = None, *, shardings: Any = None
+    run: Path, config: Seq2SeqConfig, step: int | None = None, *, shardings: Any = None
 ) -> Params:
-    """Reads the weights that a run answers with: their running average, where it keeps one.
+    """Load the weights of a run for evaluation and serving; all processes call this.
 
-    Those of a run that trained adapters are the frozen weights with the adapters in them. Of
-    several processes all call this.
+    They are the running average if the run has one. The weights of a LoRA run have the adapters
+    merged.
 
     Args:
         run: The run folder.
-        config: The model's shape, which must be the checkpoint's.
-        step: Which checkpoint; None for the newest good one.
+        config: The model's config, which must match the checkpoint's.
+        step: The step of the checkpoint; None for the newest good one.
         shardings: A tree of shardings for the weights; None puts them on the default device.
 
     Raises:
-        InputError: When there is no such checkpoint, it is of another model, it is damaged, or it
+        InputError: There is no such checkpoint, it is of another model, it is damaged, or it
             cannot be read.
     """
     folder = real_path(run) / FOLDER
@@ -299,12 +302,12 @@ def load_params(
     if not steps or not (folder / str(steps[0])).is_dir():
         have = ", ".join(map(str, saved_steps(folder))) or "none"
         missing = "no checkpoint" if step is None else f"no checkpoint of step {step}"
-        mend = f"Tune first (irec tune). Steps with a checkpoint: {have}."
-        raise InputError(missing, where=str(folder), mend=mend)
+        hint = f"Run `irec tune` first. Steps with a checkpoint: {have}."
+        raise InputError(missing, where=str(folder), hint=hint)
     shapes = abstract(config)
     if shardings is None:
-        one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-        shardings = jax.tree.map(lambda _: one, shapes)
+        device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        shardings = jax.tree.map(lambda _: device, shapes)
     target = with_shardings(shapes, shardings)
     for number in steps:
         path = folder / str(number)
@@ -314,37 +317,38 @@ def load_params(
             _compare({"model": model_fingerprint(config)}, {"model": model}, path)
             lora = from_json(LoraConfig, about["fingerprint"].get("lora", {}), where=str(path))
             name = AVERAGE if AVERAGE in about["checksums"] else "params"
-            wanted = target
+            saved = target
             if lora.rank:
                 adapters = abstract_adapters(shapes, lora)
-                wanted = with_shardings(adapters, adapter_shardings(target, adapters))
-            trained = load_checked(path, {name: wanted}, about["checksums"])[name]
-            return with_frozen(run, trained, lora, target) if lora.rank else trained
+                saved = with_shardings(adapters, adapter_shardings(target, adapters))
+            trained = load_checked(path, {name: saved}, about["checksums"])[name]
+            return merge_with_frozen(run, trained, lora, target) if lora.rank else trained
         except InputError:
             raise
         except Exception as error:
             if why := why_unreadable(error):
                 raise _unreadable(path, why) from error
-            say(f"checkpoint {path} is damaged ({first_line(error)})")
+            print_status(f"checkpoint {path} is damaged ({first_line(error)})")
     raise _all_damaged(folder)
 
 
 def with_shardings(shapes: Any, shardings: Any) -> Any:
-    """Joins a tree of shapes and a tree of shardings into one abstract target."""
+    """Return a tree of `jax.ShapeDtypeStruct` with the shapes and the shardings of two trees."""
     return jax.tree.map(
-        lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
         shapes,
         shardings,
     )
 
 
 def _compare(now: Mapping[str, Any], then: Mapping[str, Any], path: Path) -> None:
-    """Raises an `InputError` that names each setting that differs.
+    """Raise an `InputError` that names each setting that differs.
 
-    A checkpoint may be older than a setting of the model; it was made with that one's default.
+    A checkpoint may be older than a setting of the model; it was made with the setting's default,
+    which `SMALL` has.
     """
-    ours, theirs = dict(_flatten(now)), dict(_flatten(then))
-    for key, value in _flatten(model_fingerprint(T5Config()), "model"):
+    ours, theirs = _flatten(now), _flatten(then)
+    for key, value in _flatten({"model": model_fingerprint(SMALL)}).items():
         if key in ours:
             theirs.setdefault(key, value)
     absent = "nothing"
@@ -354,32 +358,30 @@ def _compare(now: Mapping[str, Any], then: Mapping[str, Any], path: Path) -> Non
         if ours.get(key, absent) != theirs.get(key, absent)
     ]
     if differing:
-        mend = "Set them back, or tune into another run folder."
-        what = f"a checkpoint of another config: {'; '.join(differing)}"
-        raise InputError(what, where=str(path), mend=mend)
+        problem = f"a checkpoint of another config: {'; '.join(differing)}"
+        hint = "Change these settings back, or tune into another run folder."
+        raise InputError(problem, where=str(path), hint=hint)
 
 
-def _flatten(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(settings, Mapping):
-        for key, value in settings.items():
-            yield from _flatten(value, f"{prefix}.{key}" if prefix else str(key))
-    else:
-        yield prefix, json.loads(json.dumps(settings))
+def _flatten(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the leaves of nested settings by their dotted names, as JSON returns them."""
+    return flax.traverse_util.flatten_dict(json.loads(json.dumps(settings)), sep=".")
 
 
-def _set_aside(path: Path, aside: Path) -> None:
-    number = 1
-    while aside.exists():
-        number += 1
-        aside = path.with_name(f"{path.name}.damaged{number}")
-    os.replace(path, aside)
+def _unused_name(path: Path) -> Path:
+    """Return `path`, with the first unused number from 2 appended if it exists."""
+    numbers = itertools.count(2)
+    unused = path
+    while unused.exists():
+        unused = path.with_name(f"{path.name}{next(numbers)}")
+    return unused
 
 
 def _all_damaged(folder: Path) -> InputError:
-    mend = "Move the folder away to start from the beginning."
-    return InputError("every checkpoint is damaged", where=str(folder), mend=mend)
+    hint = "Move the folder away to start from the beginning."
+    return InputError("every checkpoint is damaged", where=str(folder), hint=hint)
 
 
 def _unreadable(path: Path, why: str) -> InputError:
-    mend = "See that this user may read it and that its disk answers, then start again."
-    return InputError(f"the checkpoint cannot be read ({why})", where=str(path), mend=mend)
+    hint = "See that this user may read it and that its disk answers, then start again."
+    return InputError(f"the checkpoint cannot be read ({why})", where=str(path), hint=hint)

@@ -1,4 +1,4 @@
-"""How long a run trains, how large its batches are, and how often it saves."""
+"""Settings of the training loop."""
 
 import dataclasses
 
@@ -20,38 +20,36 @@ HANG_SECONDS = Range(
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """How long, how large and how often.
+    """Length, batch size, and intervals of logs, checkpoints and validation.
 
     Attributes:
         steps: Optimizer steps of the whole run.
         batch_size: Packed rows of a step, on all devices together.
-        accumulate: Parts that a step's rows are computed in, one after the other; more parts need
+        accumulate: Microbatches that a step's rows are computed in, one after the other; more need
             less memory and give the same update.
-        log_every: Steps between two log lines; losses are kept of every step.
+        log_every: Steps between two log lines; the loss is logged at every step.
         checkpoint_every: Steps between two checkpoints; the last step always has one.
-        checkpoint_minutes: A checkpoint is also due so many minutes after the last of its kind;
-            0.0 for none.
-        keep: How many of the newest checkpoints stay.
-        keep_best: How many of those with the lowest validation loss stay besides.
+        checkpoint_minutes: Minutes between two timed checkpoints, in addition; 0.0 for none.
+        keep: How many of the newest checkpoints are kept.
+        keep_best: How many of those with the lowest validation loss are kept in addition.
         validate_every: Steps between two measurements of the loss on validation instructions;
             checkpoints that are due get one as well. 0 for none.
         validate_batches: Batches that it is measured on, always the same.
-        device_price: Dollars for an hour of one JAX device, from which the ledger counts what a run
-            costs; 0.0 where money is not counted.
-        hang_seconds: A run of several processes ends if one of them does nothing for so long,
+        device_price: Dollars per hour of one JAX device, for the logged cost; 0.0 logs no cost.
+        hang_seconds: A run of several processes ends if one of them makes no progress for so long,
             compiling included.
-        packed: A folder of packed rows (`irec instruct --packed`) that is read instead of making
-            rows while training; each process then reads its own rows alone. "" makes them.
-        read_threads: Threads that read packed rows ahead, worth it where the disk is far away; 0
-            reads them in the one that makes batches.
-        pretrained: A Hugging Face folder of T5 weights to start from; "" starts at random.
-        title_share: Part of the variance of an atomic item's first embedding that comes from its
+        packed: A folder of packed rows (`irec instruct --packed`) to read, where each process
+            reads only its own rows; "" makes rows during training.
+        read_threads: Threads that read packed rows ahead, for disks with high latency; 0 reads
+            them in the thread that makes batches.
+        pretrained: A Hugging Face folder of T5 weights to start from; "" for random weights.
+        title_share: Part of the variance of an atomic item's initial embedding that comes from its
             title, 0 to 1.
         z_loss: Weight of the squared log-normalizer of each token, which keeps logits from
             drifting; T5 uses 1e-4.
         label_smoothing: Share of a target's probability that is spread evenly over all tokens.
-        max_skipped: A step whose loss or gradient is not a number changes nothing; after so many
-            one after the other the run ends.
+        max_skipped: Steps in a row that may be skipped because their loss or gradient is not
+            finite; one more ends the run.
     """
 
     steps: int = 1_000

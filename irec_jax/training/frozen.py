@@ -1,4 +1,4 @@
-"""The weights that a run does not train: written once, and joined with its adapters to answer."""
+"""Frozen weights of a LoRA run: written once, and merged with its adapters when loaded."""
 
 import functools
 import shutil
@@ -14,26 +14,26 @@ from irec_jax.files import real_path
 from irec_jax.model.lora import LoraConfig, first_adapters, frozen_part, merged
 from irec_jax.model.params import Params
 from irec_jax.training.checksums import sums_of
-from irec_jax.training.processes import first_line, gather, on_first
+from irec_jax.training.distributed import first_line, gather, on_first
+from irec_jax.training.orbax_io import load_about, load_trees, orbax_context, quiet_orbax
 from irec_jax.training.sharding import state_shardings
-from irec_jax.training.stored import load_about, load_trees, orbax_context, quiet_orbax
-from irec_jax.training.watch import is_loss
+from irec_jax.training.watchdog import is_peer_failure
 
 FOLDER = "frozen"
 NAME = "params"
 
 ADAPTERS = 2
-"""Folded into the seed's key for the first adapters; weights and dropout fold other numbers."""
+"""Folded into the seed's key for the initial adapters; weights and dropout fold other numbers."""
 
 
-def begin_adapters(base: Params, lora: LoraConfig, seed: int, shardings: Any) -> Params:
-    """What is trained, before the first step, born in its places; the same on any mesh.
+def init_adapters(base: Params, lora: LoraConfig, seed: int, shardings: Any) -> Params:
+    """Initialize the trained parameters, sharded; the same values on any mesh.
 
     Args:
-        base: All the weights.
-        lora: Which of them are trained, and how.
-        seed: Decides the adapters.
-        shardings: Of what is trained.
+        base: All weights of the model.
+        lora: The adapters.
+        seed: The seed of the adapters.
+        shardings: The shardings of the trained parameters.
     """
     key = jax.random.fold_in(jax.random.key(seed), ADAPTERS)
     make = jax.jit(lambda weights: first_adapters(weights, lora, key), out_shardings=shardings)
@@ -41,18 +41,18 @@ def begin_adapters(base: Params, lora: LoraConfig, seed: int, shardings: Any) ->
 
 
 def save_frozen(run: Path, base: Params, lora: LoraConfig) -> Params:
-    """Writes the weights that are not trained into a run, in place of those that are there.
+    """Write the frozen weights into a run, in place of those that are there.
 
-    The folder appears under its name only when it is complete. Where a run has several
-    processes, all call this, and each writes its parts.
+    The folder appears under its name only when it is complete. All processes call this, and each
+    writes its shards.
 
     Args:
         run: The run folder.
-        base: All the weights.
-        lora: Which of them are trained.
+        base: All weights of the model.
+        lora: The adapters.
 
     Returns:
-        Those that were written.
+        The frozen weights.
 
     Raises:
         InputError: They could not be written.
@@ -66,74 +66,74 @@ def save_frozen(run: Path, base: Params, lora: LoraConfig) -> Params:
         with orbax_context():
             ocp.save_checkpointables(str(path), {NAME: frozen, "about": about}, overwrite=True)
     except Exception as error:
-        if is_loss(error):
+        if is_peer_failure(error):
             raise
-        mend = "See that the disk has room, then start again."
-        what = f"the frozen weights could not be written ({first_line(error)})"
-        raise InputError(what, where=str(path), mend=mend) from error
+        problem = f"the frozen weights could not be written ({first_line(error)})"
+        hint = "Check that the disk has room, then start again."
+        raise InputError(problem, where=str(path), hint=hint) from error
     return frozen
 
 
 def load_frozen(run: Path, target: Params) -> Params:
-    """Reads the weights that a run does not train. Of several processes all call this.
+    """Read the frozen weights of a run; all processes call this.
 
     Args:
         run: The run folder.
-        target: `jax.ShapeDtypeStruct` leaves with the wanted shardings.
+        target: The frozen weights as `jax.ShapeDtypeStruct` leaves with shardings.
 
     Raises:
-        InputError: They are not there, or damaged.
+        InputError: They are missing or damaged.
     """
     path = _folder(run)
-    trouble, read, expected = "", {}, {}
+    failure, weights, expected = "", {}, {}
     try:
         expected = load_about(path)["checksums"]
-        read = load_trees(path, {NAME: target})
+        weights = load_trees(path, {NAME: target})
     except Exception as error:
-        if is_loss(error):
+        if is_peer_failure(error):
             raise
-        trouble = first_line(error)
-    troubles = [*filter(None, gather(trouble))]
-    # Only now: the sums need all processes.
-    if not troubles and sums_of(read)[NAME] != list(expected[NAME]):
-        troubles = ["their bits are not those that were saved"]
-    if troubles:
-        what = f"the weights that the run does not train are damaged or gone ({troubles[0]})"
-        mend = "Copy this folder again from where the run was tuned; else tune into a new folder."
-        raise InputError(what, where=str(path), mend=mend)
-    return read[NAME]
+        failure = first_line(error)
+    failures = [*filter(None, gather(failure))]
+    # Only now: the checksums need all processes.
+    if not failures and sums_of(weights)[NAME] != list(expected[NAME]):
+        failures = ["the checksum is wrong"]
+    if failures:
+        problem = f"the frozen weights are damaged or missing ({failures[0]})"
+        hint = "Copy this folder again from where the run was tuned, or tune into a new folder."
+        raise InputError(problem, where=str(path), hint=hint)
+    return weights[NAME]
 
 
-def with_frozen(run: Path, trained: Params, lora: LoraConfig, target: Params) -> Params:
-    """The weights that a run answers with: its frozen ones with what it trained in them.
+def merge_with_frozen(run: Path, trained: Params, lora: LoraConfig, target: Params) -> Params:
+    """Return all weights of the model: the run's frozen ones with the trained ones merged in.
 
     Args:
         run: The run folder.
         trained: Adapters, and weights that were trained whole.
-        lora: What `trained` is.
-        target: All the weights as `jax.ShapeDtypeStruct` leaves with the wanted shardings.
+        lora: The adapters' config.
+        target: All weights as `jax.ShapeDtypeStruct` leaves with shardings.
 
     Raises:
-        InputError: The frozen weights are not there, or damaged.
+        InputError: The frozen weights are missing or damaged.
     """
     frozen = load_frozen(run, frozen_part(target, lora))
     shardings = jax.tree.map(lambda leaf: leaf.sharding, target)
     join = functools.partial(merged, config=lora)
-    # Donated, so that the model is there once.
+    # Donated, so that the model is in memory once.
     return jax.jit(join, out_shardings=shardings, donate_argnums=0)(frozen, trained)
 
 
 def adapter_shardings(target: Params, adapters: Params) -> Any:
-    """Where adapters live beside weights: on the same mesh, or on the same single device.
+    """Return the shardings of adapters on the mesh, or the single device, of their weights.
 
     Args:
-        target: All the weights as `jax.ShapeDtypeStruct` leaves with shardings.
-        adapters: What is trained, as shapes.
+        target: All weights as `jax.ShapeDtypeStruct` leaves with shardings.
+        adapters: The trained parameters, as shapes.
     """
-    place = jax.tree.leaves(target)[0].sharding
-    if isinstance(place, NamedSharding) and isinstance(place.mesh, Mesh):
-        return state_shardings(place.mesh, adapters)
-    return jax.tree.map(lambda _: place, adapters)
+    sharding = jax.tree.leaves(target)[0].sharding
+    if isinstance(sharding, NamedSharding) and isinstance(sharding.mesh, Mesh):
+        return state_shardings(sharding.mesh, adapters)
+    return jax.tree.map(lambda _: sharding, adapters)
 
 
 def _folder(run: Path) -> Path:
@@ -141,7 +141,7 @@ def _folder(run: Path) -> Path:
 
 
 def _clear(path: Path) -> None:
-    """Takes away what a start that was killed has left."""
+    """Remove the unfinished folders of attempts that were killed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    for left in path.parent.glob(f"{FOLDER}.orbax-checkpoint-tmp*"):
-        shutil.rmtree(left, ignore_errors=True)
+    for unfinished in path.parent.glob(f"{FOLDER}.orbax-checkpoint-tmp*"):
+        shutil.rmtree(unfinished, ignore_errors=True)

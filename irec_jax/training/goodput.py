@@ -1,4 +1,4 @@
-"""Where the time of a run went: productive steps over all time, the rest by its cause."""
+"""Goodput of a run: the share of its time spent on steps that count, and the rest by cause."""
 
 import dataclasses
 import enum
@@ -17,7 +17,7 @@ GOODPUT = Path("metrics/goodput.jsonl")
 
 
 class Cause(enum.StrEnum):
-    """What time can go to."""
+    """A cause of spent time, as `metrics/goodput.jsonl` names it."""
 
     STEPS = "steps"
     PREPARING = "preparing"
@@ -34,15 +34,15 @@ class Attempt:
     """One start of a run: a line of `metrics/goodput.jsonl`.
 
     Attributes:
-        begun: When it was started, in seconds since 1970.
-        ended: When it last wrote this.
+        start_time: The time of the start, in seconds since 1970.
+        ended: The time of the last write, in seconds since 1970.
         start: Steps done before.
-        step: Steps done when it last wrote this.
-        devices: That it held.
-        seconds: What each cause took; steps that a later attempt repeated are among its steps.
+        step: Steps done at the last write.
+        devices: The number of devices.
+        seconds: Seconds by cause; steps that a later attempt repeated are among its steps.
     """
 
-    begun: float
+    start_time: float
     ended: float
     start: int
     step: int
@@ -50,42 +50,43 @@ class Attempt:
     seconds: dict[str, float]
 
 
-class Clock:
-    """Counts the time of an attempt by its causes, all of it.
+class GoodputClock:
+    """Counts all time of an attempt by its causes.
 
     Args:
-        run: The run folder, which knows of the attempts before.
+        run: The run folder, with the earlier attempts.
         start: Steps done before.
-        devices: That the run holds.
-        begun: When the attempt began, in seconds since 1970; all since then is its first count.
+        devices: The number of devices.
+        start_time: When the attempt started, in seconds since 1970; the first count covers the
+            time since then.
     """
 
-    def __init__(self, run: Path, start: int, devices: int, begun: float) -> None:
+    def __init__(self, run: Path, start: int, devices: int, start_time: float) -> None:
         self._path = run / GOODPUT
         self._attempts = read_attempts(run)
-        self._now = Attempt(begun, begun, start, start, devices, {})
-        # Of the two clocks only this one never jumps.
-        self._last = time.monotonic() - max(time.time() - begun, 0.0)
+        self._attempt = Attempt(start_time, start_time, start, start, devices, {})
+        # The monotonic clock never jumps, unlike `time.time`.
+        self._last = time.monotonic() - max(time.time() - start_time, 0.0)
 
     def count(self, cause: Cause) -> None:
-        """Says what the time since the last count was."""
+        """Add the time since the last count to a cause."""
         now = time.monotonic()
-        seconds = self._now.seconds
+        seconds = self._attempt.seconds
         seconds[cause] = seconds.get(cause, 0.0) + now - self._last
-        self._now.ended += now - self._last
+        self._attempt.ended += now - self._last
         self._last = now
 
     def write(self, step: int) -> "Goodput":
-        """Writes down the time that was counted.
+        """Write the counted time to the file.
 
         Args:
             step: Steps done.
 
         Returns:
-            What the whole run is at.
+            The goodput of the whole run so far.
         """
-        self._now.step = step
-        attempts = [*self._attempts, self._now]
+        self._attempt.step = step
+        attempts = [*self._attempts, self._attempt]
         lines = [json.dumps(dataclasses.asdict(attempt)) for attempt in attempts]
         write_text(self._path, "".join(f"{line}\n" for line in lines))
         return goodput_of(attempts)
@@ -93,11 +94,11 @@ class Clock:
 
 @dataclasses.dataclass(frozen=True)
 class Goodput:
-    """What a run's time went to, from its first start on.
+    """The time of a run since its first start, by cause.
 
     Attributes:
-        seconds: Each cause's; they add up to the time from first to last.
-        device_hours: Hours of all devices while the run held them.
+        seconds: Seconds by cause; their sum is the time since the first start.
+        device_hours: Hours of all devices together while the run held them.
     """
 
     seconds: Mapping[Cause, float]
@@ -105,55 +106,56 @@ class Goodput:
 
     @property
     def share(self) -> float:
-        """The part of the time that went to steps that count, 0 to 1."""
+        """The share of the time that was spent on steps that count, 0 to 1."""
         total = math.fsum(self.seconds.values())
         return self.seconds.get(Cause.STEPS, 0.0) / total if total else 0.0
 
-    def in_words(self, price: float) -> str:
-        """A line for people.
+    def summary(self, price: float) -> str:
+        """Return the goodput, the largest causes and the cost in one line.
 
         Args:
-            price: Dollars for an hour of a device; 0.0 where it is not known.
+            price: Dollars per device-hour; 0.0 if unknown.
         """
         shown = sorted((-spent, cause) for cause, spent in self.seconds.items() if spent >= 0.05)
         parts = ", ".join(f"{cause} {-spent:.1f} s" for spent, cause in shown)
-        money = f", {self.device_hours * price:.2f} dollars" if price else ""
-        hours = f"{self.device_hours:.3g} device-hours{money}"
+        cost = f", {self.device_hours * price:.2f} dollars" if price else ""
+        hours = f"{self.device_hours:.3g} device-hours{cost}"
         return f"goodput {self.share:.1%} of {sum(self.seconds.values()):.1f} s ({parts}); {hours}"
 
 
 def goodput_of(attempts: Sequence[Attempt]) -> Goodput:
-    """Adds up the attempts of a run.
+    """Add up the attempts of a run, in their order.
 
-    Steps that a later attempt did again, since no checkpoint knew of them, are no progress.
+    Steps that a later attempt repeated, because no checkpoint had them, count as repeated.
     """
     seconds: dict[Cause, float] = {}
-    for attempt, kept in zip(attempts, _kept(attempts), strict=True):
+    for attempt, share in zip(attempts, _lasting_shares(attempts), strict=True):
         for name, spent in attempt.seconds.items():
             cause = Cause(name)
-            again = spent * (1 - kept) if cause is Cause.STEPS else 0.0
-            seconds[cause] = seconds.get(cause, 0.0) + spent - again
-            seconds[Cause.REPEATED] = seconds.get(Cause.REPEATED, 0.0) + again
-    away = math.fsum(max(b.begun - a.ended, 0.0) for a, b in itertools.pairwise(attempts))
+            repeated = spent * (1 - share) if cause is Cause.STEPS else 0.0
+            seconds[cause] = seconds.get(cause, 0.0) + spent - repeated
+            seconds[Cause.REPEATED] = seconds.get(Cause.REPEATED, 0.0) + repeated
+    away = math.fsum(max(b.start_time - a.ended, 0.0) for a, b in itertools.pairwise(attempts))
     seconds[Cause.AWAY] = away
-    held = math.fsum(sum(attempt.seconds.values()) * attempt.devices for attempt in attempts)
-    return Goodput(seconds, held / 3_600)
+    device_seconds = math.fsum(sum(each.seconds.values()) * each.devices for each in attempts)
+    return Goodput(seconds, device_seconds / 3_600)
 
 
-def _kept(attempts: Sequence[Attempt]) -> Iterator[float]:
-    """The share of each attempt's steps that no later one did again."""
+def _lasting_shares(attempts: Sequence[Attempt]) -> Iterator[float]:
+    """Yield the share of each attempt's steps that no later attempt repeated."""
     for number, attempt in enumerate(attempts):
         later = min((other.start for other in attempts[number + 1 :]), default=attempt.step)
-        done = attempt.step - attempt.start
-        yield min(max(later - attempt.start, 0), done) / done if done else 1.0
+        steps = attempt.step - attempt.start
+        yield min(max(later - attempt.start, 0), steps) / steps if steps else 1.0
 
 
 def read_attempts(run: Path) -> list[Attempt]:
-    """The attempts that a run has written down, in their order."""
+    """Return the attempts of a run, in their order."""
     return read_json_lines(run / GOODPUT, _attempt)
 
 
 def _attempt(entry: dict[str, Any]) -> Attempt:
     seconds = {str(Cause(name)): float(spent) for name, spent in entry["seconds"].items()}
     counts = {name: int(entry[name]) for name in ("start", "step", "devices")}
-    return Attempt(float(entry["begun"]), float(entry["ended"]), **counts, seconds=seconds)
+    times = float(entry["start_time"]), float(entry["ended"])
+    return Attempt(*times, **counts, seconds=seconds)

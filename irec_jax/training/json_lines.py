@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from irec_jax.progress import say
+from irec_jax.progress import print_status
 
 T = TypeVar("T")
 
@@ -34,7 +34,9 @@ def read_json_lines(path: Path, parse: Callable[[dict[str, Any]], T]) -> list[T]
         except (KeyError, TypeError, ValueError, RecursionError):
             damaged += line is not unfinished
     if damaged:
-        say(f"warning: {path}: {damaged:,} of {len(lines):,} lines are damaged and left out")
+        print_status(
+            f"warning: {path}: {damaged:,} of {len(lines):,} lines are damaged and left out"
+        )
     return entries
 
 

@@ -1,4 +1,4 @@
-"""The training loss, as a sum and a weight, so that a mean is taken once over the whole batch."""
+"""The training loss as a sum and a weight, for one mean over the whole batch."""
 
 from typing import NamedTuple
 
@@ -8,15 +8,15 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from irec_jax.batches.batch import Batch
 from irec_jax.model.params import Params, Structure, merge
-from irec_jax.model.t5 import shift_right
+from irec_jax.model.seq2seq import shift_right
 
 
 class Penalties(NamedTuple):
-    """What is added to the cross-entropy.
+    """Terms that are added to the cross-entropy.
 
     Attributes:
         z_loss: Weight of the squared log-normalizer of each token (T5X).
-        label_smoothing: Share of the target's probability that goes to all tokens alike.
+        label_smoothing: Share of the target's probability that is spread evenly over all tokens.
     """
 
     z_loss: float = 0.0
@@ -33,14 +33,14 @@ def token_loss(
     dropout_key: Key[Array, ""] | None,
     penalties: Penalties = NO_PENALTIES,
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Cross-entropy of the target tokens under the full vocabulary.
+    """Compute the cross-entropy of the target tokens over the full vocabulary.
 
     Args:
         structure: The model without its weights.
         params: The weights, float32.
         batch: Packed examples; every token of a target counts once, end-of-sequence included.
         dropout_key: Key of this step's dropout; None for no dropout.
-        penalties: What the loss adds.
+        penalties: The terms that are added.
 
     Returns:
         The summed loss in nats and the number of real target tokens, both float32. Their ratio
@@ -50,14 +50,14 @@ def token_loss(
     inputs, input_segments = jnp.asarray(batch.inputs), jnp.asarray(batch.input_segments)
     targets, target_segments = jnp.asarray(batch.targets), jnp.asarray(batch.target_segments)
     encoded = model.encode(inputs, input_segments, dropout_key=dropout_key)
-    hidden = model.decode(
+    hidden_states = model.decode(
         shift_right(targets, target_segments),
         target_segments,
         encoded,
         input_segments,
         dropout_key=dropout_key,
     )
-    return cross_entropy(model.logits(hidden), targets, target_segments > 0, penalties)
+    return cross_entropy(model.logits(hidden_states), targets, target_segments > 0, penalties)
 
 
 def cross_entropy(
@@ -66,13 +66,21 @@ def cross_entropy(
     real: Bool[Array, "batch target"],
     penalties: Penalties = NO_PENALTIES,
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Sum of `-log softmax(logits)[target]` over real positions, and their number.
+    """Sum `-log softmax(logits)[target]` over real positions.
 
-    The target's logit is taken from the logits, not from their log-softmax: then only one array as
-    large as the logits is made on the way back (docs/decisions/0050-form-of-the-cross-entropy.md).
+    The target's logit is gathered from the logits, not from their log-softmax, so that the
+    backward pass makes only one array of the size of the logits
+    (docs/decisions/0050-form-of-the-cross-entropy.md). With label smoothing s the target has
+    probability 1 - s, and s is spread evenly over all tokens (Szegedy et al. 2016).
 
-    With label smoothing s the target has probability 1 - s, and s is spread evenly over all
-    tokens, itself included (Szegedy et al. 2016); z-loss is added to that.
+    Args:
+        logits: Unnormalized log probabilities, float32.
+        targets: Token ids.
+        real: False at padding.
+        penalties: The terms that are added.
+
+    Returns:
+        The sum in nats and the number of real positions, both float32.
     """
     picked = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
     normalizer = jax.nn.logsumexp(logits, axis=-1)

@@ -1,6 +1,7 @@
-"""Schedules and optimizers, as optax chains over the parameter dict."""
+"""Learning-rate schedules and optimizers, as Optax chains over the parameter dict."""
 
 import dataclasses
+import re
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
@@ -12,21 +13,21 @@ import optax.contrib
 from irec_jax.bounds import BELOW_ONE, Range, check_settings
 from irec_jax.errors import InputError
 
-FACTOR_FROM = 128
-"""Adafactor factors a matrix only if both sides are at least this long, as T5 does."""
+MIN_DIM_TO_FACTOR = 128
+"""Adafactor factors a matrix only if both dimensions are at least this long, as T5 does."""
 
-MUON_SIZE = 0.2
-"""Root mean square of an update of Muon at learning rate 1, as AdamW's (Liu et al. 2025)."""
+MUON_UPDATE_RMS = 0.2
+"""Root mean square of a Muon update at learning rate 1, as of AdamW (Liu et al. 2025)."""
 
-STACKS = ("layers",)
-"""Names of the subtrees whose arrays have a leading layer axis."""
+STACK = "layers"
+"""Name of the subtrees whose arrays have a leading layer axis."""
 
 TreePath = tuple[Any, ...]
 
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerConfig:
-    """How gradients become updates.
+    """Optimizer, schedule and running average.
 
     Attributes:
         kind: `adafactor` as T5 uses it (steps relative to the size of each weight, factored
@@ -43,8 +44,8 @@ class OptimizerConfig:
         b1: AdamW's decay of the first moment.
         b2: AdamW's decay of the second moment.
         epsilon: AdamW's term in the denominator.
-        average: Decay of a running average of the weights, which is what a run answers with
-            then; 0 keeps none.
+        average: Decay of a running average of the weights, which then evaluates and serves in
+            place of the weights; 0 for none.
     """
 
     kind: Literal["adafactor", "adamw", "muon"] = "adafactor"
@@ -75,28 +76,32 @@ class OptimizerConfig:
 
 
 def learning_rate(config: OptimizerConfig, steps: int) -> optax.Schedule:
-    """Returns the learning rate of each step; step 0 is the first one.
+    """Return the learning rate as a function of the step; the first step is 0.
+
+    Not built of Optax schedules: their rounding differs
+    (docs/decisions/0189-optimizer-state-and-schedules.md).
 
     Args:
         config: The settings.
         steps: Steps of the whole run; `linear` and `cosine` reach zero there.
 
     Raises:
-        InputError: When the warm-up is longer than the run.
+        InputError: The warm-up is longer than the run.
     """
     if config.warmup > steps:
-        mend = f"Give at most train.steps, which is {steps}."
-        raise InputError(f"{config.warmup} is too long", where="optimizer.warmup", mend=mend)
-    rest = max(steps - config.warmup, 1)
+        problem = f"must be at most train.steps, {steps}, got {config.warmup}"
+        hint = "Shorten the warm-up or raise train.steps."
+        raise InputError(problem, where="optimizer.warmup", hint=hint)
+    decay_steps = max(steps - config.warmup, 1)
 
     def rate(count: Any) -> Any:
-        # Counting from one: an update at rate zero would be a wasted step.
+        # Counted from one: an update at rate zero would be a wasted step.
         step = jnp.asarray(count, jnp.float32) + 1.0
-        left = jnp.clip((steps - step + 1) / rest, 0.0, 1.0)
+        remaining = jnp.clip((steps - step + 1) / decay_steps, 0.0, 1.0)
         shape = {
             "constant": 1.0,
-            "linear": left,
-            "cosine": 0.5 - 0.5 * jnp.cos(jnp.pi * left),
+            "linear": remaining,
+            "cosine": 0.5 - 0.5 * jnp.cos(jnp.pi * remaining),
             "inverse_sqrt": jnp.sqrt(max(config.warmup, 1) / jnp.maximum(step, 1)),
         }[config.schedule]
         warm = jnp.minimum(step / max(config.warmup, 1), 1.0)
@@ -106,14 +111,14 @@ def learning_rate(config: OptimizerConfig, steps: int) -> optax.Schedule:
 
 
 def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
-    """Builds the optax chain: clip, scale by the moments, decay, multiply by the rate.
+    """Build the Optax chain: clip, scale by the moments, decay, multiply by the learning rate.
 
     Args:
         config: The settings.
         steps: Steps of the whole run, for the schedule.
     """
     clip = optax.clip_by_global_norm(config.clip) if config.clip else optax.identity()
-    decay = optax.add_decayed_weights(config.weight_decay, mask=decayed)
+    decay = optax.add_decayed_weights(config.weight_decay, mask=decay_mask)
     return optax.chain(
         clip,
         _scale(config),
@@ -127,7 +132,7 @@ def _scale(config: OptimizerConfig) -> optax.GradientTransformation:
     if config.kind == "adafactor":
         return per_layer(
             optax.chain(
-                optax.scale_by_factored_rms(min_dim_size_to_factor=FACTOR_FROM),
+                optax.scale_by_factored_rms(min_dim_size_to_factor=MIN_DIM_TO_FACTOR),
                 optax.clip_by_block_rms(1.0),
                 optax.scale_by_param_block_rms(),
             ),
@@ -136,17 +141,17 @@ def _scale(config: OptimizerConfig) -> optax.GradientTransformation:
     adam = optax.scale_by_adam(b1=config.b1, b2=config.b2, eps=config.epsilon)
     if config.kind == "adamw":
         return adam
-    orthogonal = optax.chain(optax.contrib.scale_by_muon(), optax.stateless(_as_large_as_adam))
+    orthogonal = optax.chain(optax.contrib.scale_by_muon(), optax.stateless(_scale_to_adamw))
     return optax.partition({"muon": per_layer(orthogonal, is_stacked), "adam": adam}, _muon_labels)
 
 
-def _as_large_as_adam(updates: Any, params: Any) -> Any:
-    """Scales orthogonal updates to the root mean square that AdamW's usually have."""
-    return jax.tree.map(lambda update: MUON_SIZE * max(update.shape) ** 0.5 * update, updates)
+def _scale_to_adamw(updates: Any, params: Any) -> Any:
+    """Scale orthogonal updates to the usual root mean square of AdamW's (Liu et al. 2025)."""
+    return jax.tree.map(lambda update: MUON_UPDATE_RMS * max(update.shape) ** 0.5 * update, updates)
 
 
 def _muon_labels(params: Any) -> Any:
-    """Says which weights are the matrices of layers; position biases and norms are not."""
+    """Label matrices within layers `muon`, all other weights `adam`."""
 
     def label(path: TreePath, leaf: Any) -> str:
         return "muon" if is_stacked(path) and len(leaf.shape) == 3 else "adam"
@@ -154,63 +159,61 @@ def _muon_labels(params: Any) -> Any:
     return jax.tree_util.tree_map_with_path(label, params)
 
 
-class Average(NamedTuple):
+class RunningAverageState(NamedTuple):
     """The state of `running_average`.
 
     Attributes:
-        average: As the weights.
+        average: A tree like the weights.
     """
 
     average: Any
 
 
 def running_average(decay: float) -> optax.GradientTransformation:
-    """Keeps `average = decay * average + (1 - decay) * weights` beside the weights.
+    """Keep `average = decay * average + (1 - decay) * weights` in the state.
 
-    It starts at the first weights and is the last part of a chain, since it reads the weights as
-    they will be. Updates go through unchanged.
+    The average starts at the first weights. Updates pass through unchanged; the transform must be
+    the last of a chain, because it applies them to the weights that it averages.
     """
 
-    def init(params: Any) -> Average:
-        return Average(jax.tree.map(jnp.array, params))
+    def init(params: Any) -> RunningAverageState:
+        return RunningAverageState(jax.tree.map(jnp.array, params))
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        def moved(average: jax.Array, weight: jax.Array, change: jax.Array) -> jax.Array:
+        def next_average(average: jax.Array, weight: jax.Array, change: jax.Array) -> jax.Array:
             return average + (1.0 - decay) * (weight + change - average)
 
-        return updates, Average(jax.tree.map(moved, state.average, params, updates))
+        average = jax.tree.map(next_average, state.average, params, updates)
+        return updates, RunningAverageState(average)
 
     return optax.GradientTransformation(init, update)
 
 
-def averaged(optimizer_state: Any) -> Any | None:
-    """Finds the running average in an optimizer's state; None where it keeps none."""
-    found = [
-        leaf
-        for leaf in jax.tree.leaves(optimizer_state, is_leaf=lambda node: isinstance(node, Average))
-        if isinstance(leaf, Average)
-    ]
-    return found[0].average if found else None
+def find_average(optimizer_state: Any) -> Any | None:
+    """Return the running average in an optimizer's state; None without one."""
+
+    def is_average(node: Any) -> bool:
+        return isinstance(node, RunningAverageState)
+
+    leaves = jax.tree.leaves(optimizer_state, is_leaf=is_average)
+    return next((leaf.average for leaf in leaves if is_average(leaf)), None)
 
 
-def names(path: TreePath) -> list[str]:
-    """The names along a tree path: keys, attributes and positions, as text."""
-    return [
-        str(getattr(part, "key", getattr(part, "name", getattr(part, "idx", part))))
-        for part in path
-    ]
+def path_name(path: TreePath) -> str:
+    """Return a tree path as text, such as `encoder/layers/attention/query`."""
+    return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 def is_stacked(path: TreePath) -> bool:
-    """Whether the parameter at `path` has a leading layer axis."""
-    return any(name in STACKS for name in names(path))
+    """Return whether the parameter at `path` has a leading layer axis."""
+    return STACK in path_name(path).split("/")
 
 
-def decayed(params: Any) -> Any:
-    """A tree of booleans: which parameters weight decay pulls to zero (no norm, no bias)."""
+def decay_mask(params: Any) -> Any:
+    """Return a tree of booleans: whether weight decay applies (not to norms and biases)."""
 
     def is_matrix(path: TreePath, _: Any) -> bool:
-        return not any("norm" in name or "bias" in name for name in names(path))
+        return not re.search("norm|bias", path_name(path))
 
     return jax.tree_util.tree_map_with_path(is_matrix, params)
 
@@ -218,31 +221,38 @@ def decayed(params: Any) -> Any:
 def per_layer(
     transform: optax.GradientTransformation, stacked: Callable[[TreePath], bool]
 ) -> optax.GradientTransformation:
-    """Applies `transform` to each parameter alone, and to each layer of a stacked one alone.
+    """Apply `transform` to each parameter alone, and to each layer of a stacked one alone.
 
     Adafactor takes means over a whole array: of the squared gradient over the axes that it
-    factors, of the update for its clipping, of the weight for the size of the step. Over layers
-    that are stacked into one array those means would mix the layers, which an unstacked model
-    does not do; so each layer is a transformation of its own
+    factors, of the update for its clipping, of the weight for the size of the step. In arrays of
+    stacked layers those means would mix the layers
     (docs/decisions/0051-adafactor-per-layer.md).
+
+    Args:
+        transform: A transformation of one array.
+        stacked: Whether the parameter at a path has a leading layer axis.
+
+    Returns:
+        A transformation of trees. Its state has the state of `transform` at each parameter, with
+        a leading layer axis for stacked ones.
     """
 
     def init(params: Any) -> Any:
-        def start(path: TreePath, value: jax.Array) -> Any:
+        def init_one(path: TreePath, value: jax.Array) -> Any:
             return jax.vmap(transform.init)(value) if stacked(path) else transform.init(value)
 
-        return jax.tree_util.tree_map_with_path(start, params)
+        return jax.tree_util.tree_map_with_path(init_one, params)
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         flat, tree = jax.tree_util.tree_flatten_with_path(updates)
         states = tree.flatten_up_to(state)
         values = tree.flatten_up_to(params)
-        news, kept = [], []
+        new_updates, new_states = [], []
         for (path, gradient), old, value in zip(flat, states, values, strict=True):
             apply = jax.vmap(transform.update) if stacked(path) else transform.update
-            new, state_of_one = apply(gradient, old, value)
-            news.append(new)
-            kept.append(state_of_one)
-        return tree.unflatten(news), tree.unflatten(kept)
+            new_update, new_state = apply(gradient, old, value)
+            new_updates.append(new_update)
+            new_states.append(new_state)
+        return tree.unflatten(new_updates), tree.unflatten(new_states)
 
     return optax.GradientTransformation(init, update)

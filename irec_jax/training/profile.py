@@ -1,4 +1,4 @@
-"""A trace of a few steps, for xprof."""
+"""A profiler trace of a few steps, for xprof."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -11,48 +11,48 @@ AFTER, STEPS = 5, 5
 
 
 class Profile:
-    """Writes a trace of the steps after the first few; to be closed behind all of them.
+    """Traces a few steps after the first ones; close it after the last step.
 
-    The trace lies in `RUN/metrics/plugins/profile`, where TensorBoard and `xprof` look for it.
+    The trace is written to `RUN/metrics/plugins/profile`, where TensorBoard and `xprof` find it.
 
     Args:
         run: The run folder.
-        wanted: Whether to; if not, this does nothing.
+        enabled: Whether to trace.
     """
 
-    def __init__(self, run: Path, *, wanted: bool) -> None:
-        self._folder, self._count = run / "metrics", 0 if wanted else AFTER + STEPS
-        self._tracing = False
+    def __init__(self, run: Path, *, enabled: bool) -> None:
+        self._folder, self._count = run / "metrics", 0 if enabled else AFTER + STEPS
+        self._is_tracing = False
 
     @contextlib.contextmanager
     def step(self, number: int) -> Iterator[None]:
-        """Around the start of a step.
+        """Annotate the dispatch of a step; starts the trace if it is due.
 
         Args:
             number: Steps done before it.
         """
         if self._count == AFTER:
             jax.profiler.start_trace(str(self._folder))
-            self._tracing = True
+            self._is_tracing = True
         self._count += 1
-        if not self._tracing:
+        if not self._is_tracing:
             yield
             return
         with jax.profiler.StepTraceAnnotation("train", step_num=number):
             yield
 
     def after(self, wait: Callable[[], None]) -> None:
-        """To be called after each step is started; ends the trace when it has all its steps.
+        """End the trace if it has all its steps; call this after each step is dispatched.
 
         Args:
-            wait: Waits for the steps that were started.
+            wait: Waits for the dispatched steps.
         """
-        if self._tracing and self._count == AFTER + STEPS:
+        if self._is_tracing and self._count == AFTER + STEPS:
             wait()
             self.close()
 
     def close(self) -> None:
-        """Ends a trace that has not all its steps."""
-        if self._tracing:
-            self._tracing = False
+        """End a trace that does not have all its steps."""
+        if self._is_tracing:
+            self._is_tracing = False
             jax.profiler.stop_trace()

@@ -12,9 +12,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Key
 
 from irec_jax.batches.batch import Batch
-from irec_jax.model.config import T5Config
-from irec_jax.model.lora import LoraConfig, abstract_adapters, frozen_part, merged
+from irec_jax.model.lora import NO_LORA, LoraConfig, abstract_adapters, frozen_part, merged
 from irec_jax.model.params import Params, Structure, abstract, structure
+from irec_jax.model.seq2seq import Seq2SeqConfig
 from irec_jax.training.checkpoint import TrainState, with_shardings
 from irec_jax.training.config import TrainConfig
 from irec_jax.training.loss import NO_PENALTIES, Penalties, token_loss
@@ -24,18 +24,16 @@ from irec_jax.training.sharding import BATCH_AXES, batch_sharding, state_shardin
 Scalars = dict[str, jax.Array]
 PartLoss = Callable[[Params, Batch, Key[Array, ""]], jax.Array]
 
-NO_LORA = LoraConfig()
 
-
-class Step(NamedTuple):
-    """A prepared step.
+class TrainStep(NamedTuple):
+    """A jitted step and the shapes that it works on.
 
     Attributes:
         run: `(state, batch, key) -> (state, scalars)`, jitted, to be called under
-            `jax.set_mesh`; the state is donated, so the one that goes in cannot be used
-            afterwards. With adapters, the frozen weights are a fourth argument.
-        target: The abstract state, which says where its arrays live.
-        frozen: The abstract weights that are not trained; None where all are.
+            `jax.set_mesh`; the state is donated. With LoRA, the frozen weights are a fourth
+            argument.
+        target: The state as `jax.ShapeDtypeStruct` leaves with shardings.
+        frozen: The frozen weights, likewise; None without LoRA.
     """
 
     run: Any
@@ -43,56 +41,56 @@ class Step(NamedTuple):
     frozen: Params | None = None
 
 
-class Recipe(NamedTuple):
-    """What a step is made of besides its data.
+class StepDefinition(NamedTuple):
+    """The static parts of a step.
 
     Attributes:
         structure: The model without its weights.
-        optimizer: Makes updates of gradients.
-        rate: The learning rate by step, to be written down.
-        penalties: What the loss adds to the cross-entropy.
-        accumulate: Parts that the rows are computed in, one after the other.
-        lora: How what is trained changes what is frozen; only read where something is.
+        optimizer: The Optax transformation.
+        learning_rate: The learning rate by step, to be logged.
+        penalties: The terms that the loss adds to the cross-entropy.
+        accumulate: Microbatches, computed one after the other.
+        lora: The adapters; used only if weights are frozen.
     """
 
     structure: Structure
     optimizer: optax.GradientTransformation
-    rate: optax.Schedule
+    learning_rate: optax.Schedule
     penalties: Penalties = NO_PENALTIES
     accumulate: int = 1
     lora: LoraConfig = NO_LORA
 
     def weights(self, trained: Params, frozen: Params | None) -> Params:
-        """The model's weights, of what is trained and what is not."""
+        """Return the model's weights, with the adapters merged if there are some."""
         return trained if frozen is None else merged(frozen, trained, self.lora)
 
 
 def compile_step(
-    model: T5Config,
+    model: Seq2SeqConfig,
     optimizer: OptimizerConfig,
     train: TrainConfig,
     mesh: Mesh,
     lora: LoraConfig = NO_LORA,
-) -> Step:
-    """Prepares the step of a run; nothing is compiled before it is first called or lowered.
+) -> TrainStep:
+    """Build the step of a run; it is compiled when it is first called or lowered.
 
     Args:
-        model: The shape of the model.
-        optimizer: How gradients become updates.
-        train: Steps (for the schedule), parts of a step, and what the loss adds.
+        model: The model's config.
+        optimizer: Optimizer and schedule.
+        train: Steps (for the schedule), microbatches, and the penalties of the loss.
         mesh: The devices.
-        lora: Which weights are trained through adapters; rank 0 trains all.
+        lora: The weights that are trained by adapters; rank 0 trains all weights.
     """
     transform = make_optimizer(optimizer, train.steps)
-    whole = abstract(model)
-    trained = abstract_adapters(whole, lora) if lora.rank else whole
+    weights = abstract(model)
+    trained = abstract_adapters(weights, lora) if lora.rank else weights
 
-    def begin(params: Params) -> TrainState:
+    def init(params: Params) -> TrainState:
         return TrainState(jnp.zeros((), jnp.int32), params, transform.init(params))
 
-    shapes = jax.eval_shape(begin, trained)
-    shardings = state_shardings(mesh, shapes)
-    recipe = Recipe(
+    shapes = jax.eval_shape(init, trained)
+    shardings = state_shardings(mesh, shapes, shapes.params)
+    definition = StepDefinition(
         structure(model),
         transform,
         learning_rate(optimizer, train.steps),
@@ -100,24 +98,24 @@ def compile_step(
         train.accumulate,
         lora,
     )
-    everywhere = NamedSharding(mesh, PartitionSpec())
-    inputs: tuple[Any, ...] = (shardings, batch_sharding(mesh), everywhere)
+    replicated = NamedSharding(mesh, PartitionSpec())
+    in_shardings: tuple[Any, ...] = (shardings, batch_sharding(mesh), replicated)
     frozen = None
     if lora.rank:
-        kept = frozen_part(whole, lora)
-        inputs += (state_shardings(mesh, kept),)
-        frozen = with_shardings(kept, inputs[-1])
+        frozen_shapes = frozen_part(weights, lora)
+        in_shardings += (state_shardings(mesh, frozen_shapes),)
+        frozen = with_shardings(frozen_shapes, in_shardings[-1])
     jitted = jax.jit(
-        functools.partial(train_step, recipe),
-        in_shardings=inputs,
-        out_shardings=(shardings, everywhere),
+        functools.partial(train_step, definition),
+        in_shardings=in_shardings,
+        out_shardings=(shardings, replicated),
         donate_argnums=0,
     )
-    return Step(jitted, with_shardings(shapes, shardings), frozen)
+    return TrainStep(jitted, with_shardings(shapes, shardings), frozen)
 
 
 def abstract_batch(mesh: Mesh, batch_size: int, source_length: int, target_length: int) -> Batch:
-    """The shapes and shardings of a batch, to lower a step without data.
+    """Return the shapes and shardings of a batch, to lower a step without data.
 
     Args:
         mesh: The devices.
@@ -138,41 +136,42 @@ def abstract_batch(mesh: Mesh, batch_size: int, source_length: int, target_lengt
 
 
 def train_step(
-    recipe: Recipe,
+    definition: StepDefinition,
     state: TrainState,
     batch: Batch,
     key: Key[Array, ""],
     frozen: Params | None = None,
 ) -> tuple[TrainState, Scalars]:
-    """One step: gradient of the mean loss over the whole batch, clipped, applied.
+    """Apply the gradient of the mean loss per target token of the whole batch.
 
-    A step whose loss or gradient is not finite leaves weights and optimizer as they were; only
-    the step's number goes on.
+    A step whose loss or gradient is not finite is skipped: weights and optimizer state are
+    unchanged, only the step number increases.
 
     Args:
-        recipe: Model, loss and optimizer.
-        state: Before.
+        definition: Model, loss and optimizer.
+        state: The state before the step.
         batch: Packed examples.
-        key: Of the run's dropout; the step's number is folded in, so a resumed run repeats it.
-        frozen: The weights that are not trained, where what is trained are adapters of them.
+        key: The run's dropout key; the step number is folded in.
+        frozen: The frozen weights with LoRA, else None.
 
     Returns:
-        The next state, and scalars measured at the weights before the update.
+        The next state, and scalars of the weights before the update: `loss` (nats per token),
+        `target_tokens`, `gradient_norm`, `parameter_norm`, `learning_rate`, `skipped` (0 or 1).
     """
     key = jax.random.fold_in(key, state.step)
-    # Divided once, over the whole batch: a mean of the devices' (or parts') means would weigh
-    # their tokens differently.
+    # Divided once, over the whole batch: a mean of the means of devices or microbatches would
+    # weigh their tokens differently.
     tokens = jnp.sum((jnp.asarray(batch.target_segments) > 0).astype(jnp.float32))
 
     def part_loss(trained: Params, part: Batch, key: Key[Array, ""]) -> jax.Array:
-        weights = recipe.weights(trained, frozen)
-        total, _ = token_loss(recipe.structure, weights, part, key, recipe.penalties)
+        weights = definition.weights(trained, frozen)
+        total, _ = token_loss(definition.structure, weights, part, key, definition.penalties)
         return total / jnp.maximum(tokens, 1.0)
 
-    loss, gradient = loss_and_gradient(part_loss, state.params, batch, key, recipe.accumulate)
+    loss, gradient = loss_and_gradient(part_loss, state.params, batch, key, definition.accumulate)
     norm = optax.tree.norm(gradient)
-    good = jnp.isfinite(loss) & jnp.isfinite(norm)
-    updates, optimizer_state = recipe.optimizer.update(
+    is_finite = jnp.isfinite(loss) & jnp.isfinite(norm)
+    updates, optimizer_state = definition.optimizer.update(
         gradient, state.optimizer_state, state.params
     )
     params = cast(Params, optax.apply_updates(state.params, updates))
@@ -181,30 +180,33 @@ def train_step(
         "target_tokens": tokens,
         "gradient_norm": norm,
         "parameter_norm": optax.tree.norm(state.params),
-        "learning_rate": jnp.asarray(recipe.rate(state.step)),
-        "skipped": 1.0 - good.astype(jnp.float32),
+        "learning_rate": jnp.asarray(definition.learning_rate(state.step)),
+        "skipped": 1.0 - is_finite.astype(jnp.float32),
     }
 
-    def kept(new: jax.Array, old: jax.Array) -> jax.Array:
-        return jnp.where(good, new, old)
+    def select(new: jax.Array, old: jax.Array) -> jax.Array:
+        return jnp.where(is_finite, new, old)
 
-    params = jax.tree.map(kept, params, state.params)
-    optimizer_state = jax.tree.map(kept, optimizer_state, state.optimizer_state)
+    params = jax.tree.map(select, params, state.params)
+    optimizer_state = jax.tree.map(select, optimizer_state, state.optimizer_state)
     return TrainState(state.step + 1, params, optimizer_state), scalars
 
 
 def loss_and_gradient(
     part_loss: PartLoss, params: Params, batch: Batch, key: Key[Array, ""], accumulate: int
 ) -> tuple[jax.Array, Params]:
-    """Sums a loss and its gradient over the parts of a batch, computed one after the other.
+    """Sum a loss and its gradient over the microbatches of a batch, one after the other.
 
     Args:
-        part_loss: `(params, part of the batch, key) -> loss`, already divided by the tokens of
-            the whole batch.
-        params: What the gradient is of.
+        part_loss: `(params, microbatch, key) -> loss`, already divided by the tokens of the
+            whole batch.
+        params: The trained parameters.
         batch: All rows.
-        key: Of dropout; each of several parts folds its number in.
-        accumulate: How many parts.
+        key: The dropout key; the number of each of several microbatches is folded in.
+        accumulate: The number of microbatches.
+
+    Returns:
+        The loss and its gradient with respect to `params`.
     """
     gradient_of = jax.value_and_grad(part_loss)
     if accumulate == 1:
@@ -212,21 +214,21 @@ def loss_and_gradient(
 
     def add(total: tuple, part: tuple) -> tuple[tuple, None]:
         rows, number = part
-        more = gradient_of(params, rows, jax.random.fold_in(key, number))
-        return jax.tree.map(jnp.add, total, more), None
+        loss_and_grad = gradient_of(params, rows, jax.random.fold_in(key, number))
+        return jax.tree.map(jnp.add, total, loss_and_grad), None
 
-    nothing = jnp.zeros((), jnp.float32), jax.tree.map(jnp.zeros_like, params)
-    parts = jax.tree.map(functools.partial(_parts, count=accumulate), batch)
-    total, _ = jax.lax.scan(add, nothing, (parts, jnp.arange(accumulate)))
+    zeros = jnp.zeros((), jnp.float32), jax.tree.map(jnp.zeros_like, params)
+    parts = jax.tree.map(functools.partial(_split_rows, count=accumulate), batch)
+    total, _ = jax.lax.scan(add, zeros, (parts, jnp.arange(accumulate)))
     return total
 
 
-def _parts(rows: jax.Array, count: int) -> jax.Array:
-    """Deals rows `[batch, length]` out to `[count, batch / count, length]`.
+def _split_rows(rows: jax.Array, count: int) -> jax.Array:
+    """Split rows `[batch, length]` into microbatches `[count, batch / count, length]`.
 
-    Each device deals its own rows to all parts, so that none has to move.
+    Each device has rows of all microbatches, so that none moves between devices.
     """
-    dealt = rows.reshape(rows.shape[0] // count, count, rows.shape[1]).swapaxes(0, 1)
+    parts = rows.reshape(rows.shape[0] // count, count, rows.shape[1]).swapaxes(0, 1)
     if jax.sharding.get_abstract_mesh().empty:
-        return dealt
-    return jax.lax.with_sharding_constraint(dealt, PartitionSpec(None, BATCH_AXES))
+        return parts
+    return jax.lax.with_sharding_constraint(parts, PartitionSpec(None, BATCH_AXES))

@@ -1,4 +1,4 @@
-"""A small split with ties, repeats and a cold item."""
+"""A small split with ties, repeats and a cold item, and requests for it."""
 
 import numpy as np
 import polars as pl
@@ -26,7 +26,7 @@ def tiny() -> Split:
 
 
 @pytest.fixture
-def ask():
+def make_requests():
     def build(*histories: tuple[int, ...]) -> list[Request]:
         scenario = Scenario(Preference.IMPLICIT, Intention.NONE, TaskForm.MATCHING)
         return [Request(scenario, history) for history in histories]

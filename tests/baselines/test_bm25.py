@@ -1,4 +1,4 @@
-"""BM25 against its definition, written out in loops."""
+"""BM25 against its definition in loops."""
 
 import collections
 import dataclasses
@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from irec_jax.baselines.bm25 import BM25, bm25, item_texts, words_of
-from irec_jax.baselines.popularity import popularity
+from irec_jax.baselines.bm25 import BM25, BM25Index, item_texts, words_of
+from irec_jax.baselines.popularity import Popularity
 from irec_jax.errors import InputError
 from irec_jax.instructions.forms import Intention, Preference, Request, Scenario, TaskForm
 from irec_jax.log.split import Role
@@ -34,15 +34,15 @@ SEARCH = Scenario(Preference.NONE, Intention.SPECIFIC, TaskForm.MATCHING)
 
 
 def slow_words(text):
-    """Character by character, by the characters' Unicode names."""
+    """Splits character by character, by the Unicode names of the characters."""
     words, run = [], ""
     for character in unicodedata.normalize("NFKC", text).lower():
         name = unicodedata.name(character, "")
-        alone = name.startswith(("CJK", "HIRAGANA LETTER", "KATAKANA LETTER"))
-        if character.isalnum() and not alone:
+        is_unspaced = name.startswith(("CJK", "HIRAGANA LETTER", "KATAKANA LETTER"))
+        if character.isalnum() and not is_unspaced:
             run += character
             continue
-        words += [run] * bool(run) + [character] * alone
+        words += [run] * bool(run) + [character] * is_unspaced
         run = ""
     return words + [run] * bool(run)
 
@@ -57,8 +57,8 @@ def slow_scores(texts, query, k1=1.2, b=0.75):
         score = 0.0
         for word in slow_words(query):
             if count[word]:
-                holding = sum(1 for other in counted if other[word])
-                idf = math.log(1 + (len(texts) - holding + 0.5) / (holding + 0.5))
+                documents = sum(1 for other in counted if other[word])
+                idf = math.log(1 + (len(texts) - documents + 0.5) / (documents + 0.5))
                 score += idf * count[word] / (count[word] + k1 * (1 - b + b * length / mean))
         scores.append(score)
     return scores
@@ -90,45 +90,45 @@ def test_the_examples_of_the_documentation():
 @settings(max_examples=150, deadline=None)
 @given(TEXTS, st.lists(WORDS, max_size=6).map(" ".join), st.floats(0, 3), st.floats(0, 1))
 def test_equals_the_definition(texts, query, k1, b):
-    scores = BM25.build(texts, k1, b).scores(query)
+    scores = BM25Index.build(texts, k1, b).scores([query])[0]
     assert scores.dtype == np.float32
     np.testing.assert_allclose(scores, slow_scores(texts, query, k1, b), rtol=1e-5, atol=1e-6)
 
 
 @settings(max_examples=100, deadline=None)
 @given(TEXTS, st.lists(st.lists(WORDS, max_size=6).map(" ".join), max_size=4), st.randoms())
-def test_what_cannot_change_a_score_does_not(texts, queries, random):
-    index = BM25.build(texts)
-    together = index.scores_of(queries)
+def test_order_case_and_unknown_words_do_not_change_a_score(texts, queries, random):
+    index = BM25Index.build(texts)
+    together = index.scores(queries)
     assert together.shape == (len(queries), len(texts))
     order = random.sample(range(len(texts)), len(texts))
-    shuffled = BM25.build([texts[number] for number in order])
+    shuffled = BM25Index.build([texts[number] for number in order])
     for query, scores in zip(queries, together, strict=True):
-        np.testing.assert_array_equal(index.scores(query), scores)
-        np.testing.assert_allclose(shuffled.scores(query), scores[order], atol=1e-6)
+        np.testing.assert_array_equal(index.scores([query])[0], scores)
+        np.testing.assert_allclose(shuffled.scores([query])[0], scores[order], atol=1e-6)
         words = query.split(" ")
         mixed = " ".join(random.sample(words, len(words))).upper() + " neverseen"
-        np.testing.assert_allclose(index.scores(mixed), scores, atol=1e-6)
-        np.testing.assert_allclose(index.scores(f"{query} {query}"), 2 * scores, rtol=1e-5)
+        np.testing.assert_allclose(index.scores([mixed])[0], scores, atol=1e-6)
+        np.testing.assert_allclose(index.scores([f"{query} {query}"])[0], 2 * scores, rtol=1e-5)
         shared = [bool(set(words_of(query)) & set(words_of(text))) for text in texts]
         assert ((scores > 0) == shared).all()
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.integers(1, 20), st.integers(1, 6), st.floats(0.1, 3), st.floats(0, 1))
-def test_more_of_a_word_and_rarer_words_weigh_more(filling, often, k1, b):
-    length = filling + often
+def test_repeated_and_rarer_words_score_higher(filling, repeats, k1, b):
+    length = filling + repeats
     texts = [
-        " ".join(["rain"] * often + ["filler"] * filling),
-        " ".join(["rain"] * (often + 1) + ["filler"] * (filling - 1)),
-        " ".join(["hat"] * often + ["filler"] * filling),
-        " ".join(["hat"] * often + ["filler"] * (filling + length)),
+        " ".join(["rain"] * repeats + ["filler"] * filling),
+        " ".join(["rain"] * (repeats + 1) + ["filler"] * (filling - 1)),
+        " ".join(["hat"] * repeats + ["filler"] * filling),
+        " ".join(["hat"] * repeats + ["filler"] * (filling + length)),
     ]
-    index = BM25.build([*texts, "rain"], k1, b)
-    rain, hat = index.scores("rain"), index.scores("hat")
+    index = BM25Index.build([*texts, "rain"], k1, b)
+    rain, hat = index.scores(["rain", "hat"])
     assert rain[1] > rain[0] > 0
-    assert hat[2] > rain[0], "two texts hold one word, three the other"
-    assert hat[3] <= hat[2], "a longer text is held back"
+    assert hat[2] > rain[0], "two texts contain one word, three the other"
+    assert hat[3] <= hat[2], "a longer text scores lower"
 
 
 @pytest.fixture
@@ -158,46 +158,47 @@ def test_every_text_of_an_item_is_searched():
 
 def test_queries_rank_by_the_definition_and_ties_by_popularity(split):
     queries = ["rain jacket", "NORDHEM hat", "外套", "nothing of this", "tent"]
-    scores = bm25(split)(search(*queries)).scores
-    counts = popularity(split)(search("")).scores[0]
+    scores = BM25().build(split)(search(*queries)).scores
+    counts = Popularity().build(split)(search("")).scores[0]
     for query, row in zip(queries, scores, strict=True):
         exact = np.array(slow_scores(item_texts(CATALOG), query))
         np.testing.assert_allclose(row, exact, atol=1e-5)
-        wanted = order(exact)
-        np.testing.assert_array_equal(order(row), np.where(wanted, wanted, order(counts)))
+        expected = order(exact)
+        np.testing.assert_array_equal(order(row), np.where(expected, expected, order(counts)))
 
 
 def test_the_settings_reach_the_ranking(split):
     query = "rain jacket clothes"
-    scores = bm25(split, k1=0.3, b=0.1)(search(query)).scores[0]
+    scores = BM25(k1=0.3, b=0.1).build(split)(search(query)).scores[0]
     np.testing.assert_allclose(scores, slow_scores(item_texts(CATALOG), query, 0.3, 0.1), atol=1e-5)
 
 
-def test_without_words_it_is_popularity_whatever_the_history(tiny, split, ask):
-    counts = popularity(split)(search("")).scores[0]
-    for asked in (ask((), (3, 1)), search("", "?!", history=[1])):
-        for row in bm25(split)(asked).scores:
+def test_without_a_query_it_is_popularity_for_any_history(tiny, split, make_requests):
+    counts = Popularity().build(split)(search("")).scores[0]
+    for requests in (make_requests((), (3, 1)), search("", "?!", history=[1])):
+        for row in BM25().build(split)(requests).scores:
             np.testing.assert_array_equal(order(row), order(counts))
-    assert bm25(tiny)([]).scores.shape == (0, 5)
+    assert BM25().build(tiny)([]).scores.shape == (0, 5)
 
 
-def test_held_out_events_teach_nothing(split):
+def test_held_out_events_change_no_score(split):
     changed = split.items.copy()
     changed[split.roles != Role.TRAIN] = 0
     other = dataclasses.replace(split, items=changed)
-    asked = search("rain", "")
-    np.testing.assert_array_equal(bm25(split)(asked).scores, bm25(other)(asked).scores)
+    requests = search("rain", "")
+    scores = [BM25().build(log)(requests).scores for log in (split, other)]
+    np.testing.assert_array_equal(*scores)
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("settings", "message"),
     [
-        ({"k1": -0.1}, "bm25.k1"),
-        ({"k1": math.nan}, "bm25.k1"),
-        ({"b": 1.5}, "bm25.b"),
-        ({"b": math.nan}, "bm25.b"),
+        ({"k1": -0.1}, r"BM25\.k1: must be finite"),
+        ({"k1": math.nan}, r"BM25\.k1: must be finite"),
+        ({"b": 1.5}, r"BM25\.b: must be between 0 and 1"),
+        ({"b": math.nan}, r"BM25\.b: must be between 0 and 1"),
     ],
 )
-def test_impossible_settings_are_refused(tiny, given, message):
+def test_impossible_settings_are_refused(settings, message):
     with pytest.raises(InputError, match=message):
-        bm25(tiny, **given)
+        BM25(**settings)

@@ -1,4 +1,4 @@
-"""Windowed Markov against loops that follow its definition."""
+"""Windowed Markov against its definition in loops."""
 
 import dataclasses
 
@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from irec_jax.baselines.markov import MarkovConfig, markov
-from irec_jax.baselines.popularity import popularity
+from irec_jax.baselines.markov import Markov
+from irec_jax.baselines.popularity import Popularity
 from irec_jax.errors import InputError
+from irec_jax.instructions.built_in_tasks import SEQUENTIAL_RECOMMENDATION
 from irec_jax.instructions.forms import Request
-from irec_jax.instructions.tasks import SEQUENTIAL_RECOMMENDATION
 from irec_jax.log.split import Role, Split, SplitProtocol
 
 
@@ -21,16 +21,16 @@ def slow_scores(split, history, window, last):
     scores = np.zeros(split.num_items)
     for user in range(split.num_users):
         events = range(split.offsets[user], split.offsets[user + 1])
-        taken = [int(split.items[e]) for e in events if split.roles[e] == Role.TRAIN]
-        for place, before in enumerate(taken):
-            for distance, after in enumerate(taken[place + 1 :][:window], start=1):
+        items = [int(split.items[e]) for e in events if split.roles[e] == Role.TRAIN]
+        for place, before in enumerate(items):
+            for distance, after in enumerate(items[place + 1 :][:window], start=1):
                 for back, item in enumerate(reversed(history[-last:]), start=1):
                     scores[after] += (item == before) / distance / back
     return scores
 
 
-def test_by_hand(tiny, ask):
-    scores = markov(tiny, MarkovConfig(window=2, last=2))(ask((0,), (3, 0))).scores
+def test_by_hand(tiny, make_requests):
+    scores = Markov(window=2, last=2).build(tiny)(make_requests((0,), (3, 0))).scores
     # After item 0: item 1 at 1 (twice), item 2 at 2. After item 3: item 0 at 1, item 1 at 2.
     np.testing.assert_allclose(scores[0], [0, 2, 0.5, 0, 0], atol=1e-5)
     np.testing.assert_allclose(scores[1], [0.5, 2.25, 0.5, 0, 0], atol=1e-5)
@@ -42,7 +42,7 @@ def test_equals_the_definition(seed, window, last):
     split = random_split(seed)
     rng = np.random.default_rng(seed)
     histories = [rng.integers(0, 9, rng.integers(0, 7)).tolist() for _ in range(4)]
-    scores = markov(split, MarkovConfig(window, last))(requests_for(histories)).scores
+    scores = Markov(window, last).build(split)(requests_for(histories)).scores
     expected = [slow_scores(split, history, window, last) for history in histories]
     np.testing.assert_allclose(scores, expected, atol=2e-6)
 
@@ -53,18 +53,18 @@ def test_equal_scores_are_ordered_by_popularity_and_no_others(seed):
     split = random_split(seed)
     rng = np.random.default_rng(seed)
     history = rng.integers(0, 9, 4).tolist()
-    scores = markov(split)(requests_for([history])).scores[0]
+    scores = Markov().build(split)(requests_for([history])).scores[0]
     exact = slow_scores(split, history, 10, 3).round(9)
-    counts = popularity(split)(requests_for([history])).scores[0]
-    for one in range(9):
-        for other in range(9):
-            key = (exact[one], counts[one]) > (exact[other], counts[other])
-            assert key == (scores[one] > scores[other] + 1e-12)
+    counts = Popularity().build(split)(requests_for([history])).scores[0]
+    for a in range(9):
+        for b in range(9):
+            is_above = (exact[a], counts[a]) > (exact[b], counts[b])
+            assert is_above == (scores[a] > scores[b] + 1e-12)
 
 
-def test_without_a_history_it_is_popularity(tiny, ask):
-    scores = markov(tiny)(ask((), ())).scores
-    counts = popularity(tiny)(ask((), ())).scores
+def test_without_a_history_it_is_popularity(tiny, make_requests):
+    scores = Markov().build(tiny)(make_requests((), ())).scores
+    counts = Popularity().build(tiny)(make_requests((), ())).scores
     assert (order(scores) == order(counts)).all()
 
 
@@ -72,24 +72,24 @@ def order(scores):
     return np.sign(scores[:, :, None] - scores[:, None])
 
 
-def test_held_out_events_teach_nothing(tiny, ask):
+def test_held_out_events_change_no_score(tiny, make_requests):
     changed = tiny.items.copy()
     changed[tiny.roles != Role.TRAIN] = 0
     other = dataclasses.replace(tiny, items=changed)
-    asked = ask((0,), (1, 2), (4,))
-    np.testing.assert_array_equal(markov(tiny)(asked).scores, markov(other)(asked).scores)
+    requests = make_requests((0,), (1, 2), (4,))
+    scores = [Markov().build(split)(requests).scores for split in (tiny, other)]
+    np.testing.assert_array_equal(*scores)
 
 
-def test_only_the_last_items_speak(tiny, ask):
-    config = MarkovConfig(last=2)
-    scores = markov(tiny, config)(ask((3, 3, 1, 0), (2, 1, 0))).scores
+def test_only_the_last_items_are_used(tiny, make_requests):
+    scores = Markov(last=2).build(tiny)(make_requests((3, 3, 1, 0), (2, 1, 0))).scores
     np.testing.assert_array_equal(scores[0], scores[1])
 
 
 @pytest.mark.parametrize("setting", ["window", "last"])
 def test_impossible_settings_are_refused(setting):
-    with pytest.raises(InputError, match=f"{setting}: must be between 1 and"):
-        MarkovConfig(**{setting: 0})
+    with pytest.raises(InputError, match=rf"Markov\.{setting}: must be between 1 and"):
+        Markov(**{setting: 0})
 
 
 def random_split(seed):

@@ -1,16 +1,16 @@
-"""The figures that peer libraries and counting code give on MovieTweetings."""
+"""Figures on MovieTweetings against peer libraries and direct counts."""
 
 import dataclasses
 
 import numpy as np
 import pytest
 
-from irec_jax.baselines.markov import MarkovConfig, markov
-from irec_jax.baselines.popularity import popularity
+from irec_jax.baselines.markov import Markov
+from irec_jax.baselines.popularity import Popularity
 from irec_jax.evaluation.protocol import EvaluationConfig
 from irec_jax.evaluation.report import evaluate
+from irec_jax.instructions.built_in_tasks import SEQUENTIAL_RECOMMENDATION
 from irec_jax.instructions.forms import Ranking
-from irec_jax.instructions.tasks import SEQUENTIAL_RECOMMENDATION
 from irec_jax.log.readers.movietweetings import read_movietweetings
 from irec_jax.log.split import Role, SplitConfig, SplitProtocol, split_log
 
@@ -24,7 +24,7 @@ def split(shared):
 
 
 def tied(ranker):
-    """The peers leave items with equal recent counts tied."""
+    """Ties items with equal recent counts, as the peers do."""
     return lambda requests: Ranking(np.floor(ranker(requests).scores))
 
 
@@ -35,9 +35,9 @@ def means(report, ranker, group="all"):
 
 def test_leave_one_out(split):
     rankers = {
-        "popularity": popularity(split),
-        "window 10": markov(split),
-        "window 3": markov(split, MarkovConfig(window=3)),
+        "popularity": Popularity().build(split),
+        "window 10": Markov().build(split),
+        "window 3": Markov(window=3).build(split),
     }
     config = EvaluationConfig(resamples=200)
     report = evaluate(rankers, split, [SEQUENTIAL_RECOMMENDATION], config, seed=0)
@@ -57,7 +57,7 @@ def test_leave_one_out(split):
 
 def test_validation_targets(split):
     config = EvaluationConfig(role="validation", resamples=100)
-    rankers = {"popularity": popularity(split), "markov": markov(split)}
+    rankers = {"popularity": Popularity().build(split), "markov": Markov().build(split)}
     report = evaluate(rankers, split, [SEQUENTIAL_RECOMMENDATION], config, seed=0)
     ndcg = [means(report, name)[METRICS.index("ndcg@10")] for name in rankers]
     np.testing.assert_allclose(ndcg, [0.0857, 0.1433], atol=4e-4)
@@ -70,9 +70,9 @@ def test_one_global_cut(split):
     assert (roles == Role.TRAIN).sum() == 54_444
     temporal = dataclasses.replace(split, protocol=SplitProtocol.TEMPORAL, roles=roles)
     rankers = {
-        "popularity": popularity(temporal),
-        "7 days": tied(popularity(temporal, last_days=7)),
-        "30 days": tied(popularity(temporal, last_days=30)),
+        "popularity": Popularity().build(temporal),
+        "7 days": tied(Popularity(days=7.0).build(temporal)),
+        "30 days": tied(Popularity(days=30.0).build(temporal)),
     }
     config = EvaluationConfig(resamples=100)
     report = evaluate(rankers, temporal, [SEQUENTIAL_RECOMMENDATION], config, seed=0)

@@ -6,8 +6,8 @@ import numpy as np
 import polars as pl
 
 from irec_jax.instructions.forms import Instruction
+from irec_jax.tokens.config import TokensConfig
 from irec_jax.tokens.items import TokenWriter, make_writer
-from irec_jax.tokens.text import TokensConfig
 
 ITEMS = 50
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from irec_jax.audit.audit import Auditor
 from irec_jax.batches import packed
 from irec_jax.batches.packed import (
     PackedRows,
@@ -18,16 +19,16 @@ from irec_jax.batches.packed import (
 )
 from irec_jax.batches.pipeline import WINDOW, Cuts, PackedWindow, encode_record
 from irec_jax.errors import InputError
-from irec_jax.instructions import shards
-from irec_jax.instructions.audit import Auditor
+from irec_jax.instruction_sets.store import made_from
 from irec_jax.instructions.config import InstructionsConfig
 from irec_jax.instructions.forms import Instruction
 from irec_jax.instructions.render import Renderer
-from irec_jax.instructions.store import made_from
-from irec_jax.log.simulate import SimulateConfig, World
+from irec_jax.instructions.teacher import LogTeacher
+from irec_jax.log.simulate import SimulateConfig, SimulatedWorld
 from irec_jax.log.split import Split, SplitConfig, split_log
+from irec_jax.storage import shards
+from irec_jax.tokens.config import TokensConfig
 from irec_jax.tokens.items import TokenWriter, make_writer
-from irec_jax.tokens.text import TokensConfig
 
 LENGTHS = (128, 32)
 RECORDS = 2 * WINDOW + 100
@@ -40,7 +41,7 @@ def small_shards(monkeypatch: pytest.MonkeyPatch):
 
 @pytest.fixture(scope="module")
 def split() -> Split:
-    log = World.build(SimulateConfig(users=60, items=100)).log()
+    log = SimulatedWorld.build(SimulateConfig(users=60, items=100)).log()
     return split_log(log, SplitConfig(), seed=0)
 
 
@@ -53,7 +54,7 @@ def writer(split: Split) -> TokenWriter:
 @pytest.fixture(scope="module")
 def renderer(split: Split, writer: TokenWriter) -> Renderer:
     config = InstructionsConfig(max_history=5)
-    return Renderer.build(split, config, writer.index.names, seed=2)
+    return Renderer.build(split, config, writer.index.names, seed=2, teacher=LogTeacher.of(split))
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +103,7 @@ def test_every_record_is_in_one_row(stored: Path, writer: TokenWriter, renderer:
     assert sorted(found) == sorted((e["inputs"].tolist(), e["targets"].tolist()) for e in encoded)
 
 
-def test_the_manifest_says_what_is_there(stored: Path):
+def test_the_manifest_describes_the_rows(stored: Path):
     rows = PackedRows(stored)
     manifest = rows.manifest
     assert (manifest.records, manifest.rows) == (RECORDS, len(rows))
@@ -124,7 +125,7 @@ def test_the_manifest_says_what_is_there(stored: Path):
     assert size < sum(map(len, raw)) / 2
 
 
-def test_what_is_cut_is_counted(packing: Packing, tmp_path: Path):
+def test_shortened_texts_are_counted(packing: Packing, tmp_path: Path):
     short = dataclasses.replace(packing, source_length=16)
     manifest = write_packed(short, tmp_path / "rows", 300)
     cuts = Cuts()
@@ -202,13 +203,13 @@ def test_rows_can_be_pickled(stored: Path):
     assert as_lists(pickle.loads(pickle.dumps(rows))[5]) == as_lists(rows[5])
 
 
-def test_the_tokens_are_part_of_what_a_build_is_made_from(writer: TokenWriter, split: Split):
+def test_a_build_depends_on_the_tokens(writer: TokenWriter, split: Split):
     other = make_writer(split.catalog, split.catalog["title"], TokensConfig(vocabulary=512))
     assert writer_sha256(writer) == writer_sha256(pickle.loads(pickle.dumps(writer)))
     assert writer_sha256(writer) != writer_sha256(other)
 
 
-def test_mistakes_are_told(packing: Packing, stored: Path, tmp_path: Path):
+def test_mistakes_are_refused_with_an_error(packing: Packing, stored: Path, tmp_path: Path):
     with pytest.raises(InputError, match="no set of packed rows here"):
         PackedRows(tmp_path)
     with pytest.raises(InputError, match="must be between 1 and"):
@@ -218,10 +219,10 @@ def test_mistakes_are_told(packing: Packing, stored: Path, tmp_path: Path):
         write_packed(packing, tmp_path, 10)
     write_packed(packing, tmp_path / "rows", 10)
     manifest = tmp_path / "rows" / "packed_rows.json"
-    told = json.loads(manifest.read_text())
-    manifest.write_text(json.dumps(told | {"rows": told["rows"] + 1}))
+    manifest_data = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps(manifest_data | {"rows": manifest_data["rows"] + 1}))
     with pytest.raises(InputError, match="the manifest says"):
         PackedRows(tmp_path / "rows")
-    (tmp_path / "rows" / next(iter(told["files"]))).unlink()
+    (tmp_path / "rows" / next(iter(manifest_data["files"]))).unlink()
     with pytest.raises(InputError, match="a shard is missing"):
         PackedRows(tmp_path / "rows")

@@ -17,8 +17,6 @@ from irec_jax.batches.pipeline import (
     PackedWindow,
     encode_prompt,
     encode_record,
-    fill,
-    real_tokens,
     training_batches,
 )
 from irec_jax.tokens.text import EOS, PAD
@@ -26,6 +24,17 @@ from irec_jax.tokens.text import EOS, PAD
 from .fakes import FakeRenderer, fake_writer
 
 SHAPE = {"batch_size": 8, "source_length": 64, "target_length": 16}
+
+
+def fill(batch: Batch) -> float:
+    """Computes the share of encoder positions that are not padding, 0 to 1."""
+    return float(np.mean(np.asarray(batch.input_segments) > 0))
+
+
+def real_tokens(batch: Batch) -> int:
+    """Counts the tokens of both sides without padding."""
+    sides = (batch.input_segments, batch.target_segments)
+    return int(sum(np.count_nonzero(np.asarray(side)) for side in sides))
 
 
 def batches(renderer, writer, **settings):
@@ -154,14 +163,14 @@ def test_resumed_in_another_process(renderer, writer):
     )
     root = str(Path(__file__).parents[2])
     state = json.dumps(first.get_state())
-    told = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-W", "error", "-c", program, root, root, state],
         check=True,
         capture_output=True,
         text=True,
     )
-    assert json.loads(told.stdout) == [digest(next(first)) for _ in range(12)]
-    assert told.stderr == ""  # nothing is left running at exit
+    assert json.loads(completed.stdout) == [digest(next(first)) for _ in range(12)]
+    assert completed.stderr == ""  # nothing is left running at exit
 
 
 def test_rows_come_in_mixed_order(writer):

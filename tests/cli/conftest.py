@@ -5,19 +5,19 @@ from pathlib import Path
 import pytest
 
 CONFIG = """
-from irec_jax.experiment import Experiment
+from irec_jax.experiment.config import Experiment
 from irec_jax.instructions.config import InstructionsConfig
 from irec_jax.log.dataset import DataConfig
 from irec_jax.log.simulate import SimulateConfig
 from irec_jax.model.config import T5Config
-from irec_jax.tokens.text import TokensConfig
+from irec_jax.tokens.config import TokensConfig
 from irec_jax.training.config import TrainConfig
 
 experiment = Experiment(
     data=DataConfig(simulate=SimulateConfig(users=80, items=100)),
     instructions=InstructionsConfig(max_history=6),
     tokens=TokensConfig(vocabulary=512, source_length=64, target_length=16),
-    model=T5Config(width=16, head_dim=8, heads=2, hidden=32, encoder_layers=1, decoder_layers=1),
+    model=T5Config(width=16, head_dim=8, heads=2, mlp_dim=32, encoder_layers=1, decoder_layers=1),
     train=TrainConfig(steps=6, batch_size=8, log_every=2, checkpoint_every=3),
 )
 """

@@ -12,7 +12,7 @@ from typing import Annotated, Any, NamedTuple
 import tyro
 
 from irec_jax.cli.main import COMMANDS
-from irec_jax.experiment import Experiment
+from irec_jax.experiment.config import Experiment
 
 
 class Flag(NamedTuple):

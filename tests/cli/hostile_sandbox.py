@@ -20,16 +20,16 @@ import polars as pl
 
 from irec_jax.cli.main import COMMANDS, main
 
-from ..instructions.chat_server import KEY, serve
+from ..teachers.chat_server import KEY, serve
 
 CONFIG = """
 from irec_jax.evaluation.protocol import EvaluationConfig
-from irec_jax.experiment import Experiment
+from irec_jax.experiment.config import Experiment
 from irec_jax.instructions.config import InstructionsConfig
 from irec_jax.instructions.forms import TaskName
 from irec_jax.log.dataset import DataConfig
 from irec_jax.model.config import T5Config
-from irec_jax.tokens.text import TokensConfig
+from irec_jax.tokens.config import TokensConfig
 from irec_jax.training.config import TrainConfig
 
 experiment = Experiment(
@@ -39,7 +39,7 @@ experiment = Experiment(
         max_history=3,
     ),
     tokens=TokensConfig(vocabulary=512, source_length=64, target_length=16),
-    model=T5Config(width=16, head_dim=8, heads=2, hidden=32, encoder_layers=1, decoder_layers=1),
+    model=T5Config(width=16, head_dim=8, heads=2, mlp_dim=32, encoder_layers=1, decoder_layers=1),
     train=TrainConfig(steps=2, batch_size=8, log_every=1, checkpoint_every=2),
     evaluation=EvaluationConfig(max_requests=3, resamples=100),
 )
@@ -112,7 +112,7 @@ class Sandbox:
         self.made("export", self["run"], "--out", self["hf"])
         with serve() as server:
             chat = ("--chat.base-url", server.url, "--chat.model", "tester", "--users", 4)
-            self.made("teach", config, "--by", "chat", "--out", self["notes"], *chat)
+            self.made("teach", config, "--by", "chat", "--out", self["texts"], *chat)
         state = '{"phase": "running", "host": "elsewhere", "supervisor": 1, "processes": [1]}'
         (self["run"] / "launch").mkdir()
         (self["run"] / "launch" / "state.json").write_text(state)

@@ -1,4 +1,4 @@
-"""Arguments and settings that are no text: refused in one line, whatever the command."""
+"""Arguments and settings that are not valid text are refused in one line by every command."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(
-    "words",
+    "arguments",
     [
         [b"data", b"describe", b"caf\xe9"],
         [b"launch", b"configs/quickstart.py", b"--on", b"local", b"--out", b"run\xff"],
@@ -21,39 +21,39 @@ ROOT = Path(__file__).parents[2]
         [b"\xfe"],
     ],
 )
-def test_bytes_that_are_not_utf8_are_refused(words: list[bytes], tmp_path: Path):
-    command = [os.fsencode(sys.executable), b"-P", b"-m", b"irec_jax.cli.main", *words]
+def test_bytes_that_are_not_utf8_are_refused(arguments: list[bytes], tmp_path: Path):
+    command = [os.fsencode(sys.executable), b"-P", b"-m", b"irec_jax.cli.main", *arguments]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 2
     first, *rest = done.stderr.splitlines()
-    assert first.startswith(f"irec: error: argument {len(words)}: '")
+    assert first.startswith(f"irec: error: argument {len(arguments)}: '")
     assert first.endswith("' is not valid UTF-8")
-    assert len(rest) == 1  # what to do about it
+    assert len(rest) == 1  # the hint
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
-    "words",
+    "arguments",
     [
         ["data", "describe", "a\0b"],
         ["tune", "configs/quickstart.py", "--out", "run", "--data.log", "a\0b"],
         ["a\0b" * 1_000],
     ],
 )
-def test_a_nul_is_refused(words: list[str], capsys: pytest.CaptureFixture[str]):
-    assert main(words) == 2
+def test_a_nul_is_refused(arguments: list[str], capsys: pytest.CaptureFixture[str]):
+    assert main(arguments) == 2
     first, *rest = capsys.readouterr().err.splitlines()
-    assert first.startswith(f"irec: error: argument {len(words)}: 'a\\x00b")
+    assert first.startswith(f"irec: error: argument {len(arguments)}: 'a\\x00b")
     assert first.endswith("holds a NUL character")
     assert len(first) < 400
     assert len(rest) == 1
 
 
 @pytest.mark.parametrize("text", ["a\\0b", "\\udcff"])
-def test_a_config_with_such_a_path_is_refused(
+def test_a_config_with_an_invalid_path_is_refused(
     text: str, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     path = tmp_path / "odd.py"
@@ -66,7 +66,7 @@ def test_a_config_with_such_a_path_is_refused(
 
 
 @pytest.mark.parametrize("text", ["a\\u0000b", "\\ud800"])
-def test_a_run_with_such_a_path_is_refused(
+def test_a_run_with_an_invalid_path_is_refused(
     text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     (tmp_path / "config.json").write_text(f'{{"data": {{"log": "{text}"}}}}')

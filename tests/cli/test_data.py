@@ -51,7 +51,7 @@ def refused(answer, *parts):
     assert answer.stdout == ""
     assert "Traceback" not in answer.stderr
     assert answer.stderr.count("irec: error:") == 1
-    assert "To mend it:" in answer.stderr
+    assert "Hint:" in answer.stderr
     for part in parts:
         assert part in answer.stderr
 
@@ -101,7 +101,7 @@ def test_prepare_movietweetings(tmp_path, shared):
         ({"interactions": ""}, ["interactions.csv: the file is empty"]),
         (
             {"interactions": EVENTS.replace("user,", "usr,", 1)},
-            ["interactions.csv: there is no column 'user'", "did you mean 'usr'?"],
+            ["interactions.csv: there is no column 'user'", "Did you mean 'usr'?"],
         ),
         ({"interactions": EVENTS + "u0,zz,9,3\n"}, ["row 26: unknown item 'zz'"]),
         ({"items": ITEMS + "b,Hat,hats\n"}, ["items.csv, row 2: duplicate item 'b' (2 such rows)"]),
@@ -154,7 +154,7 @@ def test_missing_sources_are_refused(tmp_path):
 
 def test_a_wrong_source_is_refused_with_the_nearest(tmp_path):
     out = ("--out", tmp_path / "log")
-    refused(irec("data", "prepare", "amzon", tmp_path, *out), "SOURCE", "did you mean 'amazon'?")
+    refused(irec("data", "prepare", "amzon", tmp_path, *out), "SOURCE", "Did you mean 'amazon'?")
     refused(irec("data", "prepare", "tfds:movielens/1m-ratings", *out), "PATH", "is missing")
     for source in ("movielens", "amazon", "mind", "recbole"):
         refused(irec("data", "prepare", source, tmp_path, *out), str(tmp_path))
@@ -199,7 +199,7 @@ def test_the_source_is_never_replaced(tmp_path):
     before = sorted(os.listdir(source))
     for out in (source, tmp_path):
         answer = irec("data", "prepare", "table", source, "--out", out, "--overwrite")
-        refused(answer, "would be lost", "write to another folder")
+        refused(answer, "would be lost", "Write to another folder.")
     assert sorted(os.listdir(source)) == before
 
 
@@ -220,7 +220,7 @@ def test_no_user_left_after_the_core_is_refused(tmp_path):
     assert answer.returncode == 0, answer.stderr
     experiment = tmp_path / "lonely.py"
     experiment.write_text(
-        "from irec_jax.experiment import Experiment\n"
+        "from irec_jax.experiment.config import Experiment\n"
         "from irec_jax.log.dataset import DataConfig\n"
         f"experiment = Experiment(data=DataConfig(log={str(tmp_path / 'log')!r}, core=6))\n"
     )

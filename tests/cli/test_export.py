@@ -13,16 +13,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from irec_jax.cli.agreement import Agreement
+from irec_jax.cli.export_check import LogitComparison
 from irec_jax.cli.main import main
-from irec_jax.experiment import TOKENS_FOLDER, Experiment, prepare, save_run
+from irec_jax.experiment.config import Experiment
+from irec_jax.experiment.materials import prepare
+from irec_jax.experiment.run_config import save_run
 from irec_jax.log.dataset import DataConfig
 from irec_jax.log.simulate import SimulateConfig
 from irec_jax.model.config import T5Config
 from irec_jax.model.params import initialize
 from irec_jax.model.pretrained import INDEX, load_hf, save_hf
+from irec_jax.run_folder import TOKENS_FOLDER
+from irec_jax.tokens.config import TokensConfig
 from irec_jax.tokens.items import TokenWriter
-from irec_jax.tokens.text import TokensConfig
 from irec_jax.training.checkpoint import (
     Checkpoints,
     TrainState,
@@ -31,7 +34,7 @@ from irec_jax.training.checkpoint import (
 )
 
 ROOT = Path(__file__).parents[2]
-SIZES = T5Config(width=16, head_dim=8, heads=2, hidden=32, encoder_layers=1, decoder_layers=1)
+SIZES = T5Config(width=16, head_dim=8, heads=2, mlp_dim=32, encoder_layers=1, decoder_layers=1)
 
 
 @pytest.fixture(scope="module")
@@ -76,9 +79,9 @@ def test_a_check_compares_with_transformers_on_prompts_of_the_run(family, tmp_pa
     folder, _ = make_run(tmp_path / family, model)
     out = tmp_path / "hf"
     assert main(["export", str(folder), "--out", str(out), "--check"]) == 0
-    said = capsys.readouterr().out.replace("\n", " ")
-    assert "8 prompts" in said
-    assert "they agree" in said
+    printed = capsys.readouterr().out.replace("\n", " ")
+    assert "8 prompts" in printed
+    assert "they agree" in printed
     import transformers
 
     tokenizer = transformers.AutoTokenizer.from_pretrained(out)
@@ -89,33 +92,33 @@ def test_a_check_compares_with_transformers_on_prompts_of_the_run(family, tmp_pa
 
 
 @pytest.mark.parity
-def test_a_check_that_fails_says_how_far_and_exits_with_1(run, tmp_path, capsys, monkeypatch):
+def test_a_failed_check_prints_the_difference_and_exits_with_1(run, tmp_path, capsys, monkeypatch):
     pytest.importorskip("torch")
     from irec_jax.cli import export
 
-    def save_spoilt(folder, config, params, **rest):
+    def save_changed(folder, config, params, **rest):
         embedding = params["embedding"].at[5:].add(0.01)
         save_hf(folder, config, {**params, "embedding": embedding}, **rest)
 
-    monkeypatch.setattr(export, "save_hf", save_spoilt)
+    monkeypatch.setattr(export, "save_hf", save_changed)
     with pytest.raises(SystemExit) as ended:
         main(["export", str(run[0]), "--out", str(tmp_path / "hf"), "--check"])
     assert ended.value.code == 1
     assert "do NOT agree" in capsys.readouterr().out.replace("\n", " ")
 
 
-def test_what_is_no_number_does_not_agree():
-    assert Agreement(9e-5, 0.1, 1).holds
-    assert not Agreement(2e-4, 0.1, 1).holds
-    assert not Agreement(float("nan"), 1.0, 1).holds
+def test_logits_agree_within_the_tolerance_and_nan_never_does():
+    assert LogitComparison(9e-5, 0.1, 1).agrees
+    assert not LogitComparison(2e-4, 0.1, 1).agrees
+    assert not LogitComparison(float("nan"), 1.0, 1).agrees
 
 
 def test_a_check_without_transformers_is_refused_before_anything_is_written(
     run, tmp_path, capsys, monkeypatch
 ):
     monkeypatch.setitem(sys.modules, "torch", None)
-    told = fails([run[0], "--out", tmp_path / "hf", "--check"], capsys)
-    assert "pip install 'irec-jax[parity]'" in told
+    error = fails([run[0], "--out", tmp_path / "hf", "--check"], capsys)
+    assert "pip install 'irec-jax[parity]'" in error
     assert not (tmp_path / "hf").exists()
 
 
@@ -156,7 +159,7 @@ def fails(words, capsys):
     return capsys.readouterr().err.replace("\n", " ")
 
 
-def test_mistakes_are_told_and_nothing_is_lost(run, tmp_path, capsys):
+def test_a_wrong_folder_is_refused_and_left_unchanged(run, tmp_path, capsys):
     folder, _ = run
     out = tmp_path / "mine"
     out.mkdir()
@@ -168,10 +171,10 @@ def test_mistakes_are_told_and_nothing_is_lost(run, tmp_path, capsys):
     assert "no checkpoint of step 7" in fails(
         [folder, "--out", tmp_path / "hf", "--step", 7], capsys
     )
-    part = tmp_path / "part"
-    shutil.copytree(folder, part)
-    shutil.rmtree(part / TOKENS_FOLDER)
-    assert "index.json: the file is missing" in fails([part, "--out", tmp_path / "hf"], capsys)
+    incomplete = tmp_path / "incomplete"
+    shutil.copytree(folder, incomplete)
+    shutil.rmtree(incomplete / TOKENS_FOLDER)
+    assert "no tokens folder" in fails([incomplete, "--out", tmp_path / "hf"], capsys)
     assert not (tmp_path / "hf").exists()
 
 

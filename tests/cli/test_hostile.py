@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 
 from irec_jax.cli import quickstart
 from irec_jax.cli.main import COMMANDS
-from irec_jax.experiment import Experiment
+from irec_jax.experiment.config import Experiment
 from irec_jax.log.simulate import SimulateConfig
-from irec_jax.planning import plan
+from irec_jax.planning import run_plan as plan
 
 from .hostile_damage import damaged
 from .hostile_flags import Flag, flags_of
@@ -82,21 +82,24 @@ def smaller_quickstart(patch: pytest.MonkeyPatch) -> None:
 @contextlib.contextmanager
 def _compiled_once(patch: pytest.MonkeyPatch) -> Iterator[None]:
     """Keeps the compiler's answer: it works in another process, which takes seconds each time."""
-    real, answers = plan.compile_closely, []
+    real, answers = plan.compile_with_recheck, []
 
-    def compile_closely(job, tell=None):
+    def compile_once(job, report=None):
         if not answers:
-            answers.append(real(job, tell))
+            answers.append(real(job, report))
         return answers[0]
 
-    patch.setattr(plan, "compile_closely", compile_closely)
+    patch.setattr(plan, "compile_with_recheck", compile_once)
     yield
 
 
 def readers_of(sandbox: Sandbox, command: str) -> list[tuple[str, Call]]:
     """The inputs that a command reads, with a command line that reads each."""
     call = sandbox.calls()[command]
-    notes = {"--instructions.teacher": "notes", "--instructions.notes": str(sandbox["notes"])}
+    texts = {
+        "--instructions.teacher": "texts",
+        "--instructions.teacher_texts": str(sandbox["texts"]),
+    }
     closed = {"--chat.base-url": "http://127.0.0.1:9/v1", "--chat.retries": "0"}
     chat = {"--by": "chat", "--chat.model": "tester", **closed, "--answers": str(answers(sandbox))}
     of = {
@@ -108,12 +111,12 @@ def readers_of(sandbox: Sandbox, command: str) -> list[tuple[str, Call]]:
         "instruct": [
             ("log", call.given({"--describe": "True"})),
             ("set", call.given({"--out": str(sandbox["set"])}, [sandbox["set"]])),
-            ("notes", call.given(notes)),
+            ("texts", call.given(texts)),
         ],
         "teach": [
             ("run", call),
             ("log", call),
-            ("notes.answers.jsonl", call.given(chat, [answers(sandbox)])),
+            ("texts.answers.jsonl", call.given(chat, [answers(sandbox)])),
         ],
         "tune": [
             ("run", call.given({"--out": str(sandbox["run"])}, [sandbox["run"]])),
@@ -135,7 +138,7 @@ def readers_of(sandbox: Sandbox, command: str) -> list[tuple[str, Call]]:
 
 def answers(sandbox: Sandbox) -> Path:
     """The file of a chat model's answers."""
-    return sandbox["notes.answers.jsonl"]
+    return sandbox["texts.answers.jsonl"]
 
 
 @every_size
@@ -242,8 +245,9 @@ def test_a_path(sandbox: Sandbox, command: str, size: Size):
     swept(sandbox, command, drawn, size)
 
 
-PATHS_AS_TEXT = ("PATH", "--picture", "--data.log", "--instructions.notes", "--train.packed")
-PATHS_AS_TEXT += ("--train.pretrained", "--tokens.tokenizer", "--table.interactions")
+PATHS_AS_TEXT = ("PATH", "--picture", "--data.log", "--instructions.teacher_texts")
+PATHS_AS_TEXT += ("--train.packed", "--train.pretrained", "--tokens.tokenizer")
+PATHS_AS_TEXT += ("--table.interactions",)
 
 
 # Conditions

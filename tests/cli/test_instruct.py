@@ -11,20 +11,21 @@ import pytest
 
 from irec_jax.batches.packed import PackedRows
 from irec_jax.cli.main import main
-from irec_jax.experiment import load_experiment, prepare
+from irec_jax.experiment.loading import load_experiment
+from irec_jax.experiment.materials import prepare
+from irec_jax.instruction_sets.store import InstructionSet
+from irec_jax.instructions.built_in_tasks import TASKS
 from irec_jax.instructions.forms import Instruction
 from irec_jax.instructions.render import Renderer
-from irec_jax.instructions.store import InstructionSet
-from irec_jax.instructions.tasks import TASKS
 from irec_jax.instructions.templates import load_packs
-from irec_jax.log.events import BehaviorLog, Manifest
+from irec_jax.log.events import BehaviorLog, LogManifest
 
 ROOT = Path(__file__).parents[2]
 EXPERIMENT = """
-from irec_jax.experiment import Experiment
+from irec_jax.experiment.config import Experiment
 from irec_jax.instructions.config import InstructionsConfig
 from irec_jax.log.dataset import DataConfig
-from irec_jax.tokens.text import TokensConfig
+from irec_jax.tokens.config import TokensConfig
 
 experiment = Experiment(
     data=DataConfig(log="{log}"),
@@ -56,7 +57,7 @@ def experiment(tmp_path: Path) -> Path:
             "intention": ["vague" if user % 2 else "specific" for user, _ in rows],
         }
     )
-    BehaviorLog.assemble(items, interactions, Manifest("table")).save(tmp_path / "log")
+    BehaviorLog.assemble(items, interactions, LogManifest("table")).save(tmp_path / "log")
     path = tmp_path / "small.py"
     path.write_text(EXPERIMENT.format(log=tmp_path / "log"))
     return path
@@ -91,14 +92,14 @@ def test_workers_and_packed_rows(
 ):
     one, two, rows = tmp_path / "one", tmp_path / "two", tmp_path / "rows"
     assert instruct(experiment, "--out", one, "--packed", rows) == 0
-    told = capsys.readouterr().out
+    printed = capsys.readouterr().out
     renderer = prepare(load_experiment(experiment)).renderer
     assert len(InstructionSet(one)) == len(renderer)
     stored = PackedRows(rows)
     assert stored.manifest.records == len(renderer)
     assert stored.manifest.source_length == 256
-    assert f"{len(renderer)} instructions in {len(stored)} rows" in told
-    assert stored.manifest.sha256 in told
+    assert f"{len(renderer)} instructions in {len(stored)} rows" in printed
+    assert stored.manifest.sha256 in printed
     assert instruct(experiment, "--out", two, "--workers", 2) == 0
     assert InstructionSet(one).manifest == InstructionSet(two).manifest
 
@@ -111,9 +112,9 @@ def test_audit_writes_nothing_and_says_what_it_finds(
 ):
     before = sorted(tmp_path.rglob("*"))
     assert instruct(experiment, "--audit", "--records", 400, "--workers", 2) == 0
-    told = capsys.readouterr().out
-    assert "400 instructions: nothing was found" in told
-    assert "prompts longer than 256" in told
+    printed = capsys.readouterr().out
+    assert "400 instructions: nothing was found" in printed
+    assert "prompts longer than 256" in printed
 
     record = Renderer.record
 
@@ -121,7 +122,7 @@ def test_audit_writes_nothing_and_says_what_it_finds(
         it = record(self, number, shuffle)
         if number != 33:
             return it
-        name = self.wording.names[it.target_item]
+        name = self.prompt_writer.names[it.target_item]
         return it._replace(inputs=f"{it.inputs} {name}")
 
     monkeypatch.setattr(Renderer, "record", leaky)
@@ -172,7 +173,7 @@ def test_describe_counts_templates_and_instructions(
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         ([], "--out: there is no folder to write"),
         (["--audit", "--describe"], "each does nothing else"),
@@ -183,17 +184,17 @@ def test_describe_counts_templates_and_instructions(
     ],
 )
 def test_what_does_not_go_together(
-    experiment: Path, words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+    experiment: Path, words: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ):
     assert instruct(experiment, *words) == 2
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def test_beam_is_named_where_it_is_missing(
     experiment: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     monkeypatch.setitem(sys.modules, "apache_beam", None)
-    monkeypatch.delitem(sys.modules, "irec_jax.instructions.beam", raising=False)
+    monkeypatch.delitem(sys.modules, "irec_jax.storage.beam_runner", raising=False)
     assert instruct(experiment, "--out", "x", "--runner", "DirectRunner") == 2
     assert "pip install 'irec-jax[beam]'" in capsys.readouterr().err
 

@@ -1,4 +1,4 @@
-"""irec launch as a process: in the background, on two processes, by SLURM, and what it refuses."""
+"""irec launch as a process: in the background, on two processes, by SLURM, and its refusals."""
 
 import json
 import os
@@ -15,6 +15,7 @@ from irec_jax.cli.main import main
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "launch"
+ROWS = ["--train.batch_size"]
 CLOUD = ["--topology", "v5e:4x4", "--spot", "--bucket", "my-bucket"]
 MOVIES = ["configs/movietweetings_tiny.py", "--out", "runs/movietweetings_tiny"]
 RENDERED = {
@@ -61,10 +62,14 @@ def environment(tmp_path_factory, cached) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def irec(environment):
-    def call(*words, **options) -> subprocess.CompletedProcess:
+    def call(*arguments, **options) -> subprocess.CompletedProcess:
         options = {"timeout": 300, **options}
         return subprocess.run(
-            ["irec", *map(str, words)], env=environment, capture_output=True, text=True, **options
+            ["irec", *map(str, arguments)],
+            env=environment,
+            capture_output=True,
+            text=True,
+            **options,
         )
 
     return call
@@ -72,14 +77,14 @@ def irec(environment):
 
 @pytest.fixture
 def folder(irec, tmp_path):
-    """A run folder in which nothing runs when the test is over, whatever became of it."""
+    """A run folder in which nothing runs after the test."""
     yield tmp_path / "a run"
     irec("launch", "stop", tmp_path / "a run")
 
 
 @pytest.fixture(scope="module")
 def losses(config, irec, tmp_path_factory):
-    """Of the run as `irec tune` does it."""
+    """Losses of the run by `irec tune`."""
     run = tmp_path_factory.mktemp("tuned") / "run"
     done = irec("tune", config, "--out", run)
     assert done.returncode == 0, done.stderr
@@ -92,9 +97,9 @@ def losses_of(run: Path) -> list[float]:
 
 
 def wait_for(condition, seconds=120):
-    until = time.monotonic() + seconds
+    deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < until
+        assert time.monotonic() < deadline
         time.sleep(0.1)
 
 
@@ -107,13 +112,13 @@ def phase(run: Path) -> str:
     return json.loads((run / "launch" / "state.json").read_text())["phase"]
 
 
-def test_a_run_in_the_background_is_seen_stopped_and_goes_on(config, irec, losses, folder):
+def test_a_run_in_the_background_is_shown_stopped_and_resumed(config, irec, losses, folder):
     run = folder
-    # Long enough to be caught in the middle.
-    words = ("launch", config, "--on", "local", "--out", run, "--train.steps", 100_000)
-    begun = irec(*words)
-    assert begun.returncode == 0, begun.stderr
-    assert "irec launch status " in begun.stdout
+    # Long enough to be stopped in the middle.
+    arguments = ("launch", config, "--on", "local", "--out", run, "--train.steps", 100_000)
+    start_time = irec(*arguments)
+    assert start_time.returncode == 0, start_time.stderr
+    assert "irec launch status " in start_time.stdout
     wait_for(lambda: is_training(run))
 
     status = irec("launch", "status", run)
@@ -121,20 +126,21 @@ def test_a_run_in_the_background_is_seen_stopped_and_goes_on(config, irec, losse
     assert f"{run}: running" in status.stdout
     assert " loss=" in status.stdout  # the last lines of its log
 
-    again = irec(*words)
+    again = irec(*arguments)
     assert again.returncode == 2
     assert "`irec launch` is running there" in again.stderr
     assert "Traceback" not in again.stderr
 
     stopped = irec("launch", "stop", run)
     assert stopped.returncode == 0, stopped.stderr
-    assert f"{run}: stopped: saved and left after SIGTERM" in stopped.stdout
+    assert "sent SIGTERM to 1 process (" in stopped.stderr
+    assert f"{run}: stopped: saved after SIGTERM" in stopped.stdout
     assert "stopped and saved at step" in (run / "log.txt").read_text()
     done = len(losses_of(run))
     assert irec("launch", "stop", run).stdout.splitlines()[0] == stopped.stdout.splitlines()[0]
 
-    words = (*words[:-1], done + 2)
-    assert irec(*words).returncode == 0
+    arguments = (*arguments[:-1], done + 2)
+    assert irec(*arguments).returncode == 0
     wait_for(lambda: phase(run) != "running")
     assert phase(run) == "finished"
     assert f"resumed at step {done}" in (run / "log.txt").read_text()
@@ -142,14 +148,23 @@ def test_a_run_in_the_background_is_seen_stopped_and_goes_on(config, irec, losse
     assert losses_of(run)[0] == losses[0]
 
 
-def test_a_run_that_fails_in_the_background_says_why(config, irec, folder, tmp_path):
+def test_a_run_that_fails_in_the_background_reports_the_reason(config, irec, folder, tmp_path):
     run = folder
-    words = ("launch", config, "--on", "local", "--out", run, "--data.log", tmp_path / "nowhere")
-    assert irec(*words).returncode == 0
+    arguments = (
+        "launch",
+        config,
+        "--on",
+        "local",
+        "--out",
+        run,
+        "--data.log",
+        tmp_path / "nowhere",
+    )
+    assert irec(*arguments).returncode == 0
     wait_for(lambda: phase(run) != "running")
     status = irec("launch", "status", run)
     assert status.returncode == 1
-    assert "failed: process 0 of 1 failed with 2" in status.stdout
+    assert "failed: process 0 of 1 failed with exit code 2" in status.stdout
     assert "nowhere" in status.stdout
     assert "irec: error" in status.stdout
 
@@ -160,16 +175,16 @@ def test_two_processes_train_as_one(config, irec, losses, folder):
     assert done.returncode == 0, done.stderr
     assert f"{run}: finished" in done.stdout
     assert losses_of(run) == pytest.approx(losses, rel=1e-5)
-    assert "tune: 6/6 steps" in done.stderr  # what process 0 printed
+    assert "tune: 6/6 steps" in done.stderr  # the output of process 0
     assert "tune: 6/6 steps" not in (run / "launch" / "process-1.log").read_text()
 
 
-@pytest.mark.slow  # tests/launching/test_local.py has the same with small programs
-def test_one_process_that_is_killed_ends_the_launch(config, environment, folder):
+@pytest.mark.slow  # tests/launching/test_local.py tests the same with small programs
+def test_a_killed_process_ends_the_launch(config, environment, folder):
     run = folder
-    words = ["launch", config, "--on", "processes", "--out", run, "--train.steps", "100000"]
+    arguments = ["launch", config, "--on", "processes", "--out", run, "--train.steps", "100000"]
     launch = subprocess.Popen(
-        ["irec", *map(str, words)],
+        ["irec", *map(str, arguments)],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -185,29 +200,29 @@ def test_one_process_that_is_killed_ends_the_launch(config, environment, folder)
 
 def test_a_signal_reaches_all_processes(config, environment, folder):
     run = folder
-    words = ["launch", config, "--on", "processes", "--out", run, "--train.steps", "100000"]
+    arguments = ["launch", config, "--on", "processes", "--out", run, "--train.steps", "100000"]
     launch = subprocess.Popen(
-        ["irec", *map(str, words)], env=environment, stdout=subprocess.PIPE, text=True
+        ["irec", *map(str, arguments)], env=environment, stdout=subprocess.PIPE, text=True
     )
     wait_for(lambda: is_training(run))
     launch.send_signal(signal.SIGINT)
     printed, _ = launch.communicate(timeout=120)
     assert launch.returncode == 130
-    assert "stopped: saved and left after SIGINT" in printed
+    assert "stopped: saved after SIGINT" in printed
     assert "stopped and saved at step" in (run / "log.txt").read_text()
 
 
 SRUN = """#!/bin/bash
-# As SLURM's: a task a node, signals passed on, the highest exit code.
+# Like SLURM's: a task per node, signals forwarded, the highest exit code.
 while [[ $1 == --* ]]; do shift; done
 for number in $(seq 0 $((SLURM_NTASKS - 1))); do
   SLURM_PROCID=$number "$@" & tasks+=($!)
 done
-trap 'told=1; kill -TERM "${tasks[@]}"' TERM
+trap 'signaled=1; kill -TERM "${tasks[@]}"' TERM
 most=0
 for task in "${tasks[@]}"; do
-  told=1
-  while [ "$told" = 1 ]; do told=0; wait "$task"; code=$?; done
+  signaled=1
+  while [ "$signaled" = 1 ]; do signaled=0; wait "$task"; code=$?; done
   [ "$code" -gt "$most" ] && most=$code
 done
 exit "$most"
@@ -220,10 +235,10 @@ esac
 """
 
 
-def test_a_slurm_job_saves_before_the_limit_and_goes_on(
+def test_a_slurm_job_saves_before_the_limit_and_resumes(
     config, irec, environment, losses, tmp_path
 ):
-    """The script is the one that is submitted; srun and scontrol are stand-ins."""
+    """The script is the one that is submitted; srun and scontrol are fakes."""
     for name, text in (("srun", SRUN), ("scontrol", SCONTROL)):
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(0o755)
@@ -234,9 +249,9 @@ def test_a_slurm_job_saves_before_the_limit_and_goes_on(
         "SLURM_NTASKS": "2",
         "SLURM_JOB_NODELIST": "node[1-2]",
     }
-    words = ["launch", config, "--on", "slurm", "--processes", 2, "--out", "a run"]
-    words += ["--environment", "IREC_SAID=it's $me", "--train.steps", 100_000]
-    script = irec(*words, "--dry-run", cwd=tmp_path)
+    arguments = ["launch", config, "--on", "slurm", "--processes", 2, "--out", "a run"]
+    arguments += ["--environment", "IREC_TEST=it's $me", "--train.steps", 100_000]
+    script = irec(*arguments, "--dry-run", cwd=tmp_path)
     assert script.returncode == 0, script.stderr
     (tmp_path / "job").write_text(script.stdout)
 
@@ -265,7 +280,7 @@ def test_a_slurm_job_saves_before_the_limit_and_goes_on(
     ("code", "restarts", "requeued"),
     [(0, 0, False), (2, 0, False), (75, 0, True), (137, 99, True), (1, 100, False)],
 )
-def test_a_slurm_job_is_tried_again_unless_it_would_end_the_same(
+def test_a_slurm_job_is_requeued_unless_a_restart_would_end_the_same(
     code, restarts, requeued, environment, tmp_path
 ):
     for name, text in (("srun", SRUN), ("scontrol", SCONTROL)):
@@ -287,15 +302,15 @@ def test_a_slurm_job_is_tried_again_unless_it_would_end_the_same(
 
 
 @pytest.mark.parametrize("name", RENDERED)
-def test_the_job_files_are_what_the_command_renders(name, irec):
-    """After a change that is meant: run the command in the file's second line, into the file."""
+def test_the_command_renders_the_job_files(name, irec):
+    """After an intended change, write the output of the command in the second line to the file."""
     done = irec("launch", *MOVIES, *RENDERED[name], "--dry-run", cwd=ROOT)
     assert done.returncode == 0, done.stderr
     assert done.stdout == (GOLDEN / name).read_text()
 
 
 @pytest.mark.parametrize("name", [name for name in RENDERED if not name.endswith(".yaml")])
-def test_bash_takes_the_job_files(name):
+def test_bash_parses_the_job_files(name):
     subprocess.run(["bash", "-n", GOLDEN / name], check=True)
 
 
@@ -372,45 +387,58 @@ def test_a_launch_makes_its_packed_rows_once(config, irec, folder, tmp_path):
     assert len(losses_of(folder)) == 3
 
 
-def test_nothing_is_submitted_unless_told(config, irec, environment, tmp_path):
+def test_nothing_is_submitted_without_the_flag(config, irec, environment, tmp_path):
     (tmp_path / "configs").mkdir()
     shutil.copy(config, tmp_path / "configs")
     sbatch = tmp_path / "sbatch"
     sbatch.write_text('#!/bin/sh\necho "$@" > submitted\n')
-    words = ["launch", "configs/small.py", "--on", "slurm"]
-    done = irec(*words, cwd=tmp_path)
+    arguments = ["launch", "configs/small.py", "--on", "slurm"]
+    done = irec(*arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     path = "runs/small/launch/small-slurm.sbatch"
-    assert f"Nothing was submitted. To do it: sbatch {path}" in done.stdout
+    assert f"Nothing was submitted. To submit it: sbatch {path}" in done.stdout
     assert (tmp_path / path).read_text().startswith("#!/usr/bin/env bash")
 
-    missing = irec(*words, "--submit", cwd=tmp_path)
+    missing = irec(*arguments, "--submit", cwd=tmp_path)
     assert missing.returncode == 2
-    assert "there is no sbatch here" in missing.stderr
+    assert "sbatch is not installed" in missing.stderr
 
     sbatch.chmod(0o755)
     here = {**environment, "PATH": f"{tmp_path}:{environment['PATH']}"}
-    subprocess.run(["irec", *words, "--submit"], cwd=tmp_path, env=here, check=True)
+    subprocess.run(["irec", *arguments, "--submit"], cwd=tmp_path, env=here, check=True)
     assert (tmp_path / "submitted").read_text().split() == [path]
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("arguments", "message"),
     [
         (["configs/none.py", "--on", "local"], "there is no such experiment file"),
         ([*MOVIES, "--on", "moon"], "moon"),
-        ([*MOVIES, "--on", "local", "--topology", "v5e:4x4"], "--topology: local does not read it"),
+        (
+            [*MOVIES, "--on", "local", "--topology", "v5e:4x4"],
+            "--topology: the target local has no such flag\n  Hint: Remove it; gke, tpu-vm",
+        ),
+        ([*MOVIES, "--on", "slurm", "--image=x"], "--image: the target slurm has no such flag"),
         ([*MOVIES, "--on", "local", "--submit"], "nothing to submit"),
-        ([*MOVIES, "--on", "gke", *CLOUD], "--image: gke needs it"),
-        ([*MOVIES, "--on", "tpu-vm", *CLOUD, "--train.batch_size", "20"], "--train.batch_size 16"),
+        ([*MOVIES, "--on", "gke", *CLOUD], "--image"),
+        ([*MOVIES, *RENDERED["movietweetings-tpu-vm.sh"], *ROWS, "20"], "--train.batch_size 16"),
         ([*MOVIES, "--on", "processes", "--devices", "3"], "train.batch_size"),
         ([*MOVIES, "--on", "local", "--train.stepz", "3"], "stepz"),
-        (["status", "runs/none"], "nothing was launched there"),
-        (["stop", "runs/none"], "nothing was launched there"),
+        (["status", "runs/none"], "there is no launch in this folder"),
+        (["stop", "runs/none"], "there is no launch in this folder"),
     ],
 )
-def test_bad_input_is_told_in_one_message(words, message, irec):
-    done = irec("launch", *words, cwd=ROOT)
+def test_bad_input_is_reported_in_one_message(arguments, message, irec):
+    done = irec("launch", *arguments, cwd=ROOT)
     assert done.returncode == 2
     assert message in done.stderr + done.stdout
     assert "Traceback" not in done.stderr
+
+
+def test_help_shows_only_the_flags_of_the_target(irec):
+    shown = irec("launch", *MOVIES, "--on", "slurm", "--help", cwd=ROOT).stdout
+    assert "--partition" in shown
+    assert "--image" not in shown
+    shown = irec("launch", "--help", cwd=ROOT).stdout
+    assert "--on TARGET" in shown
+    assert "--partition" not in shown

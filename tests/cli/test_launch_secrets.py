@@ -1,4 +1,4 @@
-"""Values of `irec launch --environment`: in a job file that only its owner reads, nowhere else."""
+"""Values of `irec launch --environment`: stored in a private job file and nowhere else."""
 
 import json
 import os
@@ -32,20 +32,20 @@ def folder(tmp_path: Path, config: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     return tmp_path
 
 
-def words(target: str, *more: str) -> list[str]:
+def arguments(target: str, *more: str) -> list[str]:
     return ["launch", "small.py", "--on", target, "--out", "run", *JOBS.get(target, []), *more]
 
 
-def expanded(text: str) -> str:
-    """What Kubernetes makes of a word of `command` or a value of `env`, by its own rules."""
+def expand(text: str) -> str:
+    """Expands an argument of `command` or a value of `env` by the rules of Kubernetes."""
     return re.sub(r"\$(\$|\((\w+)\))", lambda m: "$" if m[1] == "$" else f"<{m[2]}>", text)
 
 
 @pytest.mark.parametrize("target", JOBS)
-def test_a_job_file_with_values_is_private_and_has_them_once(
+def test_a_job_file_with_values_is_private_and_holds_them_once(
     target: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ):
-    assert main(words(target, "--environment", f"TOKEN={SECRET}", "B=2")) == 0
+    assert main(arguments(target, "--environment", f"TOKEN={SECRET}", "B=2")) == 0
     (path,) = (folder / "run" / "launch").iterdir()
     text = path.read_text()
     assert path.stat().st_mode & 0o777 == 0o600
@@ -55,43 +55,43 @@ def test_a_job_file_with_values_is_private_and_has_them_once(
     assert not any("hunter2" in line for line in comments)
     assert "hunter2" not in "".join(capsys.readouterr())
 
-    assert main(words(target)) == 0
+    assert main(arguments(target)) == 0
     assert path.stat().st_mode & 0o777 == 0o644
 
 
-def test_kubernetes_reads_every_dollar_as_it_was_given(folder: Path):
+def test_kubernetes_reads_every_dollar_sign_as_given(folder: Path):
     more = ["--environment", f"TOKEN={SECRET}", "--data.log", "data/$$x $(B) $$(C) $"]
-    assert main(words("gke", *more)) == 0
+    assert main(arguments("gke", *more)) == 0
     (path,) = (folder / "run" / "launch").iterdir()
     (job,) = yaml.safe_load(path.read_text())["spec"]["replicatedJobs"]
     (container,) = job["template"]["spec"]["template"]["spec"]["containers"]
-    values = {entry["name"]: expanded(entry["value"]) for entry in container["env"]}
+    values = {entry["name"]: expand(entry["value"]) for entry in container["env"]}
     assert values == {"TOKEN": SECRET}
-    command = [expanded(word) for word in container["command"]]
+    command = [expand(word) for word in container["command"]]
     assert command == ["irec", "tune", "small.py", "--out", "run", "--take-over", *more[2:]]
 
 
-def test_a_terminal_is_not_shown_the_values(folder: Path):
+def test_a_terminal_does_not_show_the_values(folder: Path):
     command = [sys.executable, "-P", "-m", "irec_jax.cli.main"]
-    command += words("slurm", "--dry-run", "--environment", f"TOKEN={SECRET}")
+    command += arguments("slurm", "--dry-run", "--environment", f"TOKEN={SECRET}")
     piped = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     assert piped.stdout.count("hunter2") == 1
-    ours, theirs = pty.openpty()
-    subprocess.run(command, stdout=theirs, timeout=60, check=True)
-    os.close(theirs)
+    terminal, program_side = pty.openpty()
+    subprocess.run(command, stdout=program_side, timeout=60, check=True)
+    os.close(program_side)
     shown = b""
     try:
-        while part := os.read(ours, 4096):
+        while part := os.read(terminal, 4096):
             shown += part
     except OSError:
-        pass  # how Linux says that the other side is closed
-    os.close(ours)
+        pass  # on Linux: the other side is closed
+    os.close(terminal)
     assert b"export TOKEN='***'" in shown
     assert b"hunter2" not in shown
 
 
 @pytest.mark.parametrize("target", ["local", "processes"])
-def test_processes_get_the_values_and_no_file_does(target: str, folder: Path):
+def test_processes_receive_the_values_and_no_file_holds_them(target: str, folder: Path):
     config = folder / "small.py"
     config.write_text(
         "import os, sys\n"
@@ -99,24 +99,27 @@ def test_processes_get_the_values_and_no_file_does(target: str, folder: Path):
         + config.read_text()
     )
     command = [sys.executable, "-P", "-m", "irec_jax.cli.main"]
-    command += words(target, "--environment", f"TOKEN={SECRET}", "--data.log", "nowhere")
+    command += arguments(target, "--environment", f"TOKEN={SECRET}", "--data.log", "nowhere")
     environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
     launch = folder / "run" / "launch"
-    phase, until = "running", time.monotonic() + 120
-    while phase in ("starting", "running") and time.monotonic() < until:
+    phase, deadline = "running", time.monotonic() + 120
+    while phase in ("starting", "running") and time.monotonic() < deadline:
         time.sleep(0.1)
         phase = json.loads((launch / "state.json").read_text())["phase"]
     assert "the value is there" in (launch / "process-0.log").read_text()
-    assert json.loads((launch / "plan.json").read_text())["environment"] == ["TOKEN=***"]
+    stored = json.loads((launch / "plan.json").read_text())
+    assert stored["plan"]["environment"] == ["TOKEN=***"]
     assert "hunter2" not in done.stdout + done.stderr
     for path in folder.rglob("*"):
         assert path == config or not path.is_file() or b"hunter2" not in path.read_bytes(), path
 
 
-@pytest.mark.parametrize("word", ["TOKEN=hunter2\n", "hunter2", "TO KEN=hunter2"])
-def test_a_wrong_word_is_not_repeated(word: str, folder: Path, capsys: pytest.CaptureFixture[str]):
-    assert main(words("slurm", "--environment", word)) == 2
+@pytest.mark.parametrize("entry", ["TOKEN=hunter2\n", "hunter2", "TO KEN=hunter2"])
+def test_a_malformed_entry_is_not_printed(
+    entry: str, folder: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert main(arguments("slurm", "--environment", entry)) == 2
     printed = "".join(capsys.readouterr())
     assert "--environment: " in printed
     assert "hunter2" not in printed

@@ -170,7 +170,7 @@ def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path):
 
 def test_what_a_killed_instruct_left_is_removed_by_the_next(config, tmp_path):
     words = ["instruct", str(config), "--records", "8", "--out", str(tmp_path / "set")]
-    patch = "import irec_jax.instructions.store as s\ns.write_sample = killed"
+    patch = "import irec_jax.instruction_sets.store as s\ns.write_sample = killed"
     kill(patch, *words)
     assert os.listdir(tmp_path) == [".set.partial"]
     assert main(words) == 0

@@ -12,14 +12,14 @@ from irec_jax.model.params import abstract, count
 from irec_jax.settings import from_json
 
 CONFIG = """
-from irec_jax.experiment import Experiment
+from irec_jax.experiment.config import Experiment
 from irec_jax.model.config import T5Config
 from irec_jax.training.config import TrainConfig
 from irec_jax.training.sharding import MeshConfig
 
 experiment = Experiment(
     model=T5Config(
-        width=16, head_dim=8, heads=2, hidden=32, encoder_layers=3, decoder_layers=2, remat="full"
+        width=16, head_dim=8, heads=2, mlp_dim=32, encoder_layers=3, decoder_layers=2, remat="full"
     ),
     mesh=MeshConfig(fsdp=2),
     train=TrainConfig(steps=3_600, batch_size=16),
@@ -36,11 +36,11 @@ def config(tmp_path):
 
 def test_a_run_is_planned_for_this_machine(config, tmp_path, capsys):
     out = tmp_path / "plan.json"
-    words = ["plan", str(config), "--topology", "local", "--json", str(out)]
-    assert main([*words, "--price-per-chip-hour", "2", "--train.steps", "1800"]) == 0
-    told = capsys.readouterr().out
-    for word in ("parameters", "temporary", "all-reduce", "real tokens/s", "It fits local."):
-        assert word in told
+    arguments = ["plan", str(config), "--topology", "local", "--json", str(out)]
+    assert main([*arguments, "--price-per-chip-hour", "2", "--train.steps", "1800"]) == 0
+    printed = capsys.readouterr().out
+    for word in ("parameters", "temporary", "all-reduce", "real tokens/s", "The run fits local."):
+        assert word in printed
     plan = json.loads(out.read_text())
     assert plan["fits"]
     assert plan["change"] is None
@@ -52,20 +52,22 @@ def test_a_run_is_planned_for_this_machine(config, tmp_path, capsys):
     parts = [value for key, value in train.items() if key not in ("total", "usable")]
     assert sum(parts) == train["total"]
     # Gradients cross `data`; weights and their gradients cross `fsdp`, in the loops over layers.
-    crossed = {(row["kind"], row["axes"]) for row in plan["traffic"] if row["program"] == "train"}
-    assert any("data" in axes for _, axes in crossed)
-    assert any("fsdp" in axes for _, axes in crossed)
+    axes_of_kinds = {
+        (row["kind"], row["axes"]) for row in plan["traffic"] if row["program"] == "train"
+    }
+    assert any("data" in axes for _, axes in axes_of_kinds)
+    assert any("fsdp" in axes for _, axes in axes_of_kinds)
     cost = plan["cost"]
     assert cost["steps"] == 1_800
     assert cost["hours"][0] == pytest.approx(cost["bound_s"] / 2)
     assert cost["dollars"][0] == pytest.approx(8 * 2 * cost["hours"][0])
 
 
-def test_with_adapters_the_optimizer_remembers_those_alone(config, tmp_path):
+def test_the_optimizer_state_of_a_run_with_adapters_covers_only_them(config, tmp_path):
     out = tmp_path / "plan.json"
-    words = ["plan", str(config), "--topology", "local", "--programs", "train"]
-    words += ["--mesh.fsdp", "1", "--optimizer.kind", "adamw", "--lora.rank", "2"]
-    assert main([*words, "--json", str(out)]) == 0
+    arguments = ["plan", str(config), "--topology", "local", "--programs", "train"]
+    arguments += ["--mesh.fsdp", "1", "--optimizer.kind", "adamw", "--lora.rank", "2"]
+    assert main([*arguments, "--json", str(out)]) == 0
     plan = json.loads(out.read_text())
     weights = abstract(from_json(T5Config, plan["experiment"]["model"]))
     adapters = count(abstract_adapters(weights, LoraConfig(rank=2)))
@@ -94,9 +96,9 @@ def test_devices_that_wait_for_rendered_rows_are_warned_of(config, tmp_path, cap
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("arguments", "message"),
     [
-        (["--topology", "v5x:8x8"], "did you mean"),
+        (["--topology", "v5x:8x8"], "Did you mean"),
         (["--topology", "local", "--fill", "1.5"], "fill"),
         (["--topology", "local", "--programs", "tune"], "Allowed: train, score, decode"),
         (["--topology", "local", "--programs", "train", "--mesh.fsdp", "3"], "8 devices"),
@@ -104,12 +106,12 @@ def test_devices_that_wait_for_rendered_rows_are_warned_of(config, tmp_path, cap
         (["--topology", "local", "--search"], "datasheet"),
     ],
 )
-def test_what_cannot_be_planned_is_told(config, capsys, words, said):
-    assert main(["plan", str(config), *words]) == 2
-    assert said in capsys.readouterr().err
+def test_an_impossible_plan_is_refused(config, capsys, arguments, message):
+    assert main(["plan", str(config), *arguments]) == 2
+    assert message in capsys.readouterr().err
 
 
-def test_without_libtpu_its_extra_is_named(config, capsys):
+def test_the_extra_is_named_if_libtpu_is_missing(config, capsys):
     if importlib.util.find_spec("libtpu"):
         pytest.skip("libtpu is installed")
     assert main(["plan", str(config), "--topology", "v5e:2x2"]) == 2

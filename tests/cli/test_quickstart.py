@@ -1,4 +1,4 @@
-"""irec quickstart as a newcomer runs it: a process in an empty folder."""
+"""`irec quickstart` as a process in an empty folder."""
 
 import json
 import os
@@ -15,7 +15,7 @@ GIB_IN_KIB = 2**20
 
 
 @pytest.mark.slow
-def test_the_tuned_model_is_above_every_baseline_and_answers(tmp_path):
+def test_the_tuned_model_is_above_every_baseline_and_prints_examples(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "irec_jax.cli.main", "quickstart"],
         cwd=tmp_path,

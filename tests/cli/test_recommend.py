@@ -13,22 +13,24 @@ import polars as pl
 import pytest
 
 from irec_jax.cli.main import main
-from irec_jax.experiment import Experiment, Materials, prepare, save_run
+from irec_jax.experiment.config import Experiment
+from irec_jax.experiment.materials import Materials, prepare
+from irec_jax.experiment.run_config import save_run
 from irec_jax.log.dataset import DataConfig
 from irec_jax.log.simulate import SimulateConfig
 from irec_jax.model.config import T5Config
 from irec_jax.model.params import initialize
-from irec_jax.run_files import Sources, write_checksums
-from irec_jax.tokens.text import TokensConfig
+from irec_jax.run_checksums import Sources, write_checksums
+from irec_jax.tokens.config import TokensConfig
 from irec_jax.training.checkpoint import Checkpoints, TrainState, model_fingerprint
 
-MODEL = T5Config(width=16, head_dim=8, heads=2, hidden=32, encoder_layers=1, decoder_layers=1)
+MODEL = T5Config(width=16, head_dim=8, heads=2, mlp_dim=32, encoder_layers=1, decoder_layers=1)
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory) -> tuple[Path, Materials]:
-    """A run folder, and what it was made from."""
+def run_and_materials(tmp_path_factory) -> tuple[Path, Materials]:
+    """A run folder, and the materials that it was made from."""
     run = tmp_path_factory.mktemp("runs") / "shop"
     materials = prepare(
         Experiment(
@@ -56,8 +58,8 @@ def wide_terminal(monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
 
 
-def test_it_prints_as_many_new_items_as_were_asked_for(made, capsys):
-    run, materials = made
+def test_it_prints_k_items_that_are_not_in_the_history(run_and_materials, capsys):
+    run, materials = run_and_materials
     catalog = materials.split.catalog
     first, second = catalog["item"][0], catalog["title"][1]
     words = ["recommend", str(run), "--history", first, second, "--instruction", "a gift"]
@@ -70,8 +72,8 @@ def test_it_prints_as_many_new_items_as_were_asked_for(made, capsys):
     assert all(titles[item] in printed for item in items)
 
 
-def test_a_condition_and_an_explanation(made, capsys):
-    run, materials = made
+def test_a_condition_and_an_explanation(run_and_materials, capsys):
+    run, materials = run_and_materials
     catalog = materials.split.catalog
     limit = catalog["price"].median()
     cheap = set(catalog.filter(catalog["price"] < limit)["item"])
@@ -82,21 +84,19 @@ def test_a_condition_and_an_explanation(made, capsys):
     assert len(items_in(printed)) == titles.n_unique()
     assert set(items_in(printed)) <= cheap
     assert "something [nice] for rain" in printed
-    assert (
-        f"{len(cheap)} items could be returned, {catalog.height - len(cheap)} could not" in printed
-    )
+    assert f"{len(cheap)} items may be returned, {catalog.height - len(cheap)} may not" in printed
     shares = [float(share) for share in re.findall(r"│ +(\d+\.\d)% ", printed)]
-    assert sum(shares) == pytest.approx(100, abs=3), "twins by title are left out"
+    assert sum(shares) == pytest.approx(100, abs=3), "of equal titles only one is returned"
 
 
-def test_a_user_of_the_log_is_asked_for_by_number(made, capsys):
-    run, materials = made
+def test_a_user_of_the_log_is_given_by_number(run_and_materials, capsys):
+    run, materials = run_and_materials
     split = materials.split
     assert main(["recommend", str(run), "--user", str(split.users[3]), "-k", "5"]) == 0
-    had = split.catalog["item"][split.items[split.offsets[3] : split.offsets[4]]]
+    history = split.catalog["item"][split.items[split.offsets[3] : split.offsets[4]]]
     items = items_in(capsys.readouterr().out)
     assert len(items) == 5
-    assert not set(items) & set(had)
+    assert not set(items) & set(history)
 
 
 @pytest.mark.parametrize(
@@ -109,22 +109,22 @@ def test_a_user_of_the_log_is_asked_for_by_number(made, capsys):
         (["--instruction", "x", "-k", "0"], "k: must be between 1 and"),
     ],
 )
-def test_wrong_words_end_with_2_and_one_message(made, capsys, words, message):
-    assert main(["recommend", str(made[0]), *words]) == 2
-    told = capsys.readouterr()
-    assert message in told.err
-    assert "To mend it" in told.err
-    assert not told.out
+def test_wrong_arguments_exit_with_2_and_one_message(run_and_materials, capsys, words, message):
+    assert main(["recommend", str(run_and_materials[0]), *words]) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert "  Hint: " in captured.err
+    assert not captured.out
 
 
-def test_a_condition_never_reads_a_file(made, tmp_path, capsys):
+def test_a_condition_never_reads_a_file(run_and_materials, tmp_path, capsys):
     secret = tmp_path / "secret.csv"
     secret.write_text("line\nPASSWORD\n")
-    words = ["recommend", str(made[0]), "--instruction", "x", "--where"]
+    words = ["recommend", str(run_and_materials[0]), "--instruction", "x", "--where"]
     assert main([*words, f"item in (select line from read_csv('{secret}'))"]) == 2
-    said = capsys.readouterr()
-    assert "where: cannot be read from character 10" in said.err
-    assert "PASSWORD" not in said.out + said.err
+    captured = capsys.readouterr()
+    assert "where: cannot be read from character 10" in captured.err
+    assert "PASSWORD" not in captured.out + captured.err
 
 
 @pytest.mark.parametrize(
@@ -141,16 +141,18 @@ def test_a_condition_never_reads_a_file(made, tmp_path, capsys):
     ],
     ids=["long", "deep", "nots", "number", "list", "contains", "date", "empty"],
 )
-def test_a_condition_that_cannot_be_used_ends_in_one_message(made, capsys, condition, message):
-    words = ["recommend", str(made[0]), "--instruction", "x", "--where", condition]
+def test_a_condition_that_cannot_be_used_ends_in_one_message(
+    run_and_materials, capsys, condition, message
+):
+    words = ["recommend", str(run_and_materials[0]), "--instruction", "x", "--where", condition]
     assert main(words) == 2
     error = capsys.readouterr().err
     assert message in error
-    assert "To mend it" in error
+    assert "  Hint: " in error
 
 
-def test_a_condition_of_every_form(made, capsys):
-    run, materials = made
+def test_a_condition_of_every_form(run_and_materials, capsys):
+    run, materials = run_and_materials
     catalog = materials.split.catalog
     category, price = catalog["categories"][0][0], catalog["price"][0]
     has = catalog["categories"].list.contains(category)
@@ -164,9 +166,9 @@ def test_a_condition_of_every_form(made, capsys):
     assert len(items) == expected["title"].n_unique()
 
 
-def test_a_folder_name_is_never_a_pattern(made, tmp_path, capsys):
+def test_a_folder_name_is_never_a_pattern(run_and_materials, tmp_path, capsys):
     for name in ("run[1]", "run1"):
-        shutil.copytree(made[0], tmp_path / name)
+        shutil.copytree(run_and_materials[0], tmp_path / name)
     catalog = pl.read_parquet(tmp_path / "run1" / "catalog.parquet")
     catalog.with_columns(title="run1 " + pl.col("item")).write_parquet(
         tmp_path / "run1" / "catalog.parquet"
@@ -188,9 +190,9 @@ def test_a_folder_name_is_never_a_pattern(made, tmp_path, capsys):
     ],
     ids=["title", "null", "categories", "price", "item"],
 )
-def test_a_catalog_of_other_types_is_refused(made, tmp_path, capsys, column, message):
+def test_a_catalog_of_other_types_is_refused(run_and_materials, tmp_path, capsys, column, message):
     run = tmp_path / "copy"
-    shutil.copytree(made[0], run)
+    shutil.copytree(run_and_materials[0], run)
     catalog = pl.read_parquet(run / "catalog.parquet").with_columns(column)
     catalog.write_parquet(run / "catalog.parquet")
     write_checksums(run, Sources(log={}, catalog="", teacher=""))
@@ -198,44 +200,44 @@ def test_a_catalog_of_other_types_is_refused(made, tmp_path, capsys, column, mes
     error = capsys.readouterr().err
     assert message in error
     assert str(run / "catalog.parquet") in error
-    assert "To mend it: Copy the whole run folder" in error
+    assert "Hint: Copy the whole run folder" in error
 
 
 ESCAPE = "\x1b]0;owned\x07\x1b[31m\u202eevil"
 
 
-def test_what_others_wrote_does_not_steer_the_terminal(made, tmp_path, capsys):
+def test_what_others_wrote_does_not_steer_the_terminal(run_and_materials, tmp_path, capsys):
     run = tmp_path / "copy"
-    shutil.copytree(made[0], run)
+    shutil.copytree(run_and_materials[0], run)
     catalog = pl.read_parquet(run / "catalog.parquet")
     catalog = catalog.with_columns(title=ESCAPE + pl.col("title"))
     catalog.write_parquet(run / "catalog.parquet")
     write_checksums(run, Sources(log={}, catalog="", teacher=""))
     words = ["recommend", str(run), "--instruction", ESCAPE, "--explain"]
     assert main([*words, "-k", "2", "--history", catalog["item"][0]]) == 0
-    said = capsys.readouterr()
+    captured = capsys.readouterr()
     assert main([*words, "--history", ESCAPE]) == 2
     error = capsys.readouterr().err
-    for text in (said.out, said.err, error):
+    for text in (captured.out, captured.err, error):
         assert not set("\x1b\x07\u202e") & set(text)
     for shown in (r"\x1b]0;owned", r"\x1b[31m\u202eevil"):  # rich leaves out the bell
-        assert shown in said.out
+        assert shown in captured.out
         assert shown in error
 
 
-def test_a_long_word_is_shortened_in_a_message(made, capsys):
-    assert main(["recommend", str(made[0]), "--history", "long " * 20_000]) == 2
+def test_a_long_word_is_shortened_in_a_message(run_and_materials, capsys):
+    assert main(["recommend", str(run_and_materials[0]), "--history", "long " * 20_000]) == 2
     error = capsys.readouterr().err
     assert "no item with the id or title 'long long" in error
     assert "characters ..." in error
     assert len(error) < 3_000
 
 
-def test_a_run_that_lacks_a_file_names_it(made, tmp_path, capsys):
+def test_a_run_without_a_file_is_refused_by_name(run_and_materials, tmp_path, capsys):
     assert main(["recommend", str(tmp_path / "none"), "--instruction", "x"]) == 2
     assert "no such run folder" in capsys.readouterr().err
     copy = tmp_path / "copy"
-    shutil.copytree(made[0], copy)
+    shutil.copytree(run_and_materials[0], copy)
     shutil.rmtree(copy / "checkpoints")
     assert main(["recommend", str(copy), "--instruction", "x"]) == 2
     assert "no checkpoint" in capsys.readouterr().err
@@ -249,8 +251,8 @@ def test_help_has_an_example():
     assert done.stderr == ""
 
 
-def test_the_run_alone_is_enough(made, tmp_path, capsys):
-    run, materials = made
+def test_the_run_alone_is_enough(run_and_materials, tmp_path, capsys):
+    run, materials = run_and_materials
     gone = dataclasses.replace(materials.experiment.data, log=str(tmp_path / "gone"))
     moved = tmp_path / "moved"
     shutil.copytree(run, moved)
@@ -265,12 +267,12 @@ def test_the_run_alone_is_enough(made, tmp_path, capsys):
     assert "gone" in capsys.readouterr().err
 
 
-def test_a_taste_and_a_moment_can_be_told(made, capsys):
-    run, _ = made
+def test_preference_and_context_are_options(run_and_materials, capsys):
+    run, _ = run_and_materials
     words = ["--preference", "likes red things", "--context", "on a winter evening", "--explain"]
     assert main(["recommend", str(run), *words, "-k", "3"]) == 0
     printed = capsys.readouterr().out
-    assert "asked as: explicit-none-matching" in printed
+    assert "scenario: explicit-none-matching" in printed
     assert "likes red things" in printed
     assert "on a winter evening" in printed
     assert main(["recommend", str(run), *words, "--language", "zh"]) == 2

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from irec_jax.cli.main import main
-from irec_jax.experiment import load_run
+from irec_jax.experiment.run_config import load_run
 from irec_jax.tokens.items import TokenWriter
 
 # A failed read leaves coroutines of Orbax behind that nothing waits for.

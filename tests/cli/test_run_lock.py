@@ -129,7 +129,7 @@ def test_without_locks_of_the_file_system_the_process_itself_is_looked_at(run, t
 
 def test_an_interrupt_and_an_error_give_the_lock_back(run, tune, monkeypatch):
     assert tune(*NOWHERE)[0] == 2
-    assert not run.exists(), "nothing was begun there"
+    assert not run.exists(), "no run was started there"
 
     def interrupt(*_: object) -> None:
         assert (run / "lock.json").exists()

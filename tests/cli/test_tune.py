@@ -1,4 +1,4 @@
-"""irec tune as a process: a whole run, resuming, Ctrl-C, and what it refuses."""
+"""irec tune as a process: a run, resuming, Ctrl-C, and refused settings."""
 
 import json
 import os
@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import pytest
 
-from irec_jax.experiment import load_run
+from irec_jax.experiment.run_config import load_run
 from irec_jax.model.params import abstract, count
 from irec_jax.model.pretrained import load_hf
 from irec_jax.training.checkpoint import load_params
@@ -21,7 +21,7 @@ from irec_jax.training.checkpoint import load_params
 
 @pytest.fixture(scope="module")
 def environment(cached) -> dict[str, str]:
-    """One device, and compiled programs shared by all processes."""
+    """Environment variables for one device and a shared compilation cache."""
     return {**os.environ, **cached, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
 
 
@@ -47,7 +47,7 @@ def losses(folder: Path) -> list[float]:
     return [json.loads(line)["loss"] for line in lines]
 
 
-def test_a_run_holds_all_that_later_commands_need(run):
+def test_a_run_has_all_files_that_later_commands_need(run):
     for name in ("config.json", "catalog.parquet", "tokens", "checkpoints", "metrics", "log.txt"):
         assert (run / name).exists(), name
     assert len(losses(run)) == 6
@@ -61,10 +61,10 @@ def test_the_same_config_gives_the_same_losses(run, config, environment, tmp_pat
     metrics = tmp_path / "again" / "metrics"
     assert list(metrics.glob("plugins/profile/*/*.xplane.pb"))
     last = json.loads((metrics / "intervals.jsonl").read_text().splitlines()[-1])
-    assert last["dollars"] > 1, "the start of the program counts, at a dollar a second"
+    assert last["dollars"] > 1, "the start of the program counts, at a dollar per second"
 
 
-def test_ctrl_c_saves_and_exits_with_130_and_the_same_command_goes_on(
+def test_ctrl_c_saves_and_exits_with_130_and_the_same_command_resumes(
     config, environment, tmp_path
 ):
     words = ["tune", config, "--out", tmp_path / "run", "--train.steps", "100000"]
@@ -76,9 +76,9 @@ def test_ctrl_c_saves_and_exits_with_130_and_the_same_command_goes_on(
     while not (steps.exists() and steps.stat().st_size) and time.monotonic() < deadline:
         time.sleep(0.2)
     process.send_signal(signal.SIGINT)
-    told = process.communicate(timeout=120)[1]
-    assert process.returncode == 130, told
-    assert "Traceback" not in told
+    stderr = process.communicate(timeout=120)[1]
+    assert process.returncode == 130, stderr
+    assert "Traceback" not in stderr
     saved = [int(folder.name) for folder in (tmp_path / "run" / "checkpoints").iterdir()]
     before = losses(tmp_path / "run")
     assert saved == [len(before)]
@@ -90,7 +90,7 @@ def test_ctrl_c_saves_and_exits_with_130_and_the_same_command_goes_on(
     assert len(after) == len(before) + 3
 
 
-def test_stored_rows_are_read_and_those_of_another_config_refused(config, environment, tmp_path):
+def test_packed_rows_are_read_and_those_of_another_config_refused(config, environment, tmp_path):
     rows, run = tmp_path / "rows", tmp_path / "run"
     done = irec(environment, "instruct", config, "--packed", rows, "--records", 300)
     assert done.returncode == 0, done.stderr
@@ -106,7 +106,7 @@ def test_stored_rows_are_read_and_those_of_another_config_refused(config, enviro
     whole = irec(environment, *[*words[:3], tmp_path / "whole", *words[4:], "--train.steps", "8"])
     assert whole.returncode == 0, whole.stderr
     assert losses(run)[:6] == before
-    assert losses(run)[6:] == losses(tmp_path / "whole")[6:], "it read on where it had stopped"
+    assert losses(run)[6:] == losses(tmp_path / "whole")[6:], "it reads on from where it stopped"
 
     other = irec(environment, *words, "--instructions.max-history", "5")
     assert other.returncode == 2
@@ -115,13 +115,13 @@ def test_stored_rows_are_read_and_those_of_another_config_refused(config, enviro
     other = irec(environment, *words, "--instructions.max-history", "5")
     assert other.returncode == 2
     assert "its rows were made with config.max_history = 6, not 5" in " ".join(other.stderr.split())
-    # What would be read from now on is part of what a run is.
+    # The packed rows are part of the run's fingerprint.
     other = irec(environment, "tune", config, "--out", run, "--train.steps", "9")
     assert other.returncode == 2
     assert "packed is" in other.stderr
 
 
-def test_a_run_of_another_config_is_refused_and_kept(run, config, environment):
+def test_a_run_of_another_config_is_refused_and_unchanged(run, config, environment):
     before = losses(run)
     done = irec(environment, "tune", config, "--out", run, "--model.width", "32")
     assert done.returncode == 2
@@ -140,12 +140,12 @@ def test_adapters_of_an_exported_run_are_tuned_resumed_and_merged(
     words += ["--train.pretrained", base, "--tokens.tokenizer", base]
     done = irec(environment, *words)
     assert done.returncode == 0, done.stderr
-    told = done.stderr.replace("\n", " ")
+    stderr = done.stderr.replace("\n", " ")
     model = load_run(out).model
     adapters, head = 6 * 2 * (16 + 16), 16 * model.vocabulary  # 2 x 3 attentions, rank 2
     trained = adapters + head
     share = trained / count(abstract(model))
-    assert f"{trained:,} of them are trained ({share:.2%})" in told
+    assert f"{trained:,} of them are trained ({share:.2%})" in stderr
     shutil.move(base, tmp_path / "taken away")
     done = irec(environment, *words, "--train.steps", 8)
     assert done.returncode == 0, done.stderr
@@ -177,9 +177,9 @@ def test_titles_longer_than_the_target_are_cut_counted_and_unique(config, enviro
     [
         (["tune", "none.py"], "no such experiment file"),
         (["tune"], "EXPERIMENT"),
-        (["tun", "x"], "did you mean 'irec tune'"),
+        (["tun", "x"], "Did you mean 'irec tune'"),
         (["evaluate", "nowhere"], "no config.json"),
-        (["data", "prepar"], "did you mean 'irec data prepare'"),
+        (["data", "prepar"], "Did you mean 'irec data prepare'"),
     ],
 )
 def test_a_wrong_command_ends_with_code_2(environment, words, message):
@@ -212,8 +212,8 @@ def test_ctrl_c_while_a_batch_is_packed_is_answered_at_once(config, environment,
     time.sleep(3)  # into a batch of 131,072 rows, which takes minutes
     start = time.monotonic()
     process.send_signal(signal.SIGINT)
-    told = process.communicate(timeout=120)[1]
-    assert process.returncode == 130, told
+    errors = process.communicate(timeout=120)[1]
+    assert process.returncode == 130, errors
     assert time.monotonic() - start < 20
-    assert "stopped at step 0 of 6" in told
-    assert "Traceback" not in told
+    assert "stopped at step 0 of 6" in errors
+    assert "Traceback" not in errors

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from irec_jax.cli.main import main
-from irec_jax.instructions import store
+from irec_jax.instruction_sets import store
 
 ROOT = Path(__file__).parents[2]
 MODULES = ("html", "json", "pickle", "socket", "token", "secrets")
@@ -18,7 +18,7 @@ MODULES = ("html", "json", "pickle", "socket", "token", "secrets")
 
 @pytest.fixture
 def folder(tmp_path: Path, config: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder whose modules leave a mark if anything imports them."""
+    """A working folder whose modules write a file when they are imported."""
     for name in MODULES:
         text = f"open({str(tmp_path / 'imported')!r}, 'a').write({name!r})\nraise OSError\n"
         (tmp_path / f"{name}.py").write_text(text)
@@ -30,12 +30,12 @@ def folder(tmp_path: Path, config: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 
 @pytest.mark.parametrize("target", ["local", "processes"])
 def test_a_launch_imports_nothing_from_the_working_folder(folder: Path, target: str):
-    words = ["launch", "small.py", "--on", target, "--out", "run", "--data.log", "nowhere"]
-    command = [sys.executable, "-P", "-m", "irec_jax.cli.main", *words]
+    arguments = ["launch", "small.py", "--on", target, "--out", "run", "--data.log", "nowhere"]
+    command = [sys.executable, "-P", "-m", "irec_jax.cli.main", *arguments]
     environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
-    state, until = {"phase": "running"}, time.monotonic() + 120
-    while state["phase"] in ("starting", "running") and time.monotonic() < until:
+    state, deadline = {"phase": "running"}, time.monotonic() + 120
+    while state["phase"] in ("starting", "running") and time.monotonic() < deadline:
         time.sleep(0.1)
         state = json.loads((folder / "run" / "launch" / "state.json").read_text())
     printed = (folder / "run" / "launch" / "process-0.log").read_text()
@@ -47,8 +47,8 @@ def test_a_launch_imports_nothing_from_the_working_folder(folder: Path, target: 
 
 
 def test_a_plan_imports_nothing_from_the_working_folder(folder: Path):
-    words = ["plan", "small.py", "--topology", "local", "--programs", "score"]
-    assert main(words) == 0
+    arguments = ["plan", "small.py", "--topology", "local", "--programs", "score"]
+    assert main(arguments) == 0
     assert not (folder / "imported").exists()
 
 
@@ -56,6 +56,6 @@ def test_workers_import_nothing_from_the_working_folder(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(store, "SHARD_RECORDS", 50)
-    words = ["instruct", "small.py", "--records", "100", "--workers", "2", "--out", "set"]
-    assert main(words) == 0
+    arguments = ["instruct", "small.py", "--records", "100", "--workers", "2", "--out", "set"]
+    assert main(arguments) == 0
     assert not (folder / "imported").exists()

@@ -14,14 +14,14 @@ from irec_jax.decoding.beam import beam_search
 from irec_jax.decoding.exhaustive import catalog_scores, catalog_sequences, chunk_size
 from irec_jax.decoding.legal import legal_sequences
 from irec_jax.decoding.score import score_items
-from irec_jax.decoding.steps import Prompts
+from irec_jax.decoding.steps import PromptTokens
 from irec_jax.model import params as parameters
 from irec_jax.model.config import T5Config
-from irec_jax.model.t5 import shift_right
+from irec_jax.model.seq2seq import shift_right
 
 ITEMS, SOURCE = 30, 12
 CONFIG = T5Config(
-    vocabulary=64, width=16, head_dim=8, heads=2, hidden=32, encoder_layers=1, decoder_layers=2
+    vocabulary=64, width=16, head_dim=8, heads=2, mlp_dim=32, encoder_layers=1, decoder_layers=2
 )
 STRUCTURE = parameters.structure(CONFIG)
 
@@ -41,7 +41,7 @@ def random_prompts(seed, requests):
     lengths = rng.integers(1, SOURCE + 1, requests)
     segments = (np.arange(SOURCE)[None] < lengths[:, None]).astype(np.int32)
     tokens = rng.integers(2, CONFIG.vocabulary, (requests, SOURCE)).astype(np.int32) * segments
-    return Prompts(tokens, segments)
+    return PromptTokens(tokens, segments)
 
 
 @functools.partial(jax.jit, static_argnames="structure")
@@ -64,7 +64,7 @@ def truth_of(params, prompts, index):
     return np.stack([np.asarray(score(*row, index.padded())) for row in zip(*prompts, strict=True)])
 
 
-def test_given_items_score_as_teacher_forcing_says(params, index):
+def test_scores_of_given_items_equal_teacher_forcing(params, index):
     prompts = random_prompts(0, 6)
     picks = np.random.default_rng(0).integers(0, ITEMS, (6, 4))
     scores = score_items(STRUCTURE, params, prompts, index.padded()[picks])
@@ -73,7 +73,7 @@ def test_given_items_score_as_teacher_forcing_says(params, index):
 
 
 @pytest.mark.parametrize("chunk", [7, 1000])
-def test_the_catalog_scores_as_teacher_forcing_says(params, index, chunk):
+def test_scores_of_the_catalog_equal_teacher_forcing(params, index, chunk):
     prompts = random_prompts(1, 6)
     catalog = catalog_sequences(index.offsets, index.tokens, chunk)
     scores = catalog_scores(STRUCTURE, params, prompts, catalog)
@@ -83,7 +83,7 @@ def test_the_catalog_scores_as_teacher_forcing_says(params, index, chunk):
 def test_padding_a_prompt_changes_nothing(params, make_index):
     index = make_index(11, ITEMS, "title", CONFIG.vocabulary)
     prompts = random_prompts(2, 6)
-    longer = Prompts(*(np.pad(array, ((0, 0), (0, 9))) for array in prompts))
+    longer = PromptTokens(*(np.pad(array, ((0, 0), (0, 9))) for array in prompts))
     catalog = catalog_sequences(index.offsets, index.tokens, 7)
     np.testing.assert_allclose(
         catalog_scores(STRUCTURE, params, prompts, catalog),

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from irec_jax.decoding.sample import SampleConfig, row_keys, sample
 from irec_jax.decoding.score import score_items
-from irec_jax.decoding.steps import Prompts, step
+from irec_jax.decoding.steps import PromptTokens, step
 from irec_jax.errors import InputError
 from irec_jax.model import params as parameters
 from irec_jax.model.config import T5Config
-from irec_jax.model.t5 import shift_right
+from irec_jax.model.seq2seq import shift_right
 from irec_jax.settings import from_json
 from irec_jax.tokens.text import EOS, PAD
 
@@ -26,7 +26,7 @@ CONFIG = T5Config(
     width=16,
     head_dim=8,
     heads=2,
-    hidden=32,
+    mlp_dim=32,
     encoder_layers=1,
     decoder_layers=2,
 )
@@ -49,7 +49,7 @@ def random_prompts(seed, requests):
     lengths = rng.integers(1, SOURCE + 1, requests)
     segments = (np.arange(SOURCE)[None] < lengths[:, None]).astype(np.int32)
     tokens = rng.integers(2, VOCABULARY, (requests, SOURCE)).astype(np.int32) * segments
-    return Prompts(tokens, segments)
+    return PromptTokens(tokens, segments)
 
 
 def run(params, prompts, *, allowed=ALL, seed=0, rows=None, config=GREEDY):
@@ -128,7 +128,7 @@ def test_a_row_has_its_answer_in_any_batch(params, config):
     tokens, scores = run(params, prompts, rows=rows, config=config, seed=7)
     for size in (24, 5, 1):
         order = np.random.default_rng(size).permutation(24)[:size]
-        some = Prompts(prompts.tokens[order], prompts.segments[order])
+        some = PromptTokens(prompts.tokens[order], prompts.segments[order])
         again, their_scores = run(params, some, rows=rows[order], config=config, seed=7)
         np.testing.assert_array_equal(again, tokens[order])
         np.testing.assert_allclose(their_scores, scores[order], atol=1e-5)
@@ -136,7 +136,7 @@ def test_a_row_has_its_answer_in_any_batch(params, config):
 
 def test_the_seed_and_the_number_of_a_row_change_its_answer(params):
     prompts = random_prompts(8, 1)
-    same = Prompts(*(np.repeat(array, 32, axis=0) for array in prompts))
+    same = PromptTokens(*(np.repeat(array, 32, axis=0) for array in prompts))
     tokens, _ = run(params, same, config=DRAWN)
     assert len(np.unique(tokens, axis=0)) > 16
     for other in (1, 2**32, -1, 2**64 - 2):
@@ -147,11 +147,11 @@ def test_the_seed_and_the_number_of_a_row_change_its_answer(params):
 
 
 @pytest.mark.parametrize(("temperature", "top_k"), [(1.0, 0), (0.6, 0), (1.7, 6)])
-def test_tokens_are_drawn_as_often_as_the_softmax_says(params, temperature, top_k):
+def test_frequencies_of_drawn_tokens_follow_the_softmax(params, temperature, top_k):
     """Chi-square of the first token, and of the second after the commonest first one."""
     draws = 20_000
     prompts = random_prompts(9, 1)
-    same = Prompts(*(np.repeat(array, draws, axis=0) for array in prompts))
+    same = PromptTokens(*(np.repeat(array, draws, axis=0) for array in prompts))
     config = SampleConfig(temperature, top_k, length=2)
     allowed = np.arange(VOCABULARY) % 5 != 4
     tokens, _ = run(params, same, allowed=allowed, config=config, seed=11)

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from irec_jax.decoding.beam import DecodeConfig, search
+from irec_jax.decoding.beam import search
+from irec_jax.decoding.config import DecodeConfig
 from irec_jax.decoding.legal import legal_sequences
 from irec_jax.errors import InputError
 from irec_jax.settings import from_json
@@ -101,7 +102,7 @@ def reference_beam(start, trie, allowed, beams):
 
 
 @pytest.mark.parametrize("beams", [1, 4, 9])
-def test_a_narrow_beam_keeps_what_an_ordinary_beam_search_keeps(make_index, beams):
+def test_a_narrow_beam_equals_an_unconstrained_beam_search(make_index, beams):
     index = make_index(7, 50, "title", VOCABULARY)
     rng = np.random.default_rng(beams)
     starts, allowed = rng.integers(0, STATES, 20), rng.random((20, 50)) < 0.6
@@ -112,7 +113,7 @@ def test_a_narrow_beam_keeps_what_an_ordinary_beam_search_keeps(make_index, beam
         assert got[got >= 0].tolist() == expected
 
 
-def test_a_node_is_open_exactly_if_an_allowed_item_lies_below_it(make_index):
+def test_a_node_is_open_exactly_if_an_allowed_item_is_below_it(make_index):
     index = make_index(3, 40, "title", VOCABULARY)
     trie, legal = index.trie, legal_sequences(index.trie)
 

@@ -1,4 +1,4 @@
-"""A split small enough to look at."""
+"""Small splits."""
 
 from collections.abc import Callable, Sequence
 
@@ -17,7 +17,7 @@ def build_split(
     queries: Sequence[str] | None = None,
     protocol: SplitProtocol = SplitProtocol.LEAVE_ONE_OUT,
 ) -> Split:
-    """One user a history; without roles the last event is TEST, the one before VALIDATION."""
+    """Makes one user per history; by default the last event is TEST, the one before VALIDATION."""
     lengths = [len(history) for history in histories]
     events = sum(lengths)
     if roles is None:
@@ -27,7 +27,7 @@ def build_split(
             else [Role.TRAIN] * length
             for length in lengths
         ]
-    words = list(queries) if queries else [""] * events
+    queries = list(queries) if queries else [""] * events
     return Split(
         protocol=protocol,
         catalog=pl.DataFrame({"item": [f"i{number}" for number in range(items)]}),
@@ -35,8 +35,8 @@ def build_split(
         offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
         items=np.array([item for history in histories for item in history], np.int32),
         times=np.concatenate([np.arange(length) for length in lengths]).astype(np.int64),
-        queries=words,
-        intentions=np.array([2 if word else 0 for word in words], np.int8),
+        queries=queries,
+        intentions=np.array([2 if query else 0 for query in queries], np.int8),
         roles=np.array([int(role) for row in roles for role in row], np.int8),
     )
 

@@ -1,4 +1,4 @@
-"""Ablations: each changes one thing of a request, and nothing else."""
+"""Ablations: each changes one part of a request, and nothing else."""
 
 import dataclasses
 
@@ -8,11 +8,14 @@ import pytest
 from irec_jax.evaluation.ablations import NO_INSTRUCTION, SHUFFLED, UNSEEN, ablations
 from irec_jax.evaluation.protocol import EvaluationConfig
 from irec_jax.evaluation.report import evaluate
+from irec_jax.instructions.built_in_tasks import (
+    PERSONALIZED_SEARCH,
+    PRODUCT_SEARCH,
+)
+from irec_jax.instructions.built_in_tasks import SEQUENTIAL_RECOMMENDATION as SEQUENTIAL
 from irec_jax.instructions.forms import Intention, Ranking, Request
-from irec_jax.instructions.tasks import PERSONALIZED_SEARCH, PRODUCT_SEARCH
-from irec_jax.instructions.tasks import SEQUENTIAL_RECOMMENDATION as SEQUENTIAL
 from irec_jax.instructions.templates import load_packs
-from irec_jax.log.simulate import SimulateConfig, World
+from irec_jax.log.simulate import SimulateConfig, SimulatedWorld
 from irec_jax.log.split import Role, Split, SplitConfig, split_log
 
 PACKS = load_packs(("en", "zh"), "shop")
@@ -20,11 +23,12 @@ PACKS = load_packs(("en", "zh"), "shop")
 
 @pytest.fixture(scope="module")
 def split() -> Split:
-    return split_log(World.build(SimulateConfig(users=300, items=100)).log(), SplitConfig(), 0)
+    world = SimulatedWorld.build(SimulateConfig(users=300, items=100))
+    return split_log(world.log(), SplitConfig(), 0)
 
 
-class Asked:
-    """A ranker that remembers what it was asked."""
+class RecordingRanker:
+    """A ranker that records its requests."""
 
     def __init__(self) -> None:
         self.requests: list[Request] = []
@@ -34,17 +38,17 @@ class Asked:
         return Ranking(np.zeros((len(requests), 3), np.float32))
 
 
-def asked(task, split, name):
-    """What the ranker is asked under an ablation, beside the requests themselves."""
-    ranker = Asked()
+def changed_requests(task, split, name):
+    """Pairs of each request and what an ablation makes of it."""
+    ranker = RecordingRanker()
     requests = [task.request(split, int(p)) for p in task.eligible(split, Role.TEST)]
     ablations(ranker, PACKS, task, split, Role.TEST, 0)[name](requests)
     return list(zip(requests, ranker.requests, strict=True))
 
 
-def test_which_tasks_have_which(split):
+def test_each_task_has_its_ablations(split):
     names = {
-        task: list(ablations(Asked(), PACKS, task, split, Role.TEST, 0))
+        task: list(ablations(RecordingRanker(), PACKS, task, split, Role.TEST, 0))
         for task in (SEQUENTIAL, PRODUCT_SEARCH, PERSONALIZED_SEARCH)
     }
     assert names[SEQUENTIAL] == [UNSEEN, "in zh"]
@@ -52,30 +56,30 @@ def test_which_tasks_have_which(split):
     assert names[PERSONALIZED_SEARCH] == [NO_INSTRUCTION, SHUFFLED, UNSEEN, "in zh"]
 
 
-def test_without_words_a_personalized_search_is_a_sequential_recommendation(split):
-    for request, changed in asked(PERSONALIZED_SEARCH, split, NO_INSTRUCTION):
+def test_without_a_query_a_personalized_search_is_a_sequential_recommendation(split):
+    for request, changed in changed_requests(PERSONALIZED_SEARCH, split, NO_INSTRUCTION):
         assert changed.scenario == SEQUENTIAL.scenario
         assert changed.instruction == ""
         assert (changed.history, changed.exclude) == (request.history, request.exclude)
 
 
 @pytest.mark.parametrize("task", [PRODUCT_SEARCH, PERSONALIZED_SEARCH])
-def test_shuffled_words_are_another_users_of_the_same_kind(task, split):
-    typed = {kind: set() for kind in (Intention.VAGUE, Intention.SPECIFIC)}
-    pairs = asked(task, split, SHUFFLED)
+def test_a_shuffled_query_is_another_users_of_the_same_kind(task, split):
+    queries = {kind: set() for kind in (Intention.VAGUE, Intention.SPECIFIC)}
+    pairs = changed_requests(task, split, SHUFFLED)
     for request, _ in pairs:
-        typed[request.scenario.intention].add(request.instruction)
+        queries[request.scenario.intention].add(request.instruction)
     for request, changed in pairs:
         assert changed.instruction != request.instruction
-        assert changed.instruction in typed[request.scenario.intention]
+        assert changed.instruction in queries[request.scenario.intention]
         assert dataclasses.replace(changed, instruction=request.instruction) == request
     used = [changed.instruction for _, changed in pairs]
-    assert len(set(used)) > len(used) / 3, "drawn anew for each request"
+    assert len(set(used)) > len(used) / 3, "drawn for each request"
 
 
 @pytest.mark.parametrize("task", [SEQUENTIAL, PRODUCT_SEARCH, PERSONALIZED_SEARCH])
 def test_unseen_templates_are_held_out_ones(task, split):
-    for request, changed in asked(task, split, UNSEEN):
+    for request, changed in changed_requests(task, split, UNSEEN):
         template = PACKS[0].named(changed.template)
         assert template.held_out
         assert template.task is task.name
@@ -83,21 +87,21 @@ def test_unseen_templates_are_held_out_ones(task, split):
 
 
 def test_another_language_changes_the_prompt_alone(split):
-    for request, changed in asked(SEQUENTIAL, split, "in zh"):
+    for request, changed in changed_requests(SEQUENTIAL, split, "in zh"):
         assert changed == dataclasses.replace(request, language="zh")
 
 
 def test_a_report_has_the_rows_of_each_task(split):
-    def flat(requests):
+    def random_scores(requests):
         rows = [np.random.default_rng(r.time).random(split.num_items) for r in requests]
         return Ranking(np.array(rows, np.float32))
 
-    def more(task):
-        return ablations(flat, PACKS, task, split, Role.TEST, 0)
+    def make_ablations(task):
+        return ablations(random_scores, PACKS, task, split, Role.TEST, 0)
 
     config = EvaluationConfig(resamples=100, max_requests=40)
     tasks = (SEQUENTIAL, PERSONALIZED_SEARCH)
-    report = evaluate({"tuned": flat}, split, tasks, config, 0, more)
+    report = evaluate({"tuned": random_scores}, split, tasks, config, 0, make_ablations)
     rows = {t.task: [row.ranker for row in t.rows] for t in report.tasks}
     assert rows["sequential_recommendation"] == ["chance", "tuned", UNSEEN, "in zh"]
     assert NO_INSTRUCTION in rows["personalized_search"]

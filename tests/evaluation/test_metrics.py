@@ -1,4 +1,4 @@
-"""Metrics against hand-computed tables, a brute force and another library's figures."""
+"""Metrics against hand-computed tables, brute force and the figures of ranx."""
 
 import doctest
 import math
@@ -10,16 +10,16 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from irec_jax.errors import InputError
-from irec_jax.evaluation import compare, figures, metrics, report, table
+from irec_jax.evaluation import compare, figures, metrics, report, report_tables
 from irec_jax.evaluation.metrics import METRICS, chance, full_ranks, per_request
-from irec_jax.evaluation.page import render
+from irec_jax.evaluation.page import report_page
 
 INF = math.inf
 SCORES_WITH_TIES = st.sampled_from([-INF, -1.0, 0.0, 0.5, 2.0, INF])
-calm = settings(deadline=None, max_examples=60)  # a busy machine is no failure
+sixty = settings(max_examples=60)
 
 
-@pytest.mark.parametrize("module", [compare, figures, metrics, render, report, table])
+@pytest.mark.parametrize("module", [compare, figures, metrics, report_page, report, report_tables])
 def test_the_examples_in_the_docstrings_hold(module):
     result = doctest.testmod(module)
     assert result.attempted > 0
@@ -67,9 +67,9 @@ def test_metrics_by_hand(rank, expected):
 
 
 def test_no_request_gives_no_value():
-    nothing = np.zeros(0)
+    empty = np.zeros(0)
     assert full_ranks(np.zeros((0, 5)), np.zeros(0, int), []).shape == (0,)
-    assert per_request(nothing).shape == chance(np.zeros(0, int)).shape == (0, len(METRICS))
+    assert per_request(empty).shape == chance(np.zeros(0, int)).shape == (0, len(METRICS))
 
 
 def test_means_equal_ranx():
@@ -85,7 +85,7 @@ def test_means_equal_ranx():
 
 @st.composite
 def rankings(draw, elements=SCORES_WITH_TIES):
-    """Scores with many ties, a target in each row, and excluded items that are not it."""
+    """Scores with many ties, a target in each row, and excluded items without the target."""
     requests, items = draw(st.integers(1, 5)), draw(st.integers(1, 8))
     scores = draw(arrays.arrays(np.float32, (requests, items), elements=elements))
     targets = np.array([draw(st.integers(0, items - 1)) for _ in range(requests)])
@@ -96,7 +96,7 @@ def rankings(draw, elements=SCORES_WITH_TIES):
     return scores, targets, excluded
 
 
-@calm
+@sixty
 @given(rankings())
 def test_rank_equals_brute_force(case):
     scores, targets, excluded = case
@@ -115,20 +115,22 @@ def test_rank_equals_brute_force(case):
         assert expected == np.mean(range(best, best + ties + 1))
 
 
-@calm
+@sixty
 @given(rankings(), st.randoms(use_true_random=False))
-def test_rank_ignores_how_items_are_numbered(case, random):
+def test_rank_ignores_the_numbering_of_items(case, random):
     scores, targets, excluded = case
     order = list(range(scores.shape[1]))
     random.shuffle(order)
-    place = np.argsort(order)
-    moved = full_ranks(
-        scores[:, order], place[targets], [[int(place[i]) for i in row] for row in excluded]
+    new_number = np.argsort(order)
+    renumbered = full_ranks(
+        scores[:, order],
+        new_number[targets],
+        [[int(new_number[i]) for i in row] for row in excluded],
     )
-    np.testing.assert_array_equal(moved, full_ranks(scores, targets, excluded))
+    np.testing.assert_array_equal(renumbered, full_ranks(scores, targets, excluded))
 
 
-@calm
+@sixty
 @given(rankings(st.sampled_from([float(value) for value in range(-20, 21)])))
 def test_rank_depends_on_the_order_of_scores_only(case):
     scores, targets, excluded = case
@@ -138,7 +140,7 @@ def test_rank_depends_on_the_order_of_scores_only(case):
     )
 
 
-@calm
+@sixty
 @given(rankings(), st.floats(0.1, 5))
 def test_a_higher_score_never_lowers_the_target(case, gain):
     scores, targets, excluded = case
@@ -150,9 +152,9 @@ def test_a_higher_score_never_lowers_the_target(case, gain):
     assert (per_request(after) >= per_request(before)).all()
 
 
-@calm
+@sixty
 @given(rankings())
-def test_a_rank_lies_among_the_candidates(case):
+def test_a_rank_is_between_1_and_the_candidates(case):
     scores, targets, excluded = case
     ranks = full_ranks(scores, targets, excluded)
     candidates = np.array([scores.shape[1] - len(set(masked)) for masked in excluded])
@@ -171,20 +173,20 @@ def test_chance_equals_monte_carlo(candidates):
     assert (np.abs(values.mean(axis=0) - exact) <= 5 * error + 1e-12).all()
 
 
-def test_chance_is_the_mean_over_every_place():
+def test_chance_is_the_mean_over_every_rank():
     exact = chance(np.array([7, 30]))
     for row, candidates in enumerate([7, 30]):
         every = per_request(np.arange(1.0, candidates + 1))
         np.testing.assert_allclose(exact[row], every.mean(axis=0))
 
 
-def test_nan_is_refused_with_the_name_and_the_place():
+def test_nan_is_refused_with_the_ranker_and_the_position():
     scores = np.zeros((2, 3), np.float32)
     scores[1, 2] = np.nan
     with pytest.raises(InputError, match=r"mine: the score of item 2 in request 1 is NaN"):
         full_ranks(scores, np.array([0, 0]), [[], []], name="mine")
 
 
-def test_a_target_that_does_not_compete_is_refused():
-    with pytest.raises(InputError, match="item 1 is asked for and excluded"):
+def test_an_excluded_target_is_refused():
+    with pytest.raises(InputError, match="item 1 is the target of request 0 and excluded"):
         full_ranks(np.zeros((1, 3)), np.array([1]), [[1]])

@@ -9,6 +9,7 @@ from irec_jax.errors import InputError
 from irec_jax.instructions.config import InstructionsConfig
 from irec_jax.instructions.forms import TaskName
 from irec_jax.instructions.render import Renderer
+from irec_jax.instructions.teacher import LogTeacher
 from irec_jax.log.split import Role
 
 WORDS = [f"<item_{number}>" for number in range(12)]
@@ -20,7 +21,9 @@ SEQUENTIAL = (TaskName.SEQUENTIAL_RECOMMENDATION,)
 def test_an_answer_is_the_next_training_events_and_no_other(make, answer_items: int, number: int):
     split = make([[0, 1, 2, 3, 4, 5], [5, 6, 7, 8, 9], [1, 3, 5, 7]], TITLES)
     config = InstructionsConfig(tasks=SEQUENTIAL, answer_items=answer_items)
-    record = Renderer.build(split, config, WORDS, seed=3).record(number)
+    record = Renderer.build(split, config, WORDS, seed=3, teacher=LogTeacher.of(split)).record(
+        number
+    )
     row = int(np.flatnonzero(split.users == record.user)[0])
     events = split.items[split.offsets[row] : split.offsets[row + 1]].tolist()
     trainable = events[:-2]
@@ -32,7 +35,7 @@ def test_an_answer_is_the_next_training_events_and_no_other(make, answer_items: 
 
 def test_a_query_is_answered_by_one_item(split):
     config = InstructionsConfig(tasks=(TaskName.PRODUCT_SEARCH,), answer_items=4)
-    renderer = Renderer.build(split, config, WORDS, seed=0)
+    renderer = Renderer.build(split, config, WORDS, seed=0, teacher=LogTeacher.of(split))
     for number in range(len(renderer)):
         record = renderer.record(number)
         assert record.targets == WORDS[record.target_item]
@@ -40,7 +43,9 @@ def test_a_query_is_answered_by_one_item(split):
 
 def test_targets_of_test_reach_no_other_role(split):
     config = InstructionsConfig(tasks=SEQUENTIAL, answer_items=5)
-    renderer = Renderer.build(split, config, WORDS, seed=0, role=Role.VALIDATION)
+    renderer = Renderer.build(
+        split, config, WORDS, seed=0, role=Role.VALIDATION, teacher=LogTeacher.of(split)
+    )
     for number in range(len(renderer)):
         record = renderer.record(number)
         assert record.targets == WORDS[record.target_item]
@@ -49,4 +54,4 @@ def test_targets_of_test_reach_no_other_role(split):
 def test_titles_of_several_words_are_refused(split):
     config = InstructionsConfig(tasks=SEQUENTIAL, answer_items=2)
     with pytest.raises(InputError, match=r"instructions\.answer_items"):
-        Renderer.build(split, config, TITLES, seed=0)
+        Renderer.build(split, config, TITLES, seed=0, teacher=LogTeacher.of(split))

@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 
 from irec_jax.cli.main import main
-from irec_jax.instructions.store import InstructionSet
+from irec_jax.instruction_sets.store import InstructionSet
 
-MODULE = "irec_jax.instructions.beam"
+MODULE = "irec_jax.storage.beam_runner"
 EXPERIMENT = """
-from irec_jax.experiment import Experiment
+from irec_jax.experiment.config import Experiment
 from irec_jax.log.dataset import DataConfig
 from irec_jax.log.simulate import SimulateConfig
-from irec_jax.tokens.text import TokensConfig
+from irec_jax.tokens.config import TokensConfig
 
 experiment = Experiment(
     data=DataConfig(simulate=SimulateConfig(users=40, items=100)),

@@ -5,14 +5,13 @@ import importlib.resources
 import re
 import tomllib
 from collections.abc import Callable
-from unittest import mock
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from irec_jax.instructions import render
+from irec_jax.instructions.built_in_tasks import TASKS, task_named
 from irec_jax.instructions.config import ContextPart, InstructionsConfig
 from irec_jax.instructions.forms import (
     ANSWER_MARK,
@@ -25,7 +24,7 @@ from irec_jax.instructions.forms import (
     graded_part,
 )
 from irec_jax.instructions.render import ANSWER_HISTORY, Renderer
-from irec_jax.instructions.tasks import TASKS, task_named
+from irec_jax.instructions.teacher import LogTeacher
 from irec_jax.log.split import Role, Split
 
 PACKS = {
@@ -41,7 +40,7 @@ HISTORIES = [[0, 1, 2, 3, 4, 5], [5, 6, 7, 8, 9, 2], [1, 3, 5, 11, 10], [10, 11,
 
 
 class MarkingTeacher:
-    """Writes where its texts come from; without a word in the language of every third event."""
+    """Writes the source of each text; in other languages than English, skips every third event."""
 
     def __init__(self, split: Split) -> None:
         self.events = len(split.items)
@@ -49,13 +48,13 @@ class MarkingTeacher:
 
     variants = 3
 
-    def _speaks(self, position: int, language: str) -> bool:
+    def _has_text(self, position: int, language: str) -> bool:
         return language == "en" or position % 3 != 0
 
     def _where(self, language: str, late: bool) -> np.ndarray:
-        spoken = [self._speaks(position, language) for position in range(self.events)]
+        spoken = [self._has_text(position, language) for position in range(self.events)]
         return np.array(
-            [s and not (late and p in self.first) for p, s in enumerate(spoken)], dtype=bool
+            [has and not (late and p in self.first) for p, has in enumerate(spoken)], dtype=bool
         )
 
     def has_preference(self, language: str) -> np.ndarray:
@@ -68,14 +67,16 @@ class MarkingTeacher:
         return self._where(language, late=True)
 
     def preference(self, position: int, variant: int, language: str) -> str:
-        return f"taste<{position}.{variant}.{language}>" if self._speaks(position, language) else ""
+        return (
+            f"taste<{position}.{variant}.{language}>" if self._has_text(position, language) else ""
+        )
 
     def query(self, position: int, intention: Intention, language: str) -> str:
-        told = f"wish<{position}.{intention.value}.{language}>"
-        return told if self._speaks(position, language) else ""
+        text = f"wish<{position}.{intention.value}.{language}>"
+        return text if self._has_text(position, language) else ""
 
     def reason(self, position: int, language: str) -> str:
-        return f"why<{position}.{language}>" if self._speaks(position, language) else ""
+        return f"why<{position}.{language}>" if self._has_text(position, language) else ""
 
     def fingerprint(self) -> str:
         return hashlib.sha256(b"marks").hexdigest()
@@ -91,8 +92,7 @@ def build(make: Callable[..., Split], tasks: tuple[TaskName, ...], **changes: ob
         context=(ContextPart.TIME, ContextPart.POPULAR),
         **changes,
     )
-    with mock.patch.object(render, "make_teacher", lambda split, *_: MarkingTeacher(split)):
-        return Renderer.build(split, config, TITLES, seed)
+    return Renderer.build(split, config, TITLES, seed, teacher=MarkingTeacher(split))
 
 
 def items_in(text: str) -> list[int]:
@@ -104,7 +104,7 @@ def test_what_every_task_shows_hides_and_answers(make: Callable[..., Split], tas
     renderer = build(make, (task.name,), max_history=3, candidates=4)
     languages, templates = set(), set()
     for number in range(6 * len(renderer)):
-        record, position = renderer.record(number), renderer.source(number).position
+        record, position = renderer.record(number), renderer.origin(number).position
         assert (record.task, record.strategy) == (task.name.value, task.strategy.value)
         check_prompt(renderer, record, position)
         check_answer(renderer, record, position)
@@ -131,11 +131,11 @@ def check_prompt(renderer: Renderer, record: Instruction, position: int) -> None
             "first": list(record.candidates[:1]),
             "second": list(record.candidates[1:]),
             "target": [target],
-            "context": list(renderer.moments.popular_at(position)),
+            "context": list(renderer.request_context.popular_at(position)),
         }.get(slot, [])
     assert items_in(record.inputs) == expected, "these items and no other, in this order"
-    if target not in (*history, *renderer.moments.popular_at(position), *record.candidates):
-        assert (target in items_in(record.inputs)) == (Slot.TARGET in task.shows)
+    if target not in (*history, *renderer.request_context.popular_at(position), *record.candidates):
+        assert (target in items_in(record.inputs)) == (Slot.TARGET in task.required_slots)
     said = re.findall(r"\b(taste|wish|why)<(\d+)\.", record.inputs)
     assert said == [
         ({"preference": "taste", "query": "wish"}[slot], str(position))
@@ -159,15 +159,15 @@ def check_answer(renderer: Renderer, record: Instruction, position: int) -> None
     kind = record.scenario.split("-")[1]
     spoken[Part.QUERY] = f"wish<{position}.{kind}.{record.language}>"
     parts = record.targets.split(ANSWER_MARK)
-    assert len(parts) == len(task.answers)
-    for part, text in zip(task.answers, parts, strict=True):
+    assert len(parts) == len(task.answer_parts)
+    for part, text in zip(task.answer_parts, parts, strict=True):
         if part is Part.PREFERENCE:
             assert re.fullmatch(rf"taste<{position}\.[012]\.{record.language}>", text)
         else:
             assert text == spoken[part]
-    if task.answers[-1] is Part.ITEM:
+    if task.answer_parts[-1] is Part.ITEM:
         assert TITLES.index(graded_part(record.targets)) == record.target_item == target
-    assert record.target_item == (-1 if task.answers == (Part.PREFERENCE,) else target)
+    assert record.target_item == (-1 if task.answer_parts == (Part.PREFERENCE,) else target)
 
 
 @given(seed=st.integers(0, 2**40), number=st.integers(0, 10**6), candidates=st.integers(2, 9))
@@ -178,7 +178,7 @@ def test_candidates_are_new_to_the_user_and_their_order_changes_nothing_else(
     asked = tuple(task.name for task in TASKS if task.form is not TaskForm.MATCHING)
     renderer = build(make, asked, seed=seed, candidates=candidates)
     record = renderer.record(number)
-    task, position = renderer.source(number).asked.task, renderer.source(number).position
+    task, position = renderer.origin(number).variant.task, renderer.origin(number).position
     target = renderer.items.item(position)
     had = set(renderer.items[renderer.starts.item(position) : position].tolist())
     others = [item for item in record.candidates if item != target]
@@ -200,7 +200,7 @@ def test_candidates_are_new_to_the_user_and_their_order_changes_nothing_else(
     assert blank.sub("#", shuffled.inputs) == blank.sub("#", record.inputs)
 
 
-def test_the_right_candidate_stands_at_every_place_and_is_right_half_of_the_time(
+def test_the_right_candidate_occurs_at_every_place_and_is_right_half_of_the_time(
     make: Callable[..., Split],
 ):
     renderer = build(make, (TaskName.SEQUENTIAL_RERANKING,), candidates=4)
@@ -220,8 +220,8 @@ def test_popular_items_are_counted_before_the_day_and_in_training_only(make):
     config = InstructionsConfig(
         tasks=(TaskName.CONTEXT_RECOMMENDATION,), context=(ContextPart.POPULAR,)
     )
-    renderer = Renderer.build(split, config, TITLES, 0, Role.TEST)
-    moments = renderer.moments
+    renderer = Renderer.build(split, config, TITLES, 0, Role.TEST, teacher=LogTeacher.of(split))
+    moments = renderer.request_context
     # Training events: items 0, 1 on days 0, 1; 4, 1 on 0, 2; 1, 6 on 1, 2.
     assert moments.popular_at(0) == ()
     assert moments.popular_at(1) == (0, 4)
@@ -229,7 +229,7 @@ def test_popular_items_are_counted_before_the_day_and_in_training_only(make):
     assert moments.popular_at(3) == (1, 0, 4)
     assert moments.popular_at(10) == (1, 6), "days 1 to 7 only"
     assert moments.popular_at(11) == (), "a month later nothing is popular now"
-    assert {renderer.source(n).position for n in range(len(renderer))} == {3, 7}
+    assert {renderer.origin(n).position for n in range(len(renderer))} == {3, 7}
 
 
 def test_the_moment_in_words(make):
@@ -238,8 +238,10 @@ def test_the_moment_in_words(make):
     config = InstructionsConfig(
         tasks=(TaskName.CONTEXT_RECOMMENDATION,), context=(ContextPart.TIME, ContextPart.SEASON)
     )
-    moments = Renderer.build(split, config, TITLES, 0).moments
-    pack = Renderer.build(split, config, TITLES, 0).wording.packs[0]
+    moments = Renderer.build(split, config, TITLES, 0, teacher=LogTeacher.of(split)).request_context
+    pack = Renderer.build(
+        split, config, TITLES, 0, teacher=LogTeacher.of(split)
+    ).prompt_writer.packs[0]
     said = [moments.phrase(position, pack, "") for position in range(4)]
     words = PACKS["en"]["context"]
 

@@ -13,6 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from irec_jax.errors import InputError
+from irec_jax.instructions.built_in_tasks import (
+    NAMED_TASKS,
+    PERSONALIZED_SEARCH,
+    PRODUCT_SEARCH,
+    SEQUENTIAL_RECOMMENDATION,
+    task_named,
+)
 from irec_jax.instructions.config import InstructionsConfig
 from irec_jax.instructions.forms import (
     Instruction,
@@ -23,15 +30,9 @@ from irec_jax.instructions.forms import (
     TaskName,
 )
 from irec_jax.instructions.forms import TaskForm as Form
+from irec_jax.instructions.prompts import PromptWriter
 from irec_jax.instructions.render import Renderer
-from irec_jax.instructions.tasks import (
-    NAMED_TASKS,
-    PERSONALIZED_SEARCH,
-    PRODUCT_SEARCH,
-    SEQUENTIAL_RECOMMENDATION,
-    task_named,
-)
-from irec_jax.instructions.wording import Wording
+from irec_jax.instructions.teacher import LogTeacher
 from irec_jax.log.split import Role, Split
 
 PACK = tomllib.loads(
@@ -45,7 +46,7 @@ ODD = ["", "{history} ", "{0} ", "a ; b ", "line\nbreak ", "שלום ", "\u202e"
 def slow_inputs(
     template_id: str, history: list[str], query: str, domain: str, separator: str = " ; "
 ) -> str:
-    """Fills a template read anew from the file, word by word."""
+    """Fills a template from the file, word by word."""
     text = next(t["text"] for t in PACK["template"] if t["id"] == template_id)
     values = {f"{{{word}}}": value for word, value in PACK["words"][domain].items()}
     values |= {"{history}": separator.join(history), "{query}": query}
@@ -88,7 +89,7 @@ def test_every_record_of_every_pass(
     histories, titles, queries = world
     split = make(histories, titles, queries)
     config = InstructionsConfig(tuple(tasks), domain=domain, max_history=max_history)
-    renderer = Renderer.build(split, config, titles, seed)
+    renderer = Renderer.build(split, config, titles, seed, teacher=LogTeacher.of(split))
     expected = collections.Counter(
         (task_named(name).scenario_at(split, position).code, position)
         for name in tasks
@@ -146,7 +147,7 @@ def _check_record(
 
 @pytest.fixture
 def renderer(split: Split, titles: list[str]) -> Renderer:
-    return Renderer.build(split, InstructionsConfig(), titles, seed=5)
+    return Renderer.build(split, InstructionsConfig(), titles, seed=5, teacher=LogTeacher.of(split))
 
 
 def test_a_record_depends_on_the_seed_and_the_number_alone(
@@ -154,17 +155,21 @@ def test_a_record_depends_on_the_seed_and_the_number_alone(
 ):
     numbers = [30, 3, 1_000_003, 0, 3, 17]
     first = [renderer.record(number) for number in numbers]
-    again = Renderer.build(split, InstructionsConfig(), titles, seed=5)
+    again = Renderer.build(
+        split, InstructionsConfig(), titles, seed=5, teacher=LogTeacher.of(split)
+    )
     assert [again.record(number) for number in reversed(numbers)] == first[::-1]
     sent = pickle.loads(pickle.dumps(renderer))
     assert [sent.record(number) for number in numbers] == first
-    other = Renderer.build(split, InstructionsConfig(), titles, seed=6)
+    other = Renderer.build(
+        split, InstructionsConfig(), titles, seed=6, teacher=LogTeacher.of(split)
+    )
     assert [other.record(number) for number in numbers] != first
 
 
 def test_no_rendering_ever_changes(renderer: Renderer):
     # If this fails, stored sets no longer equal what is rendered on the fly: say so in the
-    # changelog, or mend the change that did it.
+    # changelog, or fix the change that did it.
     records = [renderer.record(number) for number in (0, 1, 2, 3, 30, 1_000_003)]
     assert [(record.template, record.target_item) for record in records] == [
         ("next-guess", 2),
@@ -180,7 +185,7 @@ def test_passes_and_seeds_come_in_different_orders(make: Callable[..., Split]):
     titles = [f"t{n}" for n in range(40)]
     split = make([list(range(40))], titles)
     config = InstructionsConfig((TaskName.SEQUENTIAL_RECOMMENDATION,))
-    renderer = Renderer.build(split, config, titles, seed=0)
+    renderer = Renderer.build(split, config, titles, seed=0, teacher=LogTeacher.of(split))
     passes = [
         tuple(renderer.record(turn * len(renderer) + i).target_item for i in range(len(renderer)))
         for turn in range(3)
@@ -192,7 +197,9 @@ def test_passes_and_seeds_come_in_different_orders(make: Callable[..., Split]):
 
 def test_a_task_listed_twice_is_asked_twice_as_often(split: Split, titles: list[str]):
     tasks = (TaskName.PRODUCT_SEARCH, TaskName.SEQUENTIAL_RECOMMENDATION, TaskName.PRODUCT_SEARCH)
-    renderer = Renderer.build(split, InstructionsConfig(tasks), titles, seed=0)
+    renderer = Renderer.build(
+        split, InstructionsConfig(tasks), titles, seed=0, teacher=LogTeacher.of(split)
+    )
     assert len(renderer) == 3 + 6 + 3
 
 
@@ -200,7 +207,7 @@ def test_templates_are_drawn_evenly(make: Callable[..., Split]):
     titles = [f"t{n}" for n in range(50)]
     split = make([list(range(50))] * 40, titles)
     config = InstructionsConfig((TaskName.SEQUENTIAL_RECOMMENDATION,))
-    renderer = Renderer.build(split, config, titles, seed=3)
+    renderer = Renderer.build(split, config, titles, seed=3, teacher=LogTeacher.of(split))
     counts = collections.Counter(renderer.record(i).template for i in range(6_000))
     assert len(counts) == 6
     # Chi-square with 5 degrees of freedom: above 20.5 one time in a thousand.
@@ -209,19 +216,17 @@ def test_templates_are_drawn_evenly(make: Callable[..., Split]):
 
 def test_other_roles_have_their_own_targets(split: Split, titles: list[str]):
     config = InstructionsConfig((TaskName.SEQUENTIAL_RECOMMENDATION,))
-    renderer = Renderer.build(split, config, titles, 0, Role.TEST)
+    renderer = Renderer.build(split, config, titles, 0, Role.TEST, teacher=LogTeacher.of(split))
     records = [renderer.record(number) for number in range(len(renderer))]
     assert {record.split for record in records} == {"test"}
     assert sorted(record.target_item for record in records) == [5, 5, 9]
 
 
-def test_the_prompt_of_a_request_is_the_first_template_unless_told(
-    renderer: Renderer, split: Split
-):
+def test_the_prompt_of_a_request_is_the_first_template_by_default(renderer: Renderer, split: Split):
     request = PERSONALIZED_SEARCH.request(split, 8)
     history = ["Brand5 lamp model5", "Brand6 lamp model6"]
     query = "cheap {light} for bed"
-    prompt = renderer.wording.prompt
+    prompt = renderer.prompt_writer.prompt
     assert prompt(request) == slow_inputs("personal-now", history, query, "shop")
     assert prompt(request) == (
         "This shopper bought Brand5 lamp model5 ; Brand6 lamp model6 and now asks : "
@@ -236,7 +241,7 @@ def test_the_prompt_of_a_request_is_the_first_template_unless_told(
 @given(instruction=st.text(min_size=1).map(lambda text: f"{text}x"))
 @settings(deadline=None)
 def test_any_instruction_can_be_served(titles_forever: list[str], instruction: str):
-    wording = Wording.build(InstructionsConfig(), titles_forever)
+    wording = PromptWriter.build(InstructionsConfig(), titles_forever)
     prompt = wording.prompt(Request(PRODUCT_SEARCH.scenario, (), instruction))
     head, tail = wording.prompt(Request(PRODUCT_SEARCH.scenario, (), "QQ")).split("QQ")
     assert prompt.startswith(head)
@@ -267,28 +272,36 @@ def test_a_request_that_cannot_be_written_is_refused(
 ):
     scenario = Scenario(Preference(preference), Intention(intention), Form(form))
     with pytest.raises(InputError, match=re.escape(what)):
-        renderer.wording.prompt(Request(scenario, history, words))
+        renderer.prompt_writer.prompt(Request(scenario, history, words))
 
 
 def test_a_template_or_language_that_is_not_there_is_refused(renderer: Renderer):
     request = Request(PRODUCT_SEARCH.scenario, (), "lamp")
     for change, what in (
-        ({"template": "search-fnid"}, "did you mean 'search-find'"),
+        ({"template": "search-fnid"}, "Did you mean 'search-find'"),
         ({"template": "next-which"}, "words sequential_recommendation"),
         ({"language": "zh"}, "no pack is in the language 'zh'"),
     ):
         with pytest.raises(InputError, match=what):
-            renderer.wording.prompt(dataclasses.replace(request, **change))
+            renderer.prompt_writer.prompt(dataclasses.replace(request, **change))
 
 
 def test_a_log_without_queries_or_names_is_refused(make: Callable[..., Split]):
     split = make([[0, 1, 2]], ["a", "b", "c"])
     with pytest.raises(InputError, match=r"product_search.*each needs a query"):
-        Renderer.build(split, InstructionsConfig((TaskName.PRODUCT_SEARCH,)), ["a", "b", "c"], 0)
+        Renderer.build(
+            split,
+            InstructionsConfig((TaskName.PRODUCT_SEARCH,)),
+            ["a", "b", "c"],
+            0,
+            teacher=LogTeacher.of(split),
+        )
     config = InstructionsConfig((TaskName.SEQUENTIAL_RECOMMENDATION,))
     with pytest.raises(InputError, match="no train event"):
-        Renderer.build(split, config, ["a", "b", "c"], 0)
+        Renderer.build(split, config, ["a", "b", "c"], 0, teacher=LogTeacher.of(split))
     with pytest.raises(InputError, match="item number 1 has no name"):
-        Renderer.build(split, config, ["a", "\u202e", "c"], 0, Role.TEST)
+        Renderer.build(
+            split, config, ["a", "\u202e", "c"], 0, Role.TEST, teacher=LogTeacher.of(split)
+        )
     with pytest.raises(InputError, match="2 items are named, but the log"):
-        Renderer.build(split, config, ["a", "b"], 0, Role.TEST)
+        Renderer.build(split, config, ["a", "b"], 0, Role.TEST, teacher=LogTeacher.of(split))

@@ -6,6 +6,15 @@ import itertools
 import pytest
 
 from irec_jax.errors import InputError
+from irec_jax.instructions.built_in_tasks import (
+    PERSONALIZED_SEARCH,
+    PRODUCT_SEARCH,
+    SEQUENTIAL_RECOMMENDATION,
+    TASKS,
+    task_for,
+    task_named,
+    task_of,
+)
 from irec_jax.instructions.config import ContextPart, InstructionsConfig
 from irec_jax.instructions.forms import (
     ANSWER_MARK,
@@ -17,15 +26,6 @@ from irec_jax.instructions.forms import (
     TaskForm,
     TaskName,
     graded_part,
-)
-from irec_jax.instructions.tasks import (
-    PERSONALIZED_SEARCH,
-    PRODUCT_SEARCH,
-    SEQUENTIAL_RECOMMENDATION,
-    TASKS,
-    task_for,
-    task_named,
-    task_of,
 )
 from irec_jax.log.split import Role, Split
 
@@ -54,8 +54,6 @@ def test_a_personalized_request_holds_all_before_and_nothing_of_the_target(split
     assert (request.user, request.time) == (900_002, 90)
     assert request.scenario.intention is Intention.SPECIFIC
     assert PERSONALIZED_SEARCH.request(split, 5).scenario.intention is Intention.VAGUE
-    assert PERSONALIZED_SEARCH.relevant(split, 9) == (8,)
-    assert list(PERSONALIZED_SEARCH.hidden(split, 9)) == [9, 10]
 
 
 def test_sequential_recommendation_never_sees_the_query(split: Split):
@@ -76,11 +74,11 @@ def test_product_search_could_be_anybodys(split: Split):
 def test_a_task_by_name_and_by_what_a_person_gives():
     for name in TaskName:
         assert task_named(name).name is name
-    assert task_for(has_history=True, has_words=False) is SEQUENTIAL_RECOMMENDATION
-    assert task_for(has_history=False, has_words=True) is PRODUCT_SEARCH
-    assert task_for(has_history=True, has_words=True) is PERSONALIZED_SEARCH
+    assert task_for(has_history=True, has_query=False) is SEQUENTIAL_RECOMMENDATION
+    assert task_for(has_history=False, has_query=True) is PRODUCT_SEARCH
+    assert task_for(has_history=True, has_query=True) is PERSONALIZED_SEARCH
     with pytest.raises(InputError, match="neither"):
-        task_for(has_history=False, has_words=False)
+        task_for(has_history=False, has_query=False)
     assert PRODUCT_SEARCH.scenario.intention is Intention.SPECIFIC
 
 
@@ -112,9 +110,9 @@ def test_the_groups_of_the_paper():
         ({"tasks": (TaskName.PREFERENCE_SEARCH,)}, "teacher", "a log has none"),
         ({"tasks": (TaskName.REASONED_SEARCH,)}, "teacher", "a log has none"),
         ({"tasks": (TaskName.HISTORY_ITEM_TO_REASON,)}, "teacher", "a log has none"),
-        ({"tasks": (TaskName.CONTEXT_POINTWISE,)}, "context", "there is none"),
-        ({"notes": "somewhere"}, "notes", "the teacher is 'log'"),
-        ({"teacher": "notes"}, "notes", "the teacher is 'notes'"),
+        ({"tasks": (TaskName.CONTEXT_POINTWISE,)}, "context", "no part is listed"),
+        ({"teacher_texts": "somewhere"}, "teacher_texts", "the teacher is 'log'"),
+        ({"teacher": "texts"}, "teacher_texts", "the teacher is 'texts'"),
         ({"packs": ("de",)}, "packs", "'de'"),
         ({"packs": ("en", "en")}, "packs", "twice"),
         ({"packs": ()}, "packs", "no pack"),
@@ -131,15 +129,17 @@ def test_settings_that_make_no_sense_fail_when_the_config_is_read(
     assert caught.value.where == f"instructions.{key}"
 
 
-def test_an_explicit_preference_is_asked_about_where_somebody_told_it(split: Split):
+def test_an_explicit_preference_is_asked_about_where_it_is_given(split: Split):
     task = task_named(TaskName.PREFERENCE_RECOMMENDATION)
     assert not len(task.eligible(split, Role.TEST))
-    told = ["likes lamps" if position in (5, 13) else "" for position in range(len(split.items))]
-    split = dataclasses.replace(split, preferences=told)
+    preferences = [
+        "likes lamps" if position in (5, 13) else "" for position in range(len(split.items))
+    ]
+    split = dataclasses.replace(split, preferences=preferences)
     assert task.eligible(split, Role.TEST).tolist() == [5, 13]
     request = task.request(split, 5)
     assert (request.preference, request.instruction) == ("likes lamps", "")
-    assert task_for(has_history=True, has_words=False, has_preference=True) is task
+    assert task_for(has_history=True, has_query=False, has_preference=True) is task
 
 
 def test_what_is_graded_of_an_answer():

@@ -1,4 +1,4 @@
-"""The script for Cloud TPU runs, with a stand-in for gcloud whose hosts are this one."""
+"""The script for Cloud TPU runs, with a fake gcloud whose hosts are this one."""
 
 import os
 import shutil
@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from irec_jax.launching import tpu_vm
-from irec_jax.launching.plan import LaunchPlan
+from irec_jax.launching.launch_plan import LaunchPlan
+from irec_jax.launching.tpu_vm import WHEEL, TpuVmTarget
 
 GCLOUD = r"""#!/usr/bin/env bash
-# The state of the slice is a file; what is sent by ssh runs here.
+# The state of the slice is a file; commands sent by ssh run here.
 verb="$1 $4"
 [ "$1" = storage ] && verb="storage $2"
 case "$verb" in
@@ -30,7 +30,7 @@ case "$verb" in
 esac
 """
 SUDO = r"""#!/usr/bin/env bash
-# Only what starts a unit does anything: the first run is taken away, the second ends.
+# Only a command that starts a unit has an effect; its outcome is the next line of a file.
 [ "$1" = systemd-run ] || exit 0
 shift
 case "$*" in
@@ -41,7 +41,7 @@ case "$*" in
     outcome=$(head -n 1 outcomes)
     sed -i 1d outcomes
     case $outcome in
-      taken) echo SUSPENDED > state ;;
+      preempted) echo SUSPENDED > state ;;
       *) echo "$outcome" > unit ;;
     esac ;;
 esac
@@ -62,7 +62,7 @@ def hosts(tmp_path) -> Path:
     programs.mkdir()
     nothing = "#!/bin/sh\n"
     stubs = {"gcloud": GCLOUD, "sudo": SUDO, "systemctl": SYSTEMCTL, "sleep": nothing}
-    # First the bucket is not mounted, then it is.
+    # At first the bucket is not mounted.
     stubs["mountpoint"] = "#!/bin/sh\ngrep -q mounted calls\n"
     stubs |= dict.fromkeys(["curl", "lsb_release"], nothing)
     for name, text in stubs.items():
@@ -76,17 +76,19 @@ def hosts(tmp_path) -> Path:
 
 
 def run(hosts: Path, outcomes: list[str], **settings) -> tuple[int, list[str]]:
-    given = {
-        "topology": "v5e:4x4",
-        "overrides": AWKWARD,
-        "environment": ("A=it's 1",),
-        "inputs": ("data/x",),
-        **settings,
-    }
-    place = {"bucket": "my-bucket", "project": "p", "zone": "us-west4-a"}
-    plan = LaunchPlan(Path("configs/a b.py"), Path("runs/my run"), **place, **given)
+    target = TpuVmTarget(
+        **{"topology": "v5e:4x4", **settings}, bucket="my-bucket", project="p", zone="us-west4-a"
+    )
+    plan = LaunchPlan(
+        Path("configs/a b.py"),
+        Path("runs/my run"),
+        "tpu-vm",
+        overrides=AWKWARD,
+        environment=("A=it's 1",),
+        inputs=("data/x",),
+    )
     (hosts / "outcomes").write_text("\n".join(outcomes) + "\n")
-    (hosts / "script").write_text(tpu_vm.render(plan).text)
+    (hosts / "script").write_text(target.render(plan).text)
     environment = {
         "PATH": f"{hosts / 'bin'}:{os.environ['PATH']}",
         "HOME": str(hosts),
@@ -99,36 +101,36 @@ def run(hosts: Path, outcomes: list[str], **settings) -> tuple[int, list[str]]:
     return done.returncode, (hosts / "calls").read_text().splitlines()
 
 
-def test_a_slice_that_is_taken_away_is_asked_for_again(hosts):
+def test_a_preempted_slice_is_requested_again(hosts):
     assert shutil.which("bash")
-    code, calls = run(hosts, ["taken", "143", "0"])
+    code, calls = run(hosts, ["preempted", "143", "0"])
     assert code == 0
     verbs = [call for call in calls if call in ("create", "start", "delete")]
     assert verbs == ["create", "start", "delete"] * 3
     assert calls[1] == "storage cp cp configs/a b.py gs://my-bucket/configs/a b.py"
     assert calls[-1] == "storage rsync gs://my-bucket/runs/my run runs/my run --recursive"
-    assert any(call.endswith(f"/mnt/irec/{tpu_vm.WHEEL}[tpu]") for call in calls)
+    assert any(call.endswith(f"/mnt/irec/{WHEEL}[tpu]") for call in calls)
 
 
-def test_the_words_of_the_run_come_through_both_shells(hosts):
+def test_the_arguments_of_the_run_survive_both_shells(hosts):
     run(hosts, ["0"])
-    words = (hosts / "started").read_text().split("\0")[:-1]
-    end = words.index("--")
-    wanted = ["tune", "configs/a b.py", "--out", "runs/my run", "--take-over", *AWKWARD]
-    assert [word.replace("$$", "$") for word in words[end + 2 :]] == wanted
-    assert words[end + 1] == "/opt/irec/bin/irec"
-    assert "--uid=me" in words[:end]
-    assert "--setenv=A=it's 1" in words[:end]
-    assert "--setenv=IREC_DISTRIBUTED=auto" in words[:end]
+    arguments = (hosts / "started").read_text().split("\0")[:-1]
+    end = arguments.index("--")
+    expected = ["tune", "configs/a b.py", "--out", "runs/my run", "--take-over", *AWKWARD]
+    assert [word.replace("$$", "$") for word in arguments[end + 2 :]] == expected
+    assert arguments[end + 1] == "/opt/irec/bin/irec"
+    assert "--uid=me" in arguments[:end]
+    assert "--setenv=A=it's 1" in arguments[:end]
+    assert "--setenv=IREC_DISTRIBUTED=auto" in arguments[:end]
 
 
-def test_what_has_to_be_mended_is_not_tried_again_and_costs_nothing_more(hosts):
+def test_a_bad_input_is_not_tried_again_and_costs_nothing_more(hosts):
     code, calls = run(hosts, ["2", "0"])
     assert code == 2
     assert calls.count("create") == calls.count("delete") == 1
 
 
-def test_an_installation_that_fails_is_not_tried_again(hosts):
+def test_a_failed_installation_is_not_tried_again(hosts):
     (hosts / ".local" / "bin" / "uv").write_text("#!/bin/sh\nexit 1\n")
     code, calls = run(hosts, ["0"])
     assert code == 2
@@ -136,12 +138,12 @@ def test_an_installation_that_fails_is_not_tried_again(hosts):
     assert calls.count("create") == calls.count("delete") == 1
 
 
-def test_attempts_come_to_an_end(hosts):
-    code, calls = run(hosts, ["taken"] * 5, restarts=2)
+def test_the_number_of_attempts_is_limited(hosts):
+    code, calls = run(hosts, ["preempted"] * 5, restarts=2)
     assert code == 75
     assert calls.count("create") == calls.count("delete") == 3
 
 
-def test_one_host_is_on_its_own(hosts):
+def test_a_single_host_is_not_distributed(hosts):
     run(hosts, ["0"], topology="v5e:2x4")
     assert "IREC_DISTRIBUTED" not in (hosts / "started").read_text()

@@ -30,7 +30,7 @@ def refused(tmp_path, capsys):
         said = capsys.readouterr()
         assert code == 2, said.out
         assert said.err.count("irec: error:") == 1
-        assert "To mend it:" in said.err
+        assert "Hint:" in said.err
         for part in parts:
             assert part in said.err
         assert not out.exists()

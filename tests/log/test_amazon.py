@@ -39,7 +39,7 @@ REVIEWS_2014 = [
 META_2014 = r"""
 {'asin': '0000013714', 'title': 'Book of Hymns: the "old" ones', 'price': 3.17, 'imUrl': 'http://x/y.jpg', 'related': {'also_bought': ['B00JHONN1S']}, 'salesRank': {'Books': 211836}, 'brand': 'Coxlures', 'categories': [['Books', 'Music'], ['Books', 'Faith & Hope']]}
 {'asin': '0000031852', 'description': 'It\'s a tutu\n w\ith \d', 'categories': [['Sports & Outdoors', 'Dance']]}
-{'asin': 'B000000001', 'title': 'Nobody reviewed it', 'categories': [['Sports']]}
+{'asin': 'B000000001', 'title': 'Not reviewed', 'categories': [['Sports']]}
 """.lstrip()  # noqa: E501
 
 REVIEWS_2018 = [
@@ -170,7 +170,7 @@ def test_2014(tmp_path, prepare):
     assert book["title"] == 'Book of Hymns: the "old" ones'
     assert book["categories"] == ["Books", "Music", "Faith & Hope"]
     assert (book["brand"], book["price"]) == ("Coxlures", 3.17)
-    # Without a title and a brand, the last category stands for the title, as in any table.
+    # Without a title and a brand, the last category replaces the title, as in any table.
     assert (tutu["title"], tutu["description"]) == ("Dance", "It's a tutu w\\ith \\d")
     events = log.interactions.sort("time").drop("user").rows()
     assert events == [
@@ -239,8 +239,8 @@ def test_ratings_only(tmp_path, prepare, name, text):
 
 def test_one_of_several_categories_is_named_by_its_file(tmp_path, prepare, refused):
     folder = write_2023(write_2018(tmp_path / "raw"))
-    told = ["several files of reviews: Beauty.jsonl, Sports_5.json.gz", "give the path of one"]
-    refused("amazon", folder, *told)
+    messages = ["several files of reviews: Beauty.jsonl, Sports_5.json.gz", "give the path of one"]
+    refused("amazon", folder, *messages)
     assert prepare("amazon", folder / "Sports_5.json.gz").items["title"][0] == "Girls & Boys Tutu"
     assert prepare("amazon", folder / "Beauty.jsonl").manifest.counts["items"] == 2
 
@@ -304,8 +304,8 @@ GOOD = jsonl(REVIEWS_2014[:1])
         (GOOD + b"\n\xff\xfe\n", ["line 3: not UTF-8: byte 0xff"]),
         (GOOD + b'{"stars": 3}\n', ["line 2: no reviewerID (nor user_id)", "stars"]),
         (GOOD + b'{"reviewerID": "A1", "asin": " "}', ["line 2: no parent_asin (nor asin)"]),
-        (GOOD.replace(b"5.0", b'"many"'), ["line 1: overall 'many' is no number"]),
-        (GOOD.replace(b"1252800000", b"NaN"), ["line 1: unixReviewTime nan is no number"]),
+        (GOOD.replace(b"5.0", b'"many"'), ["line 1: overall 'many' is not a number"]),
+        (GOOD.replace(b"1252800000", b"NaN"), ["line 1: unixReviewTime nan is not a number"]),
         (GOOD.replace(b"1252800000", b"null"), ["line 1: no unixReviewTime (nor timestamp)"]),
         (GOOD + GOOD.replace(b"1252800000", b"-7"), ["row 2: negative time -7"]),
         (GOOD.replace(b"1252800000", b"1252800000000"), ["row 1: absurd time", "milliseconds"]),

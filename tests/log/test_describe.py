@@ -5,8 +5,8 @@ import polars as pl
 import pytest
 
 from irec_jax.log.describe import describe
-from irec_jax.log.events import BehaviorLog, Manifest, TimeUnit
-from irec_jax.log.picture import draw
+from irec_jax.log.description_chart import draw
+from irec_jax.log.events import BehaviorLog, LogManifest, TimeUnit
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -18,7 +18,7 @@ def make_log(rows, **columns):
         {"item": list("abcd"), "title": ["A", "Same", "Same", "D"], "categories": [["x"]] * 4}
     )
     table = {"user": users, "item": items, "time": times, "event": ["view"] * len(rows)} | columns
-    return BehaviorLog.assemble(catalog, pl.DataFrame(table), Manifest("test"))
+    return BehaviorLog.assemble(catalog, pl.DataFrame(table), LogManifest("test"))
 
 
 def test_every_figure_of_a_log_that_can_be_counted_by_hand():
@@ -101,7 +101,7 @@ def test_a_picture_of_one_event_and_of_a_strange_name_can_be_drawn():
     found = describe(log)
     ElementTree.fromstring(draw(found))
     assert dict(row[:2] for row in found.rows())["times"] == "1 to 1"
-    odd = BehaviorLog.assemble(log.items, log.interactions, Manifest("<a & b>"))
+    odd = BehaviorLog.assemble(log.items, log.interactions, LogManifest("<a & b>"))
     assert "&lt;a &amp; b&gt;" in draw(describe(odd))
 
 

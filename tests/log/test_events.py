@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from irec_jax.errors import InputError
-from irec_jax.log.events import BehaviorLog, EventKind, Manifest, TimeUnit
+from irec_jax.log.events import BehaviorLog, EventKind, LogManifest, TimeUnit
 
 
 def catalog(**columns):
@@ -26,7 +26,7 @@ def events(**columns):
 def build(items=None, interactions=None):
     items = catalog() if items is None else items
     interactions = events() if interactions is None else interactions
-    return BehaviorLog.assemble(items, interactions, Manifest("test"))
+    return BehaviorLog.assemble(items, interactions, LogManifest("test"))
 
 
 def test_assemble_sorts_by_user_then_time_and_keeps_the_order_of_ties():
@@ -72,7 +72,7 @@ def test_counts_hold_the_log_and_its_core():
         (catalog(title=["A", " "]), None, "row 2: blank title of item 'b'"),
         (catalog(title=["A", None]), None, "row 2: no title"),
         (catalog(colour=["r", "g"]), None, "unknown column 'colour'"),
-        (catalog(price=[1.0, math.nan]), None, "row 2: price nan is no price"),
+        (catalog(price=[1.0, math.nan]), None, "row 2: price nan is not a price"),
         (catalog(price=[1, 2]), None, "column 'price' is Int64, not Float64"),
         (catalog().drop("title"), None, "items: there is no column 'title'"),
         (catalog().clear(), None, "items: the table has no rows"),
@@ -102,7 +102,7 @@ def test_a_missing_rating_is_no_error():
 
 def test_tables_that_are_not_sorted_are_refused_outside_assemble():
     with pytest.raises(InputError, match="not sorted"):
-        BehaviorLog(catalog(), events(), Manifest("test"))
+        BehaviorLog(catalog(), events(), LogManifest("test"))
 
 
 def test_every_event_kind_is_allowed():

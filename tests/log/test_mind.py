@@ -12,7 +12,7 @@ NEWS = [
     ["N1", "lifestyle", "lifestyleroyals", 'The "Brands" Royals Swear By', "Shop\u00a0it | now"],
     ["N2", "health", "weightloss", f"{HEBREW} \U0001f4f0 news", ""],
     ["N3", "news", "newsworld", "The Cost of Trump's Aid", "Lt. Ivan Molchanets"],
-    ["N4", "sports", "football_nfl", "", "Nobody wrote a headline"],
+    ["N4", "sports", "football_nfl", "", "No headline"],
     ["N5", "sports", "golf", "Never clicked", "x"],
 ]
 BEHAVIORS = [
@@ -46,7 +46,7 @@ def test_clicks_come_after_the_history(tmp_path, prepare):
         ("N3", FIRST - 1, "view"),
         ("N3", FIRST, "view"),
     ]
-    # Two clicks in one impression have one time: nobody knows which came first.
+    # Two clicks in one impression have one time: their order is unknown.
     assert sorted(events[3:]) == [("N2", FIRST + 58, "view"), ("N4", FIRST + 58, "view")]
     # U2 never clicked; the click of U3 is on an article that is not in news.tsv.
     assert log.manifest.counts["users"] == 2
@@ -74,7 +74,7 @@ def test_training_and_development_are_one_log(tmp_path, prepare):
     news = [*NEWS[:1], ["N9", "news", "newsus", "Only later", ""]]
     write(tmp_path / "MIND" / "MINDsmall_dev", news, later)
     log = prepare("mind", tmp_path / "MIND")
-    # The first history of a user is told once, and N9 is known now.
+    # The first history of a user is used once, and N9 is known now.
     user = user_of(log, "N2", FIRST + 58)
     items = log.interactions.filter(user=user)["item"].to_list()
     assert items[:3] == ["N1", "N3", "N3"]
@@ -122,7 +122,7 @@ def test_the_same_files_give_the_same_log(tmp_path, prepare):
             ["behaviors.tsv, line 2: '1", "has not the 5 columns"],
         ),
         ("behaviors.tsv", "1\t\t11/11/2019 9:05:58 AM\tN1\tN2-1\n", ["line 1: no user"]),
-        ("behaviors.tsv", "1\tU\t11/11/2019 9:05:58 AM\t\tN2 N3\n", ["nobody clicked"]),
+        ("behaviors.tsv", "1\tU\t11/11/2019 9:05:58 AM\t\tN2 N3\n", ["no impression has a click"]),
         ("behaviors.tsv", "1\tU\t11/11/2019 9:05:58 AM\t\tN8-1\n", ["no event is with any"]),
         ("news.tsv", "N1\tnews\ta\tb\tc\n\tnews\tx\ttitle\t\n", ["news.tsv, line 2", "8 columns"]),
         ("news.tsv", b"N1\tnews\tx\tCaf\xe9\n", ["news.tsv, line 1: not UTF-8: byte 0xe9"]),

@@ -138,8 +138,8 @@ def test_as_many_ratings_as_published_with_other_users_are_refused(tmp_path, pre
     log = prepare("movielens", write_many(tmp_path / "whole"))
     assert log.manifest.counts["users"] == 943
     damaged = write_many(tmp_path / "damaged", users=942, films=1_681)
-    told = ["942 users, published are 943", "1,681 items, published are 1,682"]
-    refused("movielens", damaged, str(damaged), *told)
+    messages = ["942 users, published are 943", "1,681 items, published are 1,682"]
+    refused("movielens", damaged, str(damaged), *messages)
     assert prepare("movielens", write_many(tmp_path / "b", users=9, ratings=99_999))
 
 
@@ -191,4 +191,4 @@ def test_wrong_folders_are_refused(tmp_path, refused):
     refused("movielens", tmp_path, f"give the folder {folder}")
     (folder / "movies.dat").unlink()
     refused("movielens", folder, "there is ratings.dat and no movies.dat")
-    refused("movielns", folder, "no source is called 'movielns'", "did you mean 'movielens'?")
+    refused("movielns", folder, "no source is called 'movielns'", "Did you mean 'movielens'?")

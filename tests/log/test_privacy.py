@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from irec_jax.errors import InputError
-from irec_jax.log.events import BehaviorLog, Manifest
+from irec_jax.log.events import BehaviorLog, LogManifest
 from irec_jax.log.privacy import FORGOTTEN, forget_user, pseudonyms
 from irec_jax.log.readers.table import TableConfig, read_table
 
@@ -56,7 +56,9 @@ def test_a_forgotten_user_is_gone_and_counted():
     events = pl.DataFrame(
         {"user": [0, 1, 1], "item": ["a", "a", "b"], "time": [1, 2, 3], "event": ["view"] * 3}
     )
-    log = BehaviorLog.assemble(items, events, Manifest("test", dropped={FORGOTTEN: 4, "other": 1}))
+    log = BehaviorLog.assemble(
+        items, events, LogManifest("test", dropped={FORGOTTEN: 4, "other": 1})
+    )
     left = forget_user(log, 1)
     assert left.interactions["user"].to_list() == [0]
     assert left.manifest.counts["interactions"] == left.manifest.counts["users"] == 1

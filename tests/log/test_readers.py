@@ -179,17 +179,20 @@ def test_users_are_pseudonyms_of_the_seed(tmp_path):
         ({"items": "item\ttitle\n"}, ["items.tsv: the table has a header and no rows"]),
         (
             {"interactions": EVENTS.replace("user", "users")},
-            ["interactions.tsv: there is no column 'user'", "did you mean 'users'?"],
+            ["interactions.tsv: there is no column 'user'", "Did you mean 'users'?"],
         ),
         (
             {"interactions": EVENTS.replace("time", "timestamp")},
-            ["no column 'time'", "did you mean 'timestamp'?", "--table.columns.time"],
+            ["no column 'time'", "Did you mean 'timestamp'?", "--table.columns.time"],
         ),
         ({"items": ITEMS + "08\tHat\t\t\t\n"}, ["items.tsv, row 2: duplicate item '08' (2 such"]),
-        ({"items": ITEMS.replace("9.5", "cheap")}, ["row 1: price 'cheap' is no number"]),
+        ({"items": ITEMS.replace("9.5", "cheap")}, ["row 1: price 'cheap' is not a number"]),
         ({"interactions": EVENTS.replace("\t4\t", "\tNaN\t")}, ["row 1: rating nan is not finite"]),
         ({"interactions": EVENTS.replace("\t1\t", "\t-inf\t")}, ["row 3: rating -inf is not"]),
-        ({"interactions": EVENTS.replace("\t4\t", "\tgood\t")}, ["row 1: rating 'good' is no num"]),
+        (
+            {"interactions": EVENTS.replace("\t4\t", "\tgood\t")},
+            ["row 1: rating 'good' is not a n"],
+        ),
         ({"interactions": EVENTS.replace("\t20\t", "\t-20\t")}, ["row 1: negative time -20"]),
         (
             {"interactions": EVENTS.replace("\t5\t", "\t1365029107000\t")},
@@ -224,7 +227,9 @@ def test_missing_and_damaged_files_are_named(tmp_path):
     refused(tmp_path, "there is no interactions.tsv in it", "--table.interactions")
     refused(None, "table.interactions: there is no interactions file")
     refused(tmp_path, "gone.csv: there is no such file", interactions="gone.csv", items="x.csv")
-    refused(write(tmp_path), "tells no format", "did you mean 'tsv'?", interactions="log.tsvv")
+    refused(
+        write(tmp_path), "names no readable format", "Did you mean 'tsv'?", interactions="log.tsvv"
+    )
     for data in (b"not gzip", gzip.compress(EVENTS.encode())[:-10]):
         (tmp_path / "x.tsv.gz").write_bytes(data)
         refused(tmp_path, "x.tsv.gz: damaged gzip", interactions=str(tmp_path / "x.tsv.gz"))

@@ -93,11 +93,14 @@ def test_without_times_and_ratings_the_rows_are_views_in_order(tmp_path, prepare
     ("change", "parts"),
     [
         ({"inter": "user_id\titem_id\n1\t2\n"}, ["line 1: the header's field 'user_id' is not"]),
-        ({"inter": "user_id:tokn\titem_id:token\n"}, ["line 1", "did you mean 'token'?"]),
+        ({"inter": "user_id:tokn\titem_id:token\n"}, ["line 1", "Did you mean 'token'?"]),
         ({"inter": "uid:token\titem_id:token\n1\t2\n"}, ["line 1: no field tells the user"]),
         ({"item": "item_id:token\tclass:token\n1\t2\n"}, ["line 1: no field tells the title"]),
         ({"inter": INTER}, ["ml-100k.inter: the file has no rows"]),
-        ({"inter": INTER + "1\t242\tgood\t5\n"}, ["ml-100k.inter, row 1: rating 'good' is no num"]),
+        (
+            {"inter": INTER + "1\t242\tgood\t5\n"},
+            ["ml-100k.inter, row 1: rating 'good' is not a n"],
+        ),
         ({"inter": INTER + "1\t242\t1\t5\n1\t242\t1\tnoon\n"}, ["row 2: time 'noon' is neither"]),
         ({"inter": INTER + "1\t242\t1\t5\n1\t242\t1\n"}, ["ml-100k.inter, line 3: ", "4 values"]),
         (

@@ -11,10 +11,10 @@ import pytest
 
 from irec_jax.errors import InputError
 from irec_jax.log.domain import load_domain
+from irec_jax.log.event_times import draw_counts, draw_times
 from irec_jax.log.events import BehaviorLog
-from irec_jax.log.simulate import SimulateConfig, World
+from irec_jax.log.simulate import SimulateConfig, SimulatedWorld
 from irec_jax.log.taste import DAY, START
-from irec_jax.log.visits import draw_counts, draw_times
 
 DOMAINS = ("shop", "content", "social", "finance")
 SMALL = SimulateConfig(users=150, items=120, seed=3)
@@ -29,15 +29,15 @@ def table_bytes(log: BehaviorLog) -> bytes:
 
 @pytest.fixture(scope="module")
 def log() -> BehaviorLog:
-    return World.build(SMALL).log()
+    return SimulatedWorld.build(SMALL).log()
 
 
 def test_the_same_seed_gives_the_same_bytes(log: BehaviorLog):
-    assert table_bytes(World.build(SMALL).log()) == table_bytes(log)
+    assert table_bytes(SimulatedWorld.build(SMALL).log()) == table_bytes(log)
 
 
 def test_another_seed_gives_another_log(log: BehaviorLog):
-    other = World.build(dataclasses.replace(SMALL, seed=4)).log()
+    other = SimulatedWorld.build(dataclasses.replace(SMALL, seed=4)).log()
     assert other.items["title"].to_list() != log.items["title"].to_list()
     assert other.interactions["time"].to_list() != log.interactions["time"].to_list()
 
@@ -46,20 +46,21 @@ def test_a_world_is_rebuilt_from_the_manifest_of_a_saved_log(log: BehaviorLog, t
     log.save(tmp_path / "log")
     manifest = BehaviorLog.load(tmp_path / "log").manifest
     assert manifest.source == "simulated"
-    world = World.build(SimulateConfig(**manifest.settings["simulate"]))
+    world = SimulatedWorld.build(SimulateConfig(**manifest.settings["simulate"]))
     assert world.item_ids == tuple(log.items["item"])
     assert table_bytes(world.log()) == table_bytes(log)
 
 
 def test_more_users_leave_the_catalog_as_it_is():
-    other = World.build(dataclasses.replace(SMALL, users=10))
-    assert other.items().equals(World.build(SMALL).items())
+    other = SimulatedWorld.build(dataclasses.replace(SMALL, users=10))
+    assert other.items().equals(SimulatedWorld.build(SMALL).items())
 
 
 @pytest.mark.parametrize("domain", DOMAINS)
 @pytest.mark.parametrize("items", [100, 3_000])
 def test_titles_are_distinct_and_of_4_to_15_words(domain: str, items: int):
-    titles = World.build(SimulateConfig(domain=domain, users=1, items=items)).catalog.titles
+    config = SimulateConfig(domain=domain, users=1, items=items)
+    titles = SimulatedWorld.build(config).catalog.titles
     assert len(set(titles)) == items
     lengths = [len(title.split()) for title in titles]
     assert 4 <= min(lengths) <= max(lengths) <= 15
@@ -69,7 +70,7 @@ def test_titles_are_distinct_and_of_4_to_15_words(domain: str, items: int):
 
 @pytest.mark.parametrize("domain", DOMAINS)
 def test_every_domain_gives_a_log(domain: str):
-    log = World.build(SimulateConfig(domain=domain, users=40, items=100)).log()
+    log = SimulatedWorld.build(SimulateConfig(domain=domain, users=40, items=100)).log()
     counts = log.interactions.group_by("user").len()["len"]
     assert counts.len() == 40
     assert counts.min() >= 8
@@ -90,7 +91,7 @@ def test_words_of_a_domain_mean_one_thing_each(domain: str):
 
 @pytest.mark.parametrize("domain", DOMAINS)
 def test_queries_do_not_repeat_the_title(domain: str):
-    world = World.build(SimulateConfig(domain=domain, users=300, items=300))
+    world = SimulatedWorld.build(SimulateConfig(domain=domain, users=300, items=300))
     data = world.catalog.domain
     patterns = [word for lines in data.queries.values() for line in lines for word in line.split()]
     empty = {"the", "a", "of", "for", "in", "on", "and", "to", "with", "my", *patterns}
@@ -115,9 +116,9 @@ def test_no_user_gets_an_item_twice_and_times_rise(log: BehaviorLog):
     assert events["time"].max() < START + SMALL.days * DAY
 
 
-def test_shares_of_queries_reviews_and_intentions_are_as_told():
+def test_shares_of_queries_reviews_and_intentions_follow_the_config():
     config = dataclasses.replace(SMALL, query_share=0.4, specific_share=0.7, review_share=0.2)
-    events = World.build(config).log().interactions
+    events = SimulatedWorld.build(config).log().interactions
     asked = events["query"].is_not_null()
     assert asked.mean() == pytest.approx(0.4, abs=0.03)
     assert (events.filter(asked)["intention"] == "specific").mean() == pytest.approx(0.7, abs=0.04)
@@ -127,8 +128,8 @@ def test_shares_of_queries_reviews_and_intentions_are_as_told():
     assert set(events["rating"].drop_nulls()) <= {1.0, 2.0, 3.0, 4.0, 5.0}
 
 
-def test_whoever_likes_an_item_more_rates_it_higher():
-    world = World.build(dataclasses.replace(SMALL, users=600, review_share=1.0))
+def test_ratings_rise_with_the_match_of_taste_and_item():
+    world = SimulatedWorld.build(dataclasses.replace(SMALL, users=600, review_share=1.0))
     events = world.log().interactions
     column = {item: place for place, item in enumerate(world.item_ids)}
     items = np.array([column[item] for item in events["item"]])
@@ -155,12 +156,12 @@ def test_numbers_of_events_have_the_mean_and_sessions_are_short():
 def test_extreme_settings_still_give_a_log():
     strengths = dict.fromkeys(("taste", "continuation", "popularity", "season"), 3.0)
     strong = SimulateConfig(users=30, items=100, events_per_user=40.0, **strengths)
-    log = World.build(strong).log()
+    log = SimulatedWorld.build(strong).log()
     assert not log.interactions.select("user", "item").is_duplicated().any()
     silent = SimulateConfig(
         users=1, items=100, events_per_user=8.0, query_share=0.0, review_share=0.0
     )
-    events = World.build(silent).log().interactions
+    events = SimulatedWorld.build(silent).log().interactions
     assert events.height == 8
     assert events["query"].null_count() == events["review"].null_count() == 8
 
@@ -193,6 +194,6 @@ def test_an_unknown_domain_is_refused_with_the_nearest_name():
         "try: SimulateConfig(domain='contents')\n"
         "except InputError as error: print(error)"
     )
-    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert told.stdout.startswith("data.simulate.domain: 'contents' is not possible")
-    assert "did you mean 'content'?" in told.stdout
+    process = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert process.stdout.startswith("data.simulate.domain: 'contents' is not possible")
+    assert "Did you mean 'content'?" in process.stdout

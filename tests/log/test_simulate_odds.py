@@ -8,8 +8,8 @@ from scipy import stats
 from scipy.special import log_softmax
 
 from irec_jax.errors import InputError
-from irec_jax.log.draws import pick
-from irec_jax.log.simulate import SimulateConfig, World
+from irec_jax.log.item_draws import sample_items
+from irec_jax.log.simulate import SimulateConfig, SimulatedWorld
 from irec_jax.log.taste import BRAND_FOLLOWS, CATEGORY_FOLLOWS, DAY, START, VALUE_FOLLOWS
 
 CONFIG = SimulateConfig(users=500, items=200, seed=11, season=1.0, drift=0.3)
@@ -19,7 +19,7 @@ class Played:
     """A world and its log as arrays, with the stated distribution at every event."""
 
     def __init__(self, config: SimulateConfig) -> None:
-        self.world = World.build(config)
+        self.world = SimulatedWorld.build(config)
         events = self.world.log().interactions
         column = {item: place for place, item in enumerate(self.world.item_ids)}
         self.items = np.array([column[item] for item in events["item"]])
@@ -42,7 +42,9 @@ def played() -> Played:
     return Played(CONFIG)
 
 
-def naive_log_probability(world: World, user: int, history: list[int], time: int) -> np.ndarray:
+def naive_log_probability(
+    world: SimulatedWorld, user: int, history: list[int], time: int
+) -> np.ndarray:
     """The definition, item by item and part by part."""
     config, catalog, domain = world.config, world.catalog, world.catalog.domain
     progress = (time - START) / (config.days * DAY)
@@ -118,7 +120,7 @@ def test_picks_follow_the_odds(items: int):
     odds[-1] = 1
     exact = odds.astype(np.float64)
     luck = rng.random(100_000).astype(np.float32)
-    drawn, whole = pick(np.repeat(odds[:, None], len(luck), axis=1), luck)
+    drawn, whole = sample_items(np.repeat(odds[:, None], len(luck), axis=1), luck)
     np.testing.assert_allclose(whole, odds.sum(), rtol=1e-5)
     counts = np.bincount(drawn, minlength=items)
     assert (counts[odds == 0] == 0).all()
@@ -131,7 +133,7 @@ def test_picks_follow_the_odds(items: int):
 def test_a_pick_at_either_end_has_odds():
     odds = np.zeros((100, 2), np.float32)
     odds[[5, 70], :] = [[1.0], [3e-7]]
-    drawn, _ = pick(odds, np.array([0.0, 1.0], np.float32))
+    drawn, _ = sample_items(odds, np.array([0.0, 1.0], np.float32))
     assert drawn[0] == 5
     assert drawn[1] in (5, 70)
 
@@ -179,13 +181,13 @@ def test_the_prior_is_the_population_of_any_log(played: Played):
     counts = np.bincount(played.items, minlength=len(prior))
     assert np.corrcoef(np.exp(prior), counts)[0, 1] > 0.95
     assert prior[played.items].mean() > -np.log(len(prior)) + 0.1
-    again = World.build(CONFIG).prior_log_probability()
+    again = SimulatedWorld.build(CONFIG).prior_log_probability()
     np.testing.assert_array_equal(again, prior)
 
 
 def test_what_follows_is_not_symmetric():
     nothing_else = {"taste": 0.0, "popularity": 0.0, "season": 0.0}
-    world = World.build(dataclasses.replace(CONFIG, **nothing_else))
+    world = SimulatedWorld.build(dataclasses.replace(CONFIG, **nothing_else))
     names = [leaf.forms[0] for leaf in world.catalog.domain.categories]
     phones, cases = (
         np.nonzero(world.catalog.categories == names.index(name))[0]
@@ -203,12 +205,16 @@ def test_what_follows_is_not_symmetric():
 
 
 def test_seasons_and_popularity_can_be_switched_off():
-    world = World.build(SimulateConfig(users=50, items=150, season=0.0, drift=0.0, popularity=0.0))
+    world = SimulatedWorld.build(
+        SimulateConfig(users=50, items=150, season=0.0, drift=0.0, popularity=0.0)
+    )
     users, nothing = np.arange(50), [[]] * 50
     january = world.next_item_log_probability(users, nothing, np.full(50, START))
     july = world.next_item_log_probability(users, nothing, np.full(50, START + 180 * DAY))
     np.testing.assert_allclose(january, july, atol=1e-5)
-    plain = World.build(SimulateConfig(users=2, items=150, taste=0.0, season=0.0, popularity=0.0))
+    plain = SimulatedWorld.build(
+        SimulateConfig(users=2, items=150, taste=0.0, season=0.0, popularity=0.0)
+    )
     flat = plain.next_item_log_probability(np.arange(2), [[], []], np.full(2, START))
     np.testing.assert_allclose(flat, -np.log(150), atol=1e-4)
 

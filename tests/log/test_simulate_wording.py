@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from irec_jax.log.catalog import Catalog, build_catalog
 from irec_jax.log.domain import DomainData, parse_domain
-from irec_jax.log.simulate import SimulateConfig, World
-from irec_jax.log.wording import ECHO, Grammar
+from irec_jax.log.query_grammar import TITLE_FORM_PROBABILITY, QueryGrammar
+from irec_jax.log.simulate import SimulateConfig, SimulatedWorld
+from irec_jax.log.simulated_catalog import SimulatedCatalog, build_catalog
 
 # Small enough to list all texts; "red box" is one color, or a color and a noun, and "good for home"
 # is said of a size and a group, or of an occasion: some texts can be read in two ways.
@@ -54,16 +54,21 @@ SPECIFIC = 0.6
 
 
 @pytest.fixture(scope="module")
-def grammar() -> Grammar:
-    return Grammar(build_catalog(parse_domain(TINY), 12, seed=5), SPECIFIC)
+def grammar() -> QueryGrammar:
+    return QueryGrammar(build_catalog(parse_domain(TINY), 12, seed=5), SPECIFIC)
 
 
 def form_chances(forms: tuple[str, ...], in_title: int) -> dict[str, float]:
-    rest = (1 - ECHO) / (len(forms) - 1)
-    return {text: ECHO if form == in_title else rest for form, text in enumerate(forms)}
+    rest = (1 - TITLE_FORM_PROBABILITY) / (len(forms) - 1)
+    return {
+        text: TITLE_FORM_PROBABILITY if form == in_title else rest
+        for form, text in enumerate(forms)
+    }
 
 
-def everything_sayable(catalog: Catalog, domain: DomainData, item: int) -> dict[str, float]:
+def everything_sayable(
+    catalog: SimulatedCatalog, domain: DomainData, item: int
+) -> dict[str, float]:
     """All queries of an item with their probabilities, by listing every choice."""
     category = domain.categories[catalog.categories[item]]
     noun = form_chances(category.forms, catalog.forms[item, -1])
@@ -105,7 +110,7 @@ def everything_sayable(catalog: Catalog, domain: DomainData, item: int) -> dict[
     return said
 
 
-def test_the_likelihood_of_every_query_of_every_item_is_exact(grammar: Grammar):
+def test_the_likelihood_of_every_query_of_every_item_is_exact(grammar: QueryGrammar):
     catalog = grammar.catalog
     tables = [everything_sayable(catalog, catalog.domain, item) for item in range(12)]
     texts = sorted(set().union(*tables))
@@ -119,10 +124,10 @@ def test_the_likelihood_of_every_query_of_every_item_is_exact(grammar: Grammar):
     np.testing.assert_allclose(total, 1, rtol=1e-5)
 
 
-def test_queries_are_drawn_with_their_likelihood(grammar: Grammar):
+def test_queries_are_drawn_with_their_likelihood(grammar: QueryGrammar):
     rng = np.random.default_rng(0)
     for item in range(3):
-        draws = rng.random((20_000, grammar.chances)).tolist()
+        draws = rng.random((20_000, grammar.max_draws)).tolist()
         counts = Counter(grammar.query(item, chance)[0] for chance in draws)
         expected = everything_sayable(grammar.catalog, grammar.catalog.domain, item)
         assert set(counts) <= set(expected)
@@ -134,7 +139,7 @@ def test_queries_are_drawn_with_their_likelihood(grammar: Grammar):
         assert stats.chisquare(seen[keep], 20_000 * p[keep]).pvalue > 1e-3
 
 
-def test_all_readings_of_a_text_are_summed(grammar: Grammar):
+def test_all_readings_of_a_text_are_summed(grammar: QueryGrammar):
     text = "good for home"  # a group and something of it, or an occasion
     catalog = grammar.catalog
     both = [
@@ -152,7 +157,7 @@ def test_all_readings_of_a_text_are_summed(grammar: Grammar):
 
 @pytest.mark.parametrize("domain", ["shop", "content", "social", "finance"])
 def test_drawn_queries_can_be_about_their_item_and_narrow_the_catalog(domain: str):
-    world = World.build(SimulateConfig(domain=domain, users=25, items=1_000))
+    world = SimulatedWorld.build(SimulateConfig(domain=domain, users=25, items=1_000))
     events = world.log().interactions.drop_nulls("query")
     column = {item: place for place, item in enumerate(world.item_ids)}
     fits: dict[str, list[int]] = {"specific": [], "vague": []}
@@ -167,7 +172,7 @@ def test_drawn_queries_can_be_about_their_item_and_narrow_the_catalog(domain: st
 
 def test_specific_queries_nearly_find_their_item():
     """Product search: the best ranking without a history has NDCG@10 above .7."""
-    world = World.build(SimulateConfig(users=60))
+    world = SimulatedWorld.build(SimulateConfig(users=60))
     events = world.log().interactions
     events = events.filter(events["intention"] == "specific")
     column = {item: place for place, item in enumerate(world.item_ids)}
@@ -180,13 +185,13 @@ def test_specific_queries_nearly_find_their_item():
 
 
 @pytest.mark.parametrize("text", ["", "   ", "hello world", "{facet} {noun}", "kettle"])
-def test_what_nobody_says_is_impossible(text: str):
-    likelihood = World.build(SimulateConfig(users=1, items=100)).query_log_likelihood(text)
+def test_a_text_outside_the_grammar_is_impossible(text: str):
+    likelihood = SimulatedWorld.build(SimulateConfig(users=1, items=100)).query_log_likelihood(text)
     assert likelihood.shape == (100,)
     assert (likelihood == -np.inf).all()
 
 
-def test_capitals_and_spaces_do_not_matter(grammar: Grammar):
-    text = grammar.query(0, [0.1] * grammar.chances)[0]
+def test_capitals_and_spaces_do_not_matter(grammar: QueryGrammar):
+    text = grammar.query(0, [0.1] * grammar.max_draws)[0]
     loud = "  " + text.upper().replace(" ", "   ")
     np.testing.assert_array_equal(grammar.log_likelihood(loud), grammar.log_likelihood(text))

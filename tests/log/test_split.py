@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from irec_jax.errors import InputError
-from irec_jax.log.events import BehaviorLog, Manifest
+from irec_jax.log.events import BehaviorLog, LogManifest
 from irec_jax.log.kcore import filter_core
 from irec_jax.log.readers.movietweetings import read_movietweetings
 from irec_jax.log.split import Role, SplitConfig, SplitProtocol, split_log
@@ -35,7 +35,7 @@ def make_log(triples, *, spare_items=0, unit="seconds", **columns):
         }
         | columns
     )
-    return BehaviorLog.assemble(catalog, events, Manifest("test", settings={"time": unit}))
+    return BehaviorLog.assemble(catalog, events, LogManifest("test", settings={"time": unit}))
 
 
 # Plain triples and not logs: building a log inside a strategy would draw random numbers there.
@@ -48,7 +48,7 @@ def try_split(log, config, seed=0):
     try:
         return split_log(log, config, seed)
     except InputError as error:
-        if "no user is left" in error.what or "no event lies before" in error.what:
+        if "no user is left" in error.problem or "no event is before" in error.problem:
             return None
         raise
 
@@ -252,7 +252,7 @@ def test_temporal_needs_times():
     with pytest.raises(InputError, match="only sequence positions"):
         split_log(log, SplitConfig(SplitProtocol.TEMPORAL), 0)
     same = make_log([(user, item, 3) for user in range(5) for item in range(5)])
-    with pytest.raises(InputError, match="no event lies before the cut"):
+    with pytest.raises(InputError, match="no event is before the cut"):
         split_log(same, SplitConfig(SplitProtocol.TEMPORAL), 0)
 
 

@@ -211,7 +211,7 @@ def test_what_is_not_prepared_or_not_known_is_refused(tmp_path, refused):
         "tfds build movielens/100k-ratings --file_format=array_record --data_dir=",
     )
     refused("tfds:movielens/100k-movies", tmp_path, "no ratings", "use tfds:movielens/100k-ratings")
-    refused("tfds:movie_lens/100k", tmp_path, "no reader", "did you mean 'movielens'?")
+    refused("tfds:movie_lens/100k", tmp_path, "no reader", "Did you mean 'movielens'?")
     refused("tfds:movielens", tmp_path, "Name its config too")
     refused("tfds:", tmp_path, "no reader for the data set ''")
 
@@ -219,8 +219,8 @@ def test_what_is_not_prepared_or_not_known_is_refused(tmp_path, refused):
 def test_a_format_for_tensorflow_is_refused(tmp_path, refused):
     folder = tmp_path / "movielens" / "100k-ratings" / "0.1.1"
     write(folder, "movielens", RATINGS, FILMS, suffix="tfrecord")
-    told = ["only TensorFlow reads", "--file_format=array_record"]
-    refused("tfds:movielens/100k-ratings", tmp_path, *told)
+    messages = ["only TensorFlow reads", "--file_format=array_record"]
+    refused("tfds:movielens/100k-ratings", tmp_path, *messages)
 
 
 @pytest.mark.parametrize("damage", ["shard", "info", "missing", "other"])

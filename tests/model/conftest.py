@@ -10,7 +10,7 @@ import pytest
 
 from irec_jax.model import params as parameters
 from irec_jax.model.config import T5Config
-from irec_jax.model.naming import FAMILIES, to_hf_config
+from irec_jax.model.hf_names import FAMILIES, to_hf_config
 from irec_jax.model.pretrained import load_hf
 
 SIZES = {
@@ -18,7 +18,7 @@ SIZES = {
     "width": 32,
     "head_dim": 12,
     "heads": 3,
-    "hidden": 40,
+    "mlp_dim": 40,
     "encoder_layers": 2,
     "decoder_layers": 2,
     # Few and near, so that short rows reach the logarithmic buckets and the last one.
@@ -75,7 +75,7 @@ def make_peer(config: T5Config, folder: Path) -> Path:
     family = FAMILIES[config.family]
     settings = getattr(transformers, f"{family}Config")(**to_hf_config(config))
     peer = getattr(transformers, f"{family}ForConditionalGeneration")(settings)
-    # transformers 5 ties the head whatever it is told, so it is untied here.
+    # transformers 5 always ties the head, so it is untied here.
     peer.config.tie_word_embeddings = config.tied_head
     if not config.tied_head:
         peer.lm_head.weight = torch.nn.Parameter(torch.empty(config.vocabulary, config.width))

@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from irec_jax.model.dropout import Noise, dropout, fold, keep_mask
+from irec_jax.model.dropout import DropoutRng, dropout, fold_in, keep_mask
 
 SHAPE = (4, 3, 64, 96)
 SIZE = int(np.prod(SHAPE))
 
 
 def mask(seed=0, places=(), rate=0.5, shape=SHAPE):
-    noise = Noise.start(jax.random.key(seed), rate)
+    dropout_rng = DropoutRng.start(jax.random.key(seed), rate)
     for place in places:
-        noise = fold(noise, place)
-    return np.asarray(keep_mask(noise.words, shape, rate))
+        dropout_rng = fold_in(dropout_rng, place)
+    return np.asarray(keep_mask(dropout_rng.words, shape, rate))
 
 
 @pytest.mark.parametrize("rate", [0.05, 0.1, 0.5, 0.9])
@@ -62,16 +62,16 @@ def test_neighbors_do_not_depend_on_each_other():
 
 def test_the_same_key_gives_the_same_mask_and_kept_values_are_scaled_up():
     values = jnp.full((50, 200), 2.0)
-    noise = Noise.start(jax.random.key(3), 0.2)
-    dropped = dropout(values, noise)
-    np.testing.assert_array_equal(dropped, jax.jit(lambda v: dropout(v, noise))(values))
+    dropout_rng = DropoutRng.start(jax.random.key(3), 0.2)
+    dropped = dropout(values, dropout_rng)
+    np.testing.assert_array_equal(dropped, jax.jit(lambda v: dropout(v, dropout_rng))(values))
     np.testing.assert_allclose(np.unique(dropped), [0.0, 2.5])
     assert abs(float(dropped.mean()) - 2.0) < 0.05
 
 
 def test_without_a_key_or_a_rate_nothing_is_dropped():
-    assert Noise.start(None, 0.1) is None
-    assert Noise.start(jax.random.key(0), 0.0) is None
-    assert fold(None, 3) is None
+    assert DropoutRng.start(None, 0.1) is None
+    assert DropoutRng.start(jax.random.key(0), 0.0) is None
+    assert fold_in(None, 3) is None
     values = jnp.arange(6.0)
     assert dropout(values, None) is values

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from irec_jax.model.params import merge, structure
-from irec_jax.model.t5 import START, shift_right
+from irec_jax.model.seq2seq import START, shift_right
 
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.parity
@@ -68,7 +68,7 @@ def test_encoder_and_logits_agree(pair, examples):
 
 
 def test_gradients_of_every_weight_agree(pair, examples):
-    from irec_jax.model.naming import table
+    from irec_jax.model.hf_names import table
     from irec_jax.model.pretrained import _leaf
 
     gradients = jax.jit(jax.grad(loss_sum), static_argnums=1)(pair.params, pair.config, *examples)

@@ -20,7 +20,7 @@ from irec_jax.model.pretrained import (
     save_hf,
     to_hf_config,
 )
-from irec_jax.model.t5 import shift_right
+from irec_jax.model.seq2seq import shift_right
 
 from .conftest import open_peer, random_params
 
@@ -117,7 +117,7 @@ def test_the_published_configs_are_understood():
 
 BAD_CONFIGS = {
     "model_type": ("bert", "not 't5'"),
-    "d_model": (None, "misses d_model"),
+    "d_model": (None, "d_model missing"),
     "feed_forward_proj": ("swiglu", "swiglu"),
     "dropout_rate": (3.0, r"model\.dropout"),
 }
@@ -160,7 +160,7 @@ def test_missing_strange_and_misshapen_arrays_are_named(folder):
         load_hf(folder)
 
 
-def test_what_older_versions_repeat_is_ignored(config, folder):
+def test_copies_of_arrays_from_older_versions_are_ignored(config, folder):
     shared = load_file(folder / WEIGHTS)["shared.weight"]
     change(folder, lambda arrays: arrays.update({"encoder.embed_tokens.weight": shared}))
     loaded, _ = load_hf(folder)

@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 from irec_jax.errors import InputError
 from irec_jax.model import pretrained
 from irec_jax.model.config import LARGE, SMALL, T5Config
-from irec_jax.model.naming import CONFIG, from_hf_config, to_hf_config
+from irec_jax.model.hf_names import CONFIG, from_hf_config, to_hf_config
 from irec_jax.model.params import abstract, count
 from irec_jax.model.pretrained import INDEX, WEIGHTS, load_hf, open_hf, save_hf
 from irec_jax.training.sharding import MeshConfig, make_mesh, state_shardings
@@ -27,7 +27,7 @@ EVEN = T5Config(
     width=64,
     head_dim=16,
     heads=4,
-    hidden=96,
+    mlp_dim=96,
     encoder_layers=2,
     decoder_layers=3,
     family="umt5",
@@ -235,7 +235,7 @@ def test_a_tied_head_that_is_stored_again_must_be_the_embedding(tmp_path):
 
     for change in (repeat, move):
         jax.tree.map(np.testing.assert_array_equal, restored(tmp_path / "t5", change), params)
-    with pytest.raises(InputError, match="head of its own"):
+    with pytest.raises(InputError, match="untied head"):
         restored(tmp_path / "t5", part)
 
 
@@ -246,9 +246,9 @@ def parts(tmp_path):
 
 
 def refused(folder, message):
-    with pytest.raises(InputError, match=message) as told:
+    with pytest.raises(InputError, match=message) as error:
         load_hf(folder)
-    assert str(told.value).count("To mend it") == 1
+    assert str(error.value).count("Hint:") == 1
 
 
 def test_a_missing_or_cut_off_part_is_named(parts):
@@ -271,7 +271,7 @@ def test_a_damaged_index_and_arrays_that_no_file_has_are_named(parts):
         refused(parts, re.escape(INDEX))
 
 
-def test_quantized_weights_and_torch_files_are_refused_with_what_to_do(tmp_path):
+def test_quantized_weights_and_torch_files_are_refused_with_a_hint(tmp_path):
     folder = tmp_path / "t5"
     save_hf(folder, EVEN, random_params(EVEN))
     arrays = load_file(folder / WEIGHTS)

@@ -10,7 +10,7 @@ import pytest
 from irec_jax.errors import InputError
 from irec_jax.model.config import BASE, LARGE, SMALL, TINY, XL, XXL, T5Config
 from irec_jax.model.params import abstract, count, initialize, merge, structure
-from irec_jax.model.t5 import START, gather_cache, shift_right
+from irec_jax.model.seq2seq import START, shift_right
 from irec_jax.training.sharding import MeshConfig, make_mesh
 
 from .conftest import FORMS, random_params
@@ -86,7 +86,7 @@ def test_packed_and_unpacked_batches_have_the_same_losses_and_gradients(config, 
         np.testing.assert_allclose(left, right, atol=1e-5 * scale, rtol=1e-3)
 
 
-def test_an_example_does_not_see_its_neighbors_or_what_comes_after(examples):
+def test_an_example_does_not_attend_to_other_examples_or_later_tokens(examples):
     config = T5Config(**{**SMALL_SIZES, "encoder_layers": 1, "decoder_layers": 1})
     params = random_params(config)
     batch = packed([examples[:2]], 18, 9)
@@ -102,7 +102,7 @@ def test_an_example_does_not_see_its_neighbors_or_what_comes_after(examples):
     np.testing.assert_array_equal(before[0, :2], later[0, :2])
 
 
-SMALL_SIZES = {"vocabulary": 96, "width": 32, "head_dim": 8, "heads": 4, "hidden": 48}
+SMALL_SIZES = {"vocabulary": 96, "width": 32, "head_dim": 8, "heads": 4, "mlp_dim": 48}
 
 
 def test_rows_that_share_a_source_equal_rows_with_their_own(examples):
@@ -138,10 +138,10 @@ def test_steps_with_beams_equal_teacher_forcing(config, params):
         encoded = model.encode(inputs, segments)
         cache = model.start_cache(encoded, segments, 6)
         _, cache = model.step(jnp.full(2, START), cache)
-        cache = gather_cache(cache, jnp.zeros((2, 3), jnp.int32))
+        cache = model.gather_cache(cache, jnp.zeros((2, 3), jnp.int32))
         for column in range(2):
             _, cache = model.step(first[..., column].reshape(-1), cache)
-        stepped, cache = model.step(last.reshape(-1), gather_cache(cache, parents))
+        stepped, cache = model.step(last.reshape(-1), model.gather_cache(cache, parents))
         prefix = jnp.take_along_axis(first, parents[..., None], axis=1)
         start = jnp.full((2, 3, 1), START)
         rows = jnp.concatenate([start, prefix, last[..., None]], axis=2).reshape(6, 4)
@@ -162,7 +162,7 @@ def test_each_device_remembers_its_own_requests_alone(config, params):
     def begin(params):
         model = merge(structure(config), params)
         cache = model.start_cache(model.encode(sources, sources), sources, 4, beams=2)
-        return cache, gather_cache(cache, parents)
+        return cache, model.gather_cache(cache, parents)
 
     with jax.set_mesh(mesh):
         before, after = begin(params)
@@ -245,7 +245,7 @@ def test_equal_gradients_of_1000_tokens_add_up_in_bfloat16(side):
     np.testing.assert_allclose(many, 1_000 * one, rtol=0.01, atol=0.01 * np.abs(many).max())
 
 
-def test_shift_right_starts_every_segment_anew():
+def test_shift_right_restarts_at_every_segment():
     targets = jnp.asarray([[5, 6, 1, 7, 1, 0, 0]])
     segments = jnp.asarray([[1, 1, 1, 2, 2, 0, 0]])
     np.testing.assert_array_equal(shift_right(targets, segments), [[0, 5, 6, 0, 7, 0, 0]])
@@ -263,7 +263,7 @@ def test_the_first_weights_have_the_deviations_of_t5(form):
         (attention["query"], (64 * config.head_dim) ** -0.5),
         (attention["key"], 64**-0.5),
         (attention["output"], inner**-0.5),
-        (params["encoder"]["layers"]["feed_forward"]["down"], config.hidden**-0.5),
+        (params["encoder"]["layers"]["feed_forward"]["down"], config.mlp_dim**-0.5),
     ]
     if not config.tied_head:
         expected.append((params["head"], 64**-0.5))

@@ -1,4 +1,4 @@
-"""Collectives read from programs whose exchanges are known by hand."""
+"""Collectives read from programs in which they are known."""
 
 import functools
 from pathlib import Path
@@ -11,7 +11,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from irec_jax.planning.hlo import Collective, read_traffic, sent_share
 
 SIZES = {"data": 2, "fsdp": 4}
-ROWS, WIDTH = 16, 32  # of each device's part
+ROWS, WIDTH = 16, 32  # per device
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +21,7 @@ def mesh():
 
 
 def traffic_of(mesh, body):
-    """What `body` moves, called with a `[ROWS, WIDTH]` float32 part of each device."""
+    """Reads the collectives of `body`, which gets a `[ROWS, WIDTH]` float32 part per device."""
     spec = PartitionSpec(("data", "fsdp"))
     mapped = jax.shard_map(body, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False)
     shape = jax.ShapeDtypeStruct((8 * ROWS, WIDTH), jnp.float32, sharding=NamedSharding(mesh, spec))
@@ -60,13 +60,13 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_each_kind_with_its_bytes_and_axes(mesh, name):
+def test_each_kind_has_its_bytes_and_axes(mesh, name):
     body, (kind, axes, chips, payload) = CASES[name]
-    (found,) = traffic_of(mesh, body)
-    assert found[:5] == (kind, axes, chips, payload, 1)
+    (collective,) = traffic_of(mesh, body)
+    assert collective[:5] == (kind, axes, chips, payload, 1)
 
 
-def test_loops_count_as_often_as_they_run(mesh):
+def test_loops_count_by_their_trip_count(mesh):
     def inner(carry, _):
         return jax.lax.psum(carry, "data") * 0.5, None
 
@@ -74,11 +74,11 @@ def test_loops_count_as_often_as_they_run(mesh):
         carry = jax.lax.psum(carry, "fsdp") * 0.25
         return jax.lax.scan(inner, carry, None, length=3)[0], None
 
-    found = traffic_of(mesh, lambda x: jax.lax.scan(outer, x, None, length=7)[0])
-    assert {(c.axes, c.times) for c in found} == {(("fsdp",), 7), (("data",), 21)}
+    collectives = traffic_of(mesh, lambda x: jax.lax.scan(outer, x, None, length=7)[0])
+    assert {(c.axes, c.times) for c in collectives} == {(("fsdp",), 7), (("data",), 21)}
 
 
-def test_a_loop_that_data_ends_is_counted_with_the_most(mesh):
+def test_a_loop_that_ends_by_data_counts_with_the_maximum(mesh):
     def body(x):
         def more(carry):
             return carry[0] + 1, jax.lax.psum(carry[1], "data") * 0.5
@@ -90,20 +90,20 @@ def test_a_loop_that_data_ends_is_counted_with_the_most(mesh):
     mapped = jax.shard_map(body, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False)
     shape = jax.ShapeDtypeStruct((8 * ROWS, WIDTH), jnp.float32, sharding=NamedSharding(mesh, spec))
     text = jax.jit(mapped).lower(shape).compile().as_text()
-    traffic = read_traffic(text, dict(mesh.shape), turns=9)
+    traffic = read_traffic(text, dict(mesh.shape), unknown_trips=9)
     assert traffic.unknown_loops == 1
     assert [c.times for c in traffic.collectives] == [9]
 
 
-# As libtpu writes programs: one all-gather cut into two fusions of one channel, a loop whose turns
-# only its condition tells, an all-reduce that is half of a reduce-scatter, and asynchronous pairs.
+# From libtpu: an all-gather split into two fusions of one channel, a loop with the trip count in
+# its condition, an all-reduce that is half of a reduce-scatter, and asynchronous pairs.
 TPU = Path(__file__).with_name("tpu_program.txt")
 
 
-def test_a_tpu_program():
+def test_collectives_of_a_tpu_program():
     traffic = read_traffic(TPU.read_text("utf-8"), SIZES)
     assert traffic.unknown_loops == 0
-    assert sorted(found[:5] for found in traffic.collectives) == [
+    assert sorted(collective[:5] for collective in traffic.collectives) == [
         ("all-gather", ("fsdp",), 4, 64 * 32 * 2, 24),
         ("all-reduce", ("data",), 2, 24 * 8 * 4 + 4, 1),
         ("collective-permute", ("data",), 2, 4 * 8 * 4, 1),
@@ -124,27 +124,27 @@ is_host_transfer=true, frontend_attributes={_xla_host_transfer_handler_name="xla
 """
 
 
-def test_slices_run_for_themselves_and_send_through_their_hosts():
+def test_slices_have_their_own_programs_and_send_through_their_hosts():
     mesh = {"replica": 2, "data": 2, "fsdp": 2}
-    found = read_traffic(SLICES, mesh, slices=2).collectives
-    assert [one[:5] for one in found] == [
+    collectives = read_traffic(SLICES, mesh, slices=2).collectives
+    assert [collective[:5] for collective in collectives] == [
         ("all-reduce", ("fsdp",), 2, 16 * 8 * 4, 1),
         ("all-reduce", ("data", "fsdp"), 4, 64 * 4, 1),
         ("all-reduce", ("replica",), 2, 32 * 8 * 2, 1),
     ]
-    assert found[2].members == (0, 4)
+    assert collectives[2].members == (0, 4)
 
 
-def groups_of(told):
-    line = f"  %r = f32[8] all-reduce(%x), channel_id=1, replica_groups={told}, to_apply=%add"
-    text = f"ENTRY %main (x: f32[8]) -> f32[8] {{\n{line}\n}}\n"
-    (found,) = read_traffic(text, {"a": 2, "b": 2, "c": 2}).collectives
-    assert isinstance(found, Collective)
-    return found.axes, found.members
+def groups_of(text):
+    line = f"  %r = f32[8] all-reduce(%x), channel_id=1, replica_groups={text}, to_apply=%add"
+    program = f"ENTRY %main (x: f32[8]) -> f32[8] {{\n{line}\n}}\n"
+    (collective,) = read_traffic(program, {"a": 2, "b": 2, "c": 2}).collectives
+    assert isinstance(collective, Collective)
+    return collective.axes, collective.members
 
 
 @pytest.mark.parametrize(
-    ("told", "axes", "members"),
+    ("text", "axes", "members"),
     [
         ("{{0,1},{2,3},{4,5},{6,7}}", ("c",), (0, 1)),
         ("[4,2]<=[8]", ("c",), (0, 1)),
@@ -159,8 +159,8 @@ def groups_of(told):
         ("{}", ("a", "b", "c"), tuple(range(8))),
     ],
 )
-def test_every_spelling_of_groups(told, axes, members):
-    assert groups_of(told) == (axes, members)
+def test_every_notation_of_groups_is_read(text, axes, members):
+    assert groups_of(text) == (axes, members)
 
 
 @pytest.mark.parametrize(
@@ -175,5 +175,5 @@ def test_every_spelling_of_groups(told, axes, members):
         ("all-reduce", 1, 0.0),
     ],
 )
-def test_what_each_device_sends(kind, chips, share):
+def test_sent_share_of_each_kind(kind, chips, share):
     assert functools.partial(sent_share, kind)(chips) == pytest.approx(share)

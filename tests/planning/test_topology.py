@@ -1,4 +1,4 @@
-"""Names of slices, and which links of a slice an exchange can use."""
+"""Names of slices, and the links of a slice that an exchange can use."""
 
 import math
 
@@ -9,7 +9,7 @@ from irec_jax.planning.topology import Topology, datasheet, libtpu_arguments
 
 
 @pytest.mark.parametrize(
-    ("text", "family", "shape", "slices", "chips", "devices"),
+    ("text", "generation", "shape", "slices", "chips", "devices"),
     [
         ("v5e:8x8", "v5e", (8, 8), 1, 64, 64),
         ("v5e:4x4*2", "v5e", (4, 4), 2, 32, 32),
@@ -17,25 +17,25 @@ from irec_jax.planning.topology import Topology, datasheet, libtpu_arguments
         ("tpu7x:2x2x1", "tpu7x", (2, 2, 1), 1, 4, 8),
     ],
 )
-def test_a_name_is_read_and_written(text, family, shape, slices, chips, devices):
+def test_a_name_is_parsed_and_formatted(text, generation, shape, slices, chips, devices):
     topology = Topology.parse(text)
-    assert (topology.family, topology.shape, topology.slices) == (family, shape, slices)
+    assert (topology.generation, topology.shape, topology.slices) == (generation, shape, slices)
     assert (topology.chips, topology.devices) == (chips, devices)
     assert str(topology) == text
 
 
-def test_slices_may_be_told_apart():
+def test_the_number_of_slices_may_be_a_separate_argument():
     assert str(Topology.parse("v5e:4x4", 3)) == "v5e:4x4*3"
     assert Topology.parse("local").chip is None
 
 
 @pytest.mark.parametrize("text", ["v5e", "v9:2x2", "v5e:2x2x2", "v5p:4x4", "v5e:0x4", "v5e:2x2*0"])
-def test_what_cannot_be_is_refused(text):
+def test_a_malformed_topology_is_refused(text):
     with pytest.raises(InputError, match="topology"):
         Topology.parse(text)
 
 
-def test_every_family_has_a_source_and_rising_shapes():
+def test_every_generation_has_a_source_and_increasing_shapes():
     for name, chip in datasheet().items():
         assert chip.source.startswith("https://"), name
         assert 0.85 * chip.hbm / chip.devices < chip.usable < 1.02 * chip.hbm / chip.devices
@@ -43,7 +43,7 @@ def test_every_family_has_a_source_and_rising_shapes():
         assert sizes == sorted(set(sizes)), name
 
 
-def test_larger_slices_keep_their_number():
+def test_larger_topologies_keep_the_number_of_slices():
     assert [str(larger) for larger in Topology.parse("v5e:8x8*2").larger()] == [
         "v5e:8x16*2",
         "v5e:16x16*2",
@@ -51,10 +51,10 @@ def test_larger_slices_keep_their_number():
     assert Topology.parse("local").larger() == []
 
 
-def places(*extents):
+def coordinates(*extents):
     grid = [()]
     for extent in extents:
-        grid = [(*place, at) for place in grid for at in extent]
+        grid = [(*chip, position) for chip in grid for position in extent]
     return grid
 
 
@@ -71,11 +71,11 @@ def places(*extents):
     ],
 )
 def test_rings_have_two_links_and_lines_one(text, extents, links):
-    assert Topology.parse(text).links(places(*extents)) == links
+    assert Topology.parse(text).links(coordinates(*extents)) == links
 
 
-def test_the_compiler_gets_room_unless_told_how_much():
-    room = libtpu_arguments("")
-    assert libtpu_arguments("--a=1") == f"--a=1 {room}"
-    assert libtpu_arguments(f"{room.split('=')[0]}=99 --a=1").endswith("=99 --a=1")
-    assert libtpu_arguments(room) == room
+def test_a_given_stack_size_is_kept():
+    default = libtpu_arguments("")
+    assert libtpu_arguments("--a=1") == f"--a=1 {default}"
+    assert libtpu_arguments(f"{default.split('=')[0]}=99 --a=1").endswith("=99 --a=1")
+    assert libtpu_arguments(default) == default

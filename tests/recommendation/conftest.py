@@ -7,15 +7,16 @@ import jax.numpy as jnp
 import polars as pl
 import pytest
 
-from irec_jax.decoding.beam import DecodeConfig
+from irec_jax.decoding.config import DecodeConfig
 from irec_jax.instructions.config import InstructionsConfig
 from irec_jax.model.config import T5Config
 from irec_jax.model.params import initialize
-from irec_jax.recommendation.recommender import Recommender, Settings
-from irec_jax.run_files import Sources, write_checksums
+from irec_jax.recommendation.recommender import Recommender
+from irec_jax.recommendation.run_parts import ServingSettings
+from irec_jax.run_checksums import Sources, write_checksums
 from irec_jax.settings import to_json
+from irec_jax.tokens.config import IndexKind, TokensConfig
 from irec_jax.tokens.items import make_writer
-from irec_jax.tokens.text import IndexKind, TokensConfig
 from irec_jax.training.checkpoint import Checkpoints, TrainState, model_fingerprint
 
 ITEMS = 24
@@ -49,11 +50,11 @@ def write_run(folder, kind: IndexKind) -> None:
         width=16,
         head_dim=8,
         heads=2,
-        hidden=32,
+        mlp_dim=32,
         encoder_layers=1,
         decoder_layers=1,
     )
-    settings = Settings(InstructionsConfig(), tokens, model, DecodeConfig(beams=8, batch=4))
+    settings = ServingSettings(InstructionsConfig(), tokens, model, DecodeConfig(beams=8, batch=4))
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps({**to_json(settings), "seed": 0}))
     catalog.write_parquet(folder / "catalog.parquet")
@@ -69,14 +70,14 @@ def write_run(folder, kind: IndexKind) -> None:
 
 @pytest.fixture(scope="session")
 def run_of(tmp_path_factory):
-    """`run_of("title")` is the folder of a run with that index, made once."""
-    made = {}
+    """Returns a function: `run_of("title")` is the folder of a run with that index, made once."""
+    folders = {}
 
     def run(kind: str):
-        if kind not in made:
-            made[kind] = tmp_path_factory.mktemp("runs") / kind
-            write_run(made[kind], IndexKind(kind))
-        return made[kind]
+        if kind not in folders:
+            folders[kind] = tmp_path_factory.mktemp("runs") / kind
+            write_run(folders[kind], IndexKind(kind))
+        return folders[kind]
 
     return run
 

@@ -1,4 +1,4 @@
-"""Result optimization keeps what it should and nothing else."""
+"""Result optimization: filters, order and diversification of candidates."""
 
 import numpy as np
 from hypothesis import given
@@ -10,7 +10,6 @@ from irec_jax.recommendation.refine import (
     diversify,
     drop_missing,
     drop_repeated,
-    keep_allowed,
 )
 
 
@@ -30,21 +29,19 @@ def test_empty_slots_are_dropped():
     assert kept.items.tolist() == [3]
 
 
-def test_of_equal_titles_the_first_stays():
+def test_the_first_of_equal_titles_is_kept():
     titles = ["Blue  Jacket", "red shoe", "blue jacket", "hat"]
     kept = drop_repeated(candidates([2, 1, 0, 3], [-1, -2, -3, -4]), titles)
     assert kept.items.tolist() == [2, 1, 3]
     assert kept.scores.tolist() == [-1, -2, -4]
 
 
-@given(pools, st.lists(st.booleans(), min_size=20, max_size=20))
-def test_filter_and_sort_commute_and_keep_exactly_the_allowed(pool, mask):
-    allowed = np.array(mask)
-    one = best_first(keep_allowed(pool, allowed))
-    other = keep_allowed(best_first(pool), allowed)
-    assert one.items.tolist() == other.items.tolist()
-    assert set(one.items.tolist()) == {i for i in pool.items.tolist() if allowed[i]}
-    assert (np.diff(one.scores) <= 0).all()
+@given(pools)
+def test_sorting_keeps_all_candidates_with_their_scores(pool):
+    ordered = best_first(pool)
+    pairs = zip(pool.items.tolist(), pool.scores.tolist(), strict=True)
+    assert dict(zip(ordered.items.tolist(), ordered.scores.tolist(), strict=True)) == dict(pairs)
+    assert (np.diff(ordered.scores) <= 0).all()
 
 
 @given(pools, st.floats(0, 1), st.integers(1, 25))

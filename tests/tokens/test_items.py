@@ -7,10 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from irec_jax.errors import InputError
-from irec_jax.instructions.cleaning import clean
-from irec_jax.tokens.items import TokenWriter, build_index, make_writer
+from irec_jax.text_cleaning import clean
+from irec_jax.tokens.config import IndexKind, TokensConfig
+from irec_jax.tokens.item_index import AtomicIndex, TitleIndex, build_sequences
+from irec_jax.tokens.items import TokenWriter, make_writer
 from irec_jax.tokens.names import distinct_names
-from irec_jax.tokens.text import EOS, PAD, IndexKind, TextCodec, TokensConfig, open_codec
+from irec_jax.tokens.text import EOS, PAD, TextCodec, open_codec
 from irec_jax.tokens.trie import build_trie
 
 from .conftest import TITLES
@@ -56,7 +58,7 @@ def check_index(writer, items):
     build_trie(index.offsets, index.tokens)  # raises unless prefix-free
     for item, (name, sequence) in enumerate(zip(index.names, sequences, strict=True)):
         assert clean(name) == name  # else the renderer would write another one
-        wanted = sequence[:-1] if index.kind is IndexKind.TITLE else sequence
+        wanted = sequence if index.has_item_tokens else sequence[:-1]
         assert EOS not in wanted
         assert writer.encode(name) == list(wanted)
         assert writer.item_of(sequence) == item
@@ -67,11 +69,11 @@ def check_index(writer, items):
 
 def writer_of(catalog, codec, kind, **settings):
     config = TokensConfig(index=kind, **settings)
-    return TokenWriter(codec, build_index(catalog, codec, config))
+    return TokenWriter(codec, build_sequences(catalog, codec, config.item_index()))
 
 
 @pytest.mark.parametrize("kind", IndexKind)
-def test_nasty_titles(codec, kind):
+def test_unusual_titles_are_encoded_and_decoded(codec, kind):
     writer = writer_of(titles(NASTY), codec, kind)
     check_index(writer, len(NASTY))
     assert np.diff(writer.index.offsets).max() <= 16
@@ -80,7 +82,7 @@ def test_nasty_titles(codec, kind):
 
 @pytest.mark.parametrize("kind", IndexKind)
 @pytest.mark.parametrize("file", ["tokenizer.json", "spiece.model"])
-def test_nasty_titles_with_t5(shared, kind, file):
+def test_unusual_titles_are_encoded_and_decoded_with_t5(shared, kind, file):
     codec = open_codec(shared / "tokenizer" / "t5" / file)
     unknown = ["東京", "京都", "大阪 東", "東 大阪"]  # all of them <unk> to T5
     writer = writer_of(titles([*NASTY, *unknown]), codec, kind)
@@ -108,7 +110,7 @@ def test_any_catalog_gets_distinct_short_names(codec, names, data):
     assert np.diff(writer.index.offsets).max() <= 16
 
 
-def test_duplicates_are_told_apart_by_year_then_brand_then_number(codec):
+def test_duplicates_get_a_year_then_a_brand_then_a_number(codec):
     catalog = titles(
         ["lamp", "lamp", "lamp", "lamp", "lamp", "kettle"],
         released=["1999-05-01", "2000", "2000", "2000", None, "1999"],
@@ -152,7 +154,7 @@ def test_numbers_that_do_not_fit_are_refused():
 
 def test_empty_catalog_is_refused(codec):
     with pytest.raises(InputError, match="no items"):
-        build_index(titles(pl.Series([], dtype=pl.String)), codec, TokensConfig())
+        build_sequences(titles(pl.Series([], dtype=pl.String)), codec, AtomicIndex())
 
 
 def test_atomic_items_follow_the_text(codec):
@@ -170,21 +172,21 @@ def test_atomic_items_follow_the_text(codec):
     assert writer.decode([writer.index.vocabulary - 1]) == ""
     assert writer.item_of(writer.encode("<item_17> <item_3>")) is None
     assert writer.item_of([]) is None
-    offsets, tokens = writer.index.title_tokens
+    assert writer.index.token_titles is not None
+    offsets, tokens = writer.index.token_titles
     assert tokens[offsets[17] : offsets[18]].tolist() == codec.encode(TITLES[17])
 
 
 def test_every_item_has_title_pieces(codec):
-    index = build_index(titles(NASTY), codec, TokensConfig())
-    assert np.diff(index.title_tokens[0]).min() >= 1
-    assert index.title_tokens[1].max() < codec.size
+    index = build_sequences(titles(NASTY), codec, AtomicIndex())
+    assert index.token_titles is not None
+    assert np.diff(index.token_titles[0]).min() >= 1
+    assert index.token_titles[1].max() < codec.size
 
 
 def test_t5_vocabulary_is_the_published_one(shared):
     codec = open_codec(shared / "tokenizer" / "t5")
-    assert (
-        build_index(titles(["a"]), codec, TokensConfig(index=IndexKind.TITLE)).vocabulary == 32_128
-    )
+    assert build_sequences(titles(["a"]), codec, TitleIndex(16)).vocabulary == 32_128
 
 
 @pytest.mark.parametrize("kind", IndexKind)
@@ -197,9 +199,11 @@ def test_save_and_load_without_the_catalog(codec, kind, tmp_path):
     assert loaded.index.names == writer.index.names
     for name in ("offsets", "tokens"):
         np.testing.assert_array_equal(getattr(loaded.index, name), getattr(writer.index, name))
-    for one, other in zip(loaded.index.title_tokens, writer.index.title_tokens, strict=True):
+    before, after = writer.index.token_titles, loaded.index.token_titles
+    assert (before is None) == (after is None) == (kind is IndexKind.TITLE)
+    for one, other in zip(before or (), after or (), strict=True):
         np.testing.assert_array_equal(one, other)
-    for name in ("kind", "vocabulary", "text_vocabulary", "cut_titles"):
+    for name in ("has_item_tokens", "vocabulary", "text_vocabulary", "cut_titles"):
         assert getattr(loaded.index, name) == getattr(writer.index, name)
 
 

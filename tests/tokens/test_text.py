@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from irec_jax.errors import InputError
-from irec_jax.tokens.text import EOS, PAD, UNKNOWN, IndexKind, TextCodec, TokensConfig, train_codec
+from irec_jax.tokens.config import IndexKind, TokensConfig
+from irec_jax.tokens.text import EOS, PAD, UNKNOWN, train_codec
 from irec_jax.tokens.text import open_codec as open_tokenizer
 
 T5_TEXT = "translate English to German: The house is wonderful."
@@ -50,7 +51,7 @@ def test_t5_ids(shared, file):
 
 
 @BOTH
-def test_words_one_by_one_are_the_whole_text(shared, file):
+def test_ids_of_the_words_are_the_ids_of_the_text(shared, file):
     path = shared / "tokenizer" / "t5" / file
     codec = open_tokenizer(path)
     if file == "spiece.model":
@@ -83,7 +84,7 @@ def test_folder_with_a_tokenizer(shared):
     assert open_tokenizer(shared / "tokenizer" / "t5").encode(T5_TEXT) == T5_IDS
 
 
-def test_tokenizer_that_looks_across_spaces_is_asked_for_whole_texts(tmp_path):
+def test_a_tokenizer_that_joins_pieces_across_spaces_encodes_whole_texts(tmp_path):
     plain = byte_level(tmp_path / "tokenizer.json")
     codec = open_tokenizer(tmp_path)
     assert not codec.by_word
@@ -110,7 +111,7 @@ def test_an_answer_can_be_changed_without_harm(codec, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["absent.json", "tokenizer.json", "spiece.model", "folder"])
-def test_what_is_no_tokenizer_is_refused(tmp_path, name):
+def test_a_file_that_is_not_a_tokenizer_is_refused(tmp_path, name):
     path = tmp_path / name
     if name == "folder":
         path.mkdir()
@@ -121,7 +122,7 @@ def test_what_is_no_tokenizer_is_refused(tmp_path, name):
     with pytest.raises(InputError) as error:
         open_tokenizer(path)
     assert str(path) in str(error.value)
-    assert error.value.mend
+    assert error.value.hint
 
 
 def test_tokenizer_without_the_special_tokens_is_refused(tmp_path):
@@ -166,7 +167,7 @@ def test_texts_side_by_side_are_their_ids_side_by_side(codec, words, others):
 def test_save_load_and_pickle(codec, tmp_path):
     codec.save(tmp_path)
     text = "Vintage leather backpack by Norden 99"
-    for copy in (TextCodec.load(tmp_path), pickle.loads(pickle.dumps(codec))):
+    for copy in (open_tokenizer(tmp_path), pickle.loads(pickle.dumps(codec))):
         assert copy.encode(text) == codec.encode(text)
         assert copy.size == codec.size
     byte_level(tmp_path / "tokenizer.json")
@@ -174,7 +175,7 @@ def test_save_load_and_pickle(codec, tmp_path):
     assert pickle.loads(pickle.dumps(opened)).encode(text) == opened.encode(text)
 
 
-def test_nothing_to_train_on():
+def test_training_without_text_is_refused():
     with pytest.raises(InputError, match="no text"):
         train_codec(["", "  "], 640)
 

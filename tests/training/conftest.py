@@ -1,4 +1,4 @@
-"""A tiny model, tiny batches and short runs for the tests of this room."""
+"""A tiny model, tiny batches and short runs for the tests of this package."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,17 +12,17 @@ from irec_jax.batches.batch import Batch
 from irec_jax.model.config import T5Config
 from irec_jax.model.params import Params
 from irec_jax.training.config import TrainConfig
-from irec_jax.training.loop import Training
+from irec_jax.training.init_weights import from_scratch
+from irec_jax.training.inputs import TrainingInputs
 from irec_jax.training.optimizer import OptimizerConfig
 from irec_jax.training.sharding import MeshConfig, make_mesh
-from irec_jax.training.start import from_scratch
 
 TINY = T5Config(
     vocabulary=32,
     width=16,
     head_dim=8,
     heads=2,
-    hidden=32,
+    mlp_dim=32,
     encoder_layers=1,
     decoder_layers=1,
     dropout=0.2,
@@ -30,7 +30,7 @@ TINY = T5Config(
 
 
 class ToyBatches:
-    """Random packed batches, a pure function of their number."""
+    """Random packed batches that depend only on their number."""
 
     def __init__(self) -> None:
         self.number = 0
@@ -60,8 +60,8 @@ def tiny() -> T5Config:
 @pytest.fixture(scope="session")
 def params() -> Params:
     """Random weights of the tiny model, as numpy arrays."""
-    one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    return jax.device_get(from_scratch(TINY, 0)(one))
+    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    return jax.device_get(from_scratch(TINY, 0)(device))
 
 
 @pytest.fixture
@@ -70,18 +70,18 @@ def toy_batches() -> ToyBatches:
 
 
 @pytest.fixture(scope="session")
-def make_job(params) -> Callable[..., Training]:
-    """Builds a short run in a folder; keywords replace its parts."""
+def make_inputs(params) -> Callable[..., TrainingInputs]:
+    """Return a function that makes the inputs of a short run; keywords replace its parts."""
 
     def build(run: Path, *, devices: int = 1, mesh: MeshConfig | None = None, **parts: Any):
         defaults = {
             "model": TINY,
-            "start": lambda places: jax.device_put(params, places),
+            "init_weights": lambda shardings: jax.device_put(params, shardings),
             "batches": ToyBatches(),
             "mesh": make_mesh(mesh or MeshConfig(), jax.devices()[:devices]),
             "optimizer": OptimizerConfig(peak=1e-2),
             "train": TrainConfig(steps=6, batch_size=8, log_every=2, checkpoint_every=4),
         }
-        return Training(run, **{**defaults, **parts})
+        return TrainingInputs(run, **{**defaults, **parts})
 
     return build

@@ -1,4 +1,4 @@
-"""The short run `a_run.py` as one or several real processes."""
+"""The program `a_run.py` as one or several real processes."""
 
 import contextlib
 import json
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from irec_jax.training.checkpoint import FOLDER, saved_steps
-from irec_jax.training.ledger import read_losses
+from irec_jax.training.metrics_logger import read_losses
 
 PROGRAM = Path(__file__).with_name("a_run.py")
 LIMIT_S = 300
@@ -21,11 +21,11 @@ class Team:
     """Processes that train together.
 
     Args:
-        run: The run folder; what process p says is beside it, in `RUN.p.txt`.
-        cached: Variables that say where all of them keep what the compiler made.
-        count: How many.
-        devices: Simulated devices of each.
-        meeting_s: How long they wait for each other when they start.
+        run: The run folder; the output of process p is next to it, in `RUN.p.txt`.
+        cached: Environment variables of the shared compilation cache.
+        count: The number of processes.
+        devices: Simulated devices of each process.
+        meeting_s: Seconds that they wait for each other at the start.
     """
 
     def __init__(
@@ -47,8 +47,8 @@ class Team:
             "IREC_MEETING_SECONDS": str(meeting_s),
         }
 
-    def start(self, steps: int, *words: object) -> "Team":
-        """Starts all with the same words for `a_run.py`."""
+    def start(self, steps: int, *arguments: object) -> "Team":
+        """Start all processes with the same arguments of `a_run.py`."""
         self.run.parent.mkdir(parents=True, exist_ok=True)
         self._port = free_port()
         for number in range(self.count):
@@ -57,45 +57,47 @@ class Team:
                 environment["IREC_COORDINATOR"] = f"localhost:{self._port}"
                 environment["IREC_PROCESSES"] = str(self.count)
                 environment["IREC_PROCESS"] = str(number)
-            command = [sys.executable, str(PROGRAM), str(self.run), str(steps), *map(str, words)]
+            command = [sys.executable, PROGRAM, self.run, steps, *arguments]
             with self._file(number).open("w") as output:
                 self.processes.append(
-                    subprocess.Popen(command, env=environment, stdout=output, stderr=output)
+                    subprocess.Popen(
+                        [*map(str, command)], env=environment, stdout=output, stderr=output
+                    )
                 )
         return self
 
     def wait_for_meeting(self) -> None:
-        """Waits until process 0 is there and waits for the others."""
+        """Wait until process 0 listens for the others."""
         end = time.monotonic() + LIMIT_S
         while True:
             with contextlib.suppress(ConnectionRefusedError):
                 socket.create_connection(("localhost", self._port)).close()
                 return
-            assert time.monotonic() < end, self.said()
+            assert time.monotonic() < end, self.output()
             time.sleep(0.05)
 
     def wait_for(self, step: int) -> None:
-        """Waits until a step is done that was not done before."""
+        """Wait until the losses have a step."""
         end = time.monotonic() + LIMIT_S
         while max(read_losses(self.run), default=0) < step:
-            assert all(process.poll() is None for process in self.processes), self.said()
-            assert time.monotonic() < end, self.said()
+            assert all(process.poll() is None for process in self.processes), self.output()
+            assert time.monotonic() < end, self.output()
             time.sleep(0.005)
 
-    def ended(self, within_s: float = LIMIT_S) -> list[int]:
-        """Waits for all of them; their exit codes."""
+    def exit_codes(self, within_s: float = LIMIT_S) -> list[int]:
+        """Wait until all processes have exited; return their exit codes."""
         end = time.monotonic() + within_s
         try:
             return [process.wait(max(end - time.monotonic(), 0.1)) for process in self.processes]
         except subprocess.TimeoutExpired:
-            raise AssertionError(f"still there after {within_s} s:\n{self.said()}") from None
+            raise AssertionError(f"still running after {within_s} s:\n{self.output()}") from None
         finally:
             for process in self.processes:
                 process.kill()
                 process.wait()
 
-    def said(self, number: int | None = None) -> str:
-        """What one of them, or all, printed."""
+    def output(self, number: int | None = None) -> str:
+        """Return the output of one process, or of all."""
         numbers = range(self.count) if number is None else [number]
         return "\n".join(self._file(number).read_text() for number in numbers)
 
@@ -104,28 +106,28 @@ class Team:
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """Return an unused port."""
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         return probe.getsockname()[1]
 
 
-def newest(run: Path) -> int:
-    """The step of the newest checkpoint."""
+def newest_step(run: Path) -> int:
+    """Return the step of the newest checkpoint."""
     return saved_steps(run / FOLDER)[0]
 
 
-def weights_of(run: Path) -> list[int]:
-    """The sums of the newest checkpoint's weights."""
-    path = run / FOLDER / str(newest(run)) / "about" / "data.json"
+def weight_checksums(run: Path) -> list[int]:
+    """Return the checksums of the newest checkpoint's weights."""
+    path = run / FOLDER / str(newest_step(run)) / "about" / "data.json"
     return json.loads(path.read_text())["checksums"]["params"]
 
 
-def batches_of(run: Path) -> dict[str, str]:
-    """The sum of each batch by the position behind it, the same in all processes that made it."""
-    sums: dict[str, str] = {}
+def batch_checksums(run: Path) -> dict[str, str]:
+    """Return the checksum of each batch by the position after it; equal in all processes."""
+    checksums: dict[str, str] = {}
     for file in run.glob("batches.*.jsonl"):
         for line in file.read_text().splitlines():
-            position, found = json.loads(line)
-            assert sums.setdefault(position, found) == found, f"{file.name}: {position}"
-    return sums
+            position, checksum = json.loads(line)
+            assert checksums.setdefault(position, checksum) == checksum, f"{file.name}: {position}"
+    return checksums

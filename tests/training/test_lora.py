@@ -1,4 +1,4 @@
-"""Adapters: they start as nothing, train alone, and merge into the very same model."""
+"""Adapters: zero at first, trained alone, and merged exactly."""
 
 import dataclasses
 
@@ -28,7 +28,7 @@ from irec_jax.training.sharding import (
     MeshConfig,
     batch_sharding,
     make_mesh,
-    state_shardings,
+    partition_specs,
 )
 from irec_jax.training.step import compile_step
 
@@ -47,8 +47,8 @@ def weights(model):
     return jax.tree.map(lambda leaf: rng.normal(0, 0.1, leaf.shape).astype(np.float32), shapes)
 
 
-def place(tree, target):
-    """Puts arrays where a tree of shapes says."""
+def put(tree, target):
+    """Put arrays on the devices with the shardings of a tree of shapes."""
     return jax.device_put(tree, jax.tree.map(lambda leaf: leaf.sharding, target))
 
 
@@ -57,14 +57,14 @@ def loss_of(model, weights, batch):
     return float(total / count)
 
 
-def test_new_adapters_change_nothing_and_differ_from_each_other(weights):
+def test_initial_adapters_change_nothing_and_differ_from_each_other(weights):
     adapters = first_adapters(weights, LORA, jax.random.key(0))
     whole = merged(weights, adapters, LORA)
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(whole), weights)
     downs = [adapters[side]["layers"]["attention"]["query"]["down"] for side in
              ("encoder", "decoder")]  # fmt: skip
     assert not np.allclose(downs[0], downs[1])
-    assert not np.allclose(downs[0][0], downs[0][1]), "each layer has its own"
+    assert not np.allclose(downs[0][0], downs[0][1]), "each layer has its own values"
 
 
 @pytest.mark.parametrize("mesh", [MeshConfig(data=1), MeshConfig(data=2, fsdp=2, tensor=2)])
@@ -78,7 +78,7 @@ def test_only_the_adapters_are_trained_and_merging_is_exact(model, weights, toy_
     state = TrainState(
         jnp.zeros((), jnp.int32), adapters, make_optimizer(settings, 8).init(adapters)
     )
-    state, frozen = place(state, step.target), place(weights, step.frozen)
+    state, frozen = put(state, step.target), put(weights, step.frozen)
     losses = []
     batch = next(toy_batches)
     with jax.set_mesh(devices):
@@ -97,14 +97,14 @@ def test_only_the_adapters_are_trained_and_merging_is_exact(model, weights, toy_
         if not np.array_equal(new, old)
     }
     assert {name.rsplit("/", 1)[1] for name in changed} == {"query", "value", "gate"}
-    # The next step's loss, computed with the merged weights and no adapters at all.
+    # The loss of the next step, with merged weights instead of adapters.
     with jax.set_mesh(devices):
         rows = jax.device_put(batch, batch_sharding(devices))
         _, scalars = step.run(state, rows, jax.random.key(0), frozen)
     np.testing.assert_allclose(loss_of(model, whole, batch), float(scalars["loss"]), rtol=1e-5)
 
 
-def test_the_product_is_that_of_the_paper(weights):
+def test_the_merged_weight_is_that_of_the_paper(weights):
     adapters = first_adapters(weights, LORA, jax.random.key(0))
     query = adapters["encoder"]["layers"]["attention"]["query"]
     rng = np.random.default_rng(1)
@@ -117,7 +117,7 @@ def test_the_product_is_that_of_the_paper(weights):
 
 
 @pytest.mark.parametrize("config", [SMALL, BASE, XL])
-def test_adapters_of_usual_rank_are_a_small_part(config):
+def test_adapters_of_usual_rank_are_less_than_two_percent_of_the_weights(config):
     assert 0 < trained_share(abstract(config), LoraConfig(rank=8)) < 0.02
 
 
@@ -127,35 +127,35 @@ def test_weights_can_be_trained_whole_beside_the_adapters(weights):
     assert shapes["embedding"].shape == weights["embedding"].shape
     adapters = first_adapters(weights, config, jax.random.key(0))
     np.testing.assert_array_equal(adapters["head"], weights["head"])
-    moved = {**adapters, "head": adapters["head"] + 1.0}
-    np.testing.assert_array_equal(merged(weights, moved, config)["head"], weights["head"] + 1.0)
+    changed_head = {**adapters, "head": adapters["head"] + 1.0}
+    np.testing.assert_array_equal(
+        merged(weights, changed_head, config)["head"], weights["head"] + 1.0
+    )
     frozen = frozen_part(weights, config)
     assert not {"embedding", "head"} & frozen.keys()
     jax.tree.map(
         np.testing.assert_array_equal,
-        merged(frozen, moved, config),
-        merged(weights, moved, config),
+        merged(frozen, changed_head, config),
+        merged(weights, changed_head, config),
     )
     reached = reached_part(weights, config)
     assert set(reached) == {"decoder", "embedding", "encoder", "head"}
     assert set(reached["encoder"]["layers"]["feed_forward"]) == {"gate"}
 
 
-def test_a_weight_that_is_called_as_a_part_of_an_adapter_starts_as_it_is(weights):
+def test_a_whole_weight_named_like_a_part_of_an_adapter_is_unchanged_at_first(weights):
     config = dataclasses.replace(LORA, whole="feed_forward/(up|down)$")
     adapters = first_adapters(weights, config, jax.random.key(0))
     jax.tree.map(np.testing.assert_array_equal, merged(weights, adapters, config), weights)
 
 
-def test_an_adapter_is_cut_as_its_weight_is_and_its_rank_is_whole():
+def test_an_adapter_is_sharded_like_its_weight_except_its_rank():
     every = LoraConfig(rank=8, targets="(query|key|value|output|gate|up|down|embedding|head)$")
     shapes = abstract_adapters(abstract(XL), every)
-    remembered = jax.eval_shape(make_optimizer(OptimizerConfig(kind="adamw"), 10).init, shapes)
-    mesh = make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
-    weights, adapters, state = (
-        jax.tree.map(lambda place: place.spec, state_shardings(mesh, tree))
-        for tree in (abstract(XL), shapes, remembered)
-    )
+    init = make_optimizer(OptimizerConfig(kind="adamw"), 10).init
+    sizes = {"replica": 1, "data": 2, "fsdp": 2, "tensor": 2}
+    weights, adapters = (partition_specs(sizes, tree) for tree in (abstract(XL), shapes))
+    state = partition_specs(sizes, jax.eval_shape(init, shapes), shapes)
     assert state[1].mu == adapters
     for side, block in (
         ("encoder", "attention"),
@@ -171,10 +171,10 @@ def test_an_adapter_is_cut_as_its_weight_is_and_its_rank_is_whole():
     for name in ("embedding", "head"):
         inward, outward = weights[name]
         assert adapters[name] == {"down": P(inward, None), "up": P(None, outward)}
-    # Where an axis is not cut, as with fsdp alone, it stays whole: adapters are small.
-    mesh = make_mesh(MeshConfig(data=2, fsdp=4))
-    query = state_shardings(mesh, shapes)["encoder"]["layers"]["attention"]["query"]
-    assert (query["down"].spec, query["up"].spec) == (P(None, "fsdp", None), P())
+    # `fsdp` does not take another axis, as in weights: adapters are small.
+    specs = partition_specs({"replica": 1, "data": 2, "fsdp": 4, "tensor": 1}, shapes)
+    query = specs["encoder"]["layers"]["attention"]["query"]
+    assert query == {"down": P(None, "fsdp", None), "up": P()}
 
 
 @pytest.mark.parametrize(
@@ -186,14 +186,14 @@ def test_an_adapter_is_cut_as_its_weight_is_and_its_rank_is_whole():
         ({"whole": "["}, "whole"),
     ],
 )
-def test_impossible_settings_are_named(settings, key):
+def test_an_invalid_setting_is_named(settings, key):
     with pytest.raises(InputError, match=f"lora.{key}"):
         LoraConfig(**settings)
 
 
 @pytest.mark.parametrize(
-    ("targets", "message"), [("nothing", "no weight's path"), ("scale", "is no matrix")]
+    ("targets", "message"), [("nothing", "matches no path"), ("scale", "is not a matrix")]
 )
-def test_targets_that_fit_no_matrix_are_refused(weights, targets, message):
+def test_targets_without_a_matrix_are_refused(weights, targets, message):
     with pytest.raises(InputError, match=message):
         abstract_adapters(weights, dataclasses.replace(LORA, targets=targets))

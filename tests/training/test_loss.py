@@ -1,4 +1,4 @@
-"""The loss against scipy, and its sum and weight under packing."""
+"""The loss against SciPy, and its sum and weight of packed rows."""
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ from irec_jax.model.params import initialize, structure
 from irec_jax.training.loss import cross_entropy, token_loss
 
 
-def test_cross_entropy_is_that_of_scipy_at_real_positions():
+def test_cross_entropy_equals_scipys_at_real_positions():
     rng = np.random.default_rng(0)
     logits = rng.normal(0, 30, (3, 5, 11)).astype(np.float32)
     targets = rng.integers(0, 11, (3, 5)).astype(np.int32)
@@ -32,7 +32,7 @@ def test_the_gradient_is_softmax_minus_the_target():
     np.testing.assert_allclose(gradient, expected * np.asarray(real)[..., None], atol=1e-6)
 
 
-def test_a_packed_row_has_the_loss_of_its_examples(tiny):
+def test_the_loss_of_a_packed_row_is_the_sum_of_its_examples(tiny):
     params = initialize(tiny, jax.random.key(0))
     loss = jax.jit(lambda batch: token_loss(structure(tiny), params, batch, None))
     rng = np.random.default_rng(2)
@@ -42,7 +42,7 @@ def test_a_packed_row_has_the_loss_of_its_examples(tiny):
         tokens[:1], np.where(first, 1, 2).astype(np.int32),
         tokens[1:], np.where(first, 1, 2).astype(np.int32),
     )  # fmt: skip
-    apart = Batch(
+    unpacked = Batch(
         *(
             np.concatenate([np.where(first, row, 0), np.where(first, np.roll(row, -6), 0)])
             if kind == "tokens"
@@ -51,5 +51,5 @@ def test_a_packed_row_has_the_loss_of_its_examples(tiny):
             for kind in ("tokens", "segments")
         )
     )
-    assert loss(packed)[1] == loss(apart)[1] == 12
-    np.testing.assert_allclose(loss(packed)[0], loss(apart)[0], rtol=1e-5)
+    assert loss(packed)[1] == loss(unpacked)[1] == 12
+    np.testing.assert_allclose(loss(packed)[0], loss(unpacked)[0], rtol=1e-5)

@@ -1,4 +1,4 @@
-"""Schedules by hand, updates against optax on one layer at a time."""
+"""Schedules against values by hand, updates against Optax on one layer at a time."""
 
 import jax
 import jax.numpy as jnp
@@ -10,8 +10,8 @@ import pytest
 from irec_jax.errors import InputError
 from irec_jax.training.optimizer import (
     OptimizerConfig,
-    averaged,
-    decayed,
+    decay_mask,
+    find_average,
     learning_rate,
     make_optimizer,
 )
@@ -26,7 +26,7 @@ from irec_jax.training.optimizer import (
         ("inverse_sqrt", {1: 0.25, 4: 1.0, 9: 2 / 3, 12: (4 / 12) ** 0.5}),
     ],
 )
-def test_the_schedule_warms_up_and_then_keeps_its_shape(schedule, expected):
+def test_a_schedule_warms_up_and_then_follows_its_formula(schedule, expected):
     rate = learning_rate(OptimizerConfig(peak=1.0, schedule=schedule, warmup=4), steps=12)
     for step, value in expected.items():
         np.testing.assert_allclose(rate(step - 1), value, rtol=1e-6)
@@ -40,10 +40,10 @@ def two_layers(rng, width, hidden):
 
 
 @pytest.mark.parametrize("size", [(128, 160), (8, 16)], ids=["factored", "whole"])
-def test_adafactor_treats_each_stacked_layer_as_optax_treats_one_matrix(size):
+def test_adafactor_updates_each_stacked_layer_as_optax_does_one_matrix(size):
     rng = np.random.default_rng(0)
     params = two_layers(rng, *size)
-    # Layers of different size show whether means are taken over both.
+    # Layers of different scale show whether means are taken over both.
     params["layers"]["up"] *= jnp.asarray([1.0, 10.0])[:, None, None]
     ours = make_optimizer(OptimizerConfig(kind="adafactor", peak=0.1, clip=0.0), 10)
     theirs = optax.adafactor(0.1)
@@ -62,14 +62,14 @@ def test_adafactor_treats_each_stacked_layer_as_optax_treats_one_matrix(size):
             np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-7)
 
 
-def test_adafactor_remembers_rows_and_columns_of_a_layer_not_of_the_stack():
+def test_adafactor_factors_each_layer_not_the_stack():
     params = two_layers(np.random.default_rng(0), 128, 160)
     shapes = jax.tree.map(jnp.shape, make_optimizer(OptimizerConfig(), 1).init(params)[1])
     factored = shapes["layers"]["up"][0]
     assert (factored.v_row, factored.v_col, factored.v) == ((2, 128), (2, 160), (2, 1))
 
 
-def test_adamw_is_that_of_optax_with_decay_on_matrices_only():
+def test_adamw_equals_optax_with_decay_on_matrices_only():
     rng = np.random.default_rng(0)
 
     def draw():
@@ -84,7 +84,7 @@ def test_adamw_is_that_of_optax_with_decay_on_matrices_only():
     params = draw()
     settings = OptimizerConfig(kind="adamw", peak=0.1, weight_decay=0.3, clip=1.0, b1=0.8, b2=0.9)
     mask = {"encoder": {"bias": False}, "layers": {"up": True, "attention_norm": {"scale": False}}}
-    assert decayed(params) == mask
+    assert decay_mask(params) == mask
     ours = make_optimizer(settings, 10)
     adamw = optax.adamw(0.1, b1=0.8, b2=0.9, weight_decay=0.3, mask=mask)
     theirs = optax.chain(optax.clip_by_global_norm(1.0), adamw)
@@ -96,7 +96,7 @@ def test_adamw_is_that_of_optax_with_decay_on_matrices_only():
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), updates, expected)
 
 
-def test_muon_treats_each_stacked_layer_as_optax_treats_one_matrix():
+def test_muon_updates_each_stacked_layer_as_optax_does_one_matrix():
     rng = np.random.default_rng(0)
 
     def draw():
@@ -120,11 +120,11 @@ def test_muon_treats_each_stacked_layer_as_optax_treats_one_matrix():
                 gradient["layers"]["up"][layer], layers[layer], params["layers"]["up"][layer]
             )
             np.testing.assert_allclose(updates["layers"]["up"][layer], expected, rtol=1e-4)
-        told = {
+        gradients = {
             "embedding": gradient["embedding"],
             "scale": gradient["layers"]["attention_norm"]["scale"],
         }
-        expected, other = adam.update(told, other, rest)
+        expected, other = adam.update(gradients, other, rest)
         np.testing.assert_allclose(updates["embedding"], expected["embedding"], rtol=1e-5)
         found = updates["layers"]["attention_norm"]["scale"]
         np.testing.assert_allclose(found, expected["scale"], rtol=1e-5)
@@ -140,11 +140,11 @@ def test_the_running_average_is_of_the_weights_after_each_step():
         updates, state = optimizer.update(two_layers(rng, 4, 6), state, params)
         params = optax.apply_updates(params, updates)
         expected = jax.tree.map(lambda a, w: 0.9 * a + 0.1 * np.asarray(w), expected, params)
-    found = averaged(state)
+    found = find_average(state)
     jax.tree.map(
         lambda one, two: np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-6), found, expected
     )
-    assert averaged(make_optimizer(OptimizerConfig(), 10).init(params)) is None
+    assert find_average(make_optimizer(OptimizerConfig(), 10).init(params)) is None
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_the_running_average_is_of_the_weights_after_each_step():
         ({"average": 1.0}, "optimizer.average"),
     ],
 )
-def test_an_impossible_setting_is_named(setting, where):
+def test_an_invalid_setting_is_named(setting, where):
     with pytest.raises(InputError, match=where):
         OptimizerConfig(**setting)
 

@@ -1,4 +1,4 @@
-"""One step: the same numbers on every mesh, in parts, and with less remembered."""
+"""The train step: equal on every mesh, with microbatches and with rematerialization."""
 
 import dataclasses
 
@@ -11,7 +11,7 @@ import pytest
 from irec_jax.batches.batch import Batch
 from irec_jax.errors import InputError
 from irec_jax.model.params import initialize, merge, structure
-from irec_jax.model.t5 import shift_right
+from irec_jax.model.seq2seq import shift_right
 from irec_jax.training.config import TrainConfig
 from irec_jax.training.loss import Penalties, token_loss
 from irec_jax.training.optimizer import OptimizerConfig
@@ -71,14 +71,14 @@ def on_mesh(model, weights, batch, config, accumulate):
     def part_loss(params, part, key):
         return token_loss(structure(model), params, part, key)[0] / jnp.asarray(tokens)
 
-    places = state_shardings(mesh, weights)
+    shardings = state_shardings(mesh, weights)
     with jax.set_mesh(mesh):
         found = jax.jit(
             lambda params, batch: loss_and_gradient(
                 part_loss, params, batch, jax.random.key(0), accumulate
             ),
-            in_shardings=(places, batch_sharding(mesh)),
-        )(jax.device_put(weights, places), jax.device_put(batch, batch_sharding(mesh)))
+            in_shardings=(shardings, batch_sharding(mesh)),
+        )(jax.device_put(weights, shardings), jax.device_put(batch, batch_sharding(mesh)))
     return jax.device_get(found)
 
 
@@ -97,7 +97,7 @@ FEW = ("2 tensor", "8 data x fsdp x tensor", "8 replica x fsdp x tensor")
         ("full", 2, "unpacked", FEW),
     ],
 )
-def test_losses_and_gradients_are_the_same_on_every_mesh(
+def test_losses_and_gradients_are_equal_on_every_mesh(
     model, weights, batches, remat, accumulate, kind, names
 ):
     plain = on_mesh(model, weights, batches[kind], MESHES["1"], 1)
@@ -127,8 +127,8 @@ def test_the_gradient_is_that_of_the_mean_loss_over_all_tokens(model, weights, b
     np.testing.assert_allclose(gradient["embedding"], expected["embedding"], atol=1e-6)
 
 
-def test_remembering_less_needs_less_memory(model):
-    deep = dataclasses.replace(model, encoder_layers=8, decoder_layers=8, width=64, hidden=256)
+def test_rematerialization_needs_less_memory(model):
+    deep = dataclasses.replace(model, encoder_layers=8, decoder_layers=8, width=64, mlp_dim=256)
     mesh = make_mesh(MeshConfig(data=1), jax.devices()[:1])
     batch = abstract_batch(mesh, 32, 128, 32)
     needed = {}
@@ -144,18 +144,18 @@ def test_remembering_less_needs_less_memory(model):
     assert needed["full"] < 0.5 * needed["none"]
 
 
-def test_parts_of_a_step_need_less_memory_and_give_the_same_update(model, batches):
+def test_microbatches_give_the_same_update(model, batches):
     mesh = make_mesh(MeshConfig(data=2), jax.devices()[:2])
     states = {}
     for accumulate in (1, 4):
         train = TrainConfig(steps=3, batch_size=ROWS, accumulate=accumulate)
         step = compile_step(model, OptimizerConfig(kind="adamw", peak=1e-2), train, mesh)
-        places = jax.tree.map(lambda leaf: leaf.sharding, step.target)
+        shardings = jax.tree.map(lambda leaf: leaf.sharding, step.target)
         state = jax.jit(
             lambda target=step.target: jax.tree.map(
                 lambda leaf: jnp.full(leaf.shape, 0.01, leaf.dtype), target
             ),
-            out_shardings=places,
+            out_shardings=shardings,
         )()
         with jax.set_mesh(mesh):
             for _ in range(2):
@@ -169,17 +169,17 @@ def test_parts_of_a_step_need_less_memory_and_give_the_same_update(model, batche
     )
 
 
-def test_a_batch_that_cannot_be_computed_in_parts_is_refused():
+def test_a_batch_that_microbatches_do_not_divide_is_refused():
     mesh = make_mesh(MeshConfig())
     check_batch(mesh, 32, 4)
-    with pytest.raises(InputError, match=r"24 rows cannot be cut into 8 .* x 4 .*\n.*Give 32"):
+    with pytest.raises(InputError, match=r"multiple of 8 .* x 4 .* got 24\n.*Set it to 32"):
         check_batch(mesh, 24, 4)
 
 
 @pytest.mark.parametrize(
     "penalties", [Penalties(), Penalties(1e-2), Penalties(0.0, 0.1), Penalties(1e-2, 0.1)]
 )
-def test_the_loss_with_penalties_is_the_textbooks(model, weights, batches, penalties):
+def test_the_loss_with_penalties_equals_that_of_optax(model, weights, batches, penalties):
     batch = batches["packed"]
     total, weight = jax.jit(
         lambda params: token_loss(structure(model), params, batch, None, penalties)
@@ -188,10 +188,10 @@ def test_the_loss_with_penalties_is_the_textbooks(model, weights, batches, penal
     encoded = net.encode(jnp.asarray(batch.inputs), jnp.asarray(batch.input_segments))
     segments = jnp.asarray(batch.target_segments)
     targets = jnp.asarray(batch.targets)
-    hidden = net.decode(
+    hidden_states = net.decode(
         shift_right(targets, segments), segments, encoded, jnp.asarray(batch.input_segments)
     )
-    logits = net.logits(hidden)
+    logits = net.logits(hidden_states)
     labels = optax.smooth_labels(
         jax.nn.one_hot(targets, model.vocabulary), penalties.label_smoothing
     )
@@ -206,6 +206,6 @@ def test_the_loss_with_penalties_is_the_textbooks(model, weights, batches, penal
     ("key", "value"),
     [("accumulate", 0), ("z_loss", -1.0), ("label_smoothing", 1.0), ("max_skipped", -1)],
 )
-def test_impossible_settings_are_named(key, value):
+def test_an_invalid_setting_is_named(key, value):
     with pytest.raises(InputError, match=f"train.{key}"):
         TrainConfig(**{key: value})

@@ -1,1 +1,1 @@
-"""The report page: a template and what fills it."""
+"""The HTML page of a report: its template and its rendering."""

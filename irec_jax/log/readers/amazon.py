@@ -11,10 +11,10 @@ import polars as pl
 
 from irec_jax.errors import InputError
 from irec_jax.log.checks import check_ratings, check_times
-from irec_jax.log.events import BehaviorLog, Manifest
+from irec_jax.log.events import BehaviorLog, LogManifest
 from irec_jax.log.readers.lines import Lines, read_delimited
 from irec_jax.log.readers.records import Gathered, Record, plain_text, records, writable
-from irec_jax.log.readers.source import Source
+from irec_jax.log.readers.source import TableFile
 from irec_jax.log.readers.table import TableConfig, log_of
 
 DUPLICATE_REVIEW = "review there twice (same user, item and time), the first kept"
@@ -94,7 +94,7 @@ def read_amazon(path: Path, seed: int) -> BehaviorLog:
         table = table.drop("review")
     items, left_out = _read_items(meta, set(table["item"].unique()))
     dropped = {reason: rows for reason, rows in (dropped | left_out).items() if rows}
-    known = Manifest("amazon", dropped=dropped)
+    known = LogManifest("amazon", dropped=dropped)
     return log_of(events._replace(table=table), items, _CONFIG, seed, known=known)
 
 
@@ -102,24 +102,24 @@ def _find(path: Path) -> tuple[Path, Path]:
     """Finds the files of reviews and of products."""
     folder = path if path.is_dir() else path.parent
     if not path.exists():
-        mend = "check the path; relative paths start at the current folder"
-        raise InputError("there is no such file or folder", where=str(path), mend=mend)
+        hint = "check the path; relative paths start at the current folder"
+        raise InputError("there is no such file or folder", where=str(path), hint=hint)
     names = sorted(file for file in folder.iterdir() if _SUFFIX.search(file.name))
     metas = [file for file in names if file.name.startswith("meta_")]
     reviews = [file for file in names if file not in metas] if path.is_dir() else [path]
-    mend = "give the folder of one category, such as reviews_Beauty_5.json.gz and its meta_ file"
+    hint = "give the folder of one category, such as reviews_Beauty_5.json.gz and its meta_ file"
     if not reviews:
         what = "there is no file of reviews (.json, .jsonl or .csv, plain or gz)"
-        raise InputError(what, where=str(path), mend=mend)
+        raise InputError(what, where=str(path), hint=hint)
     if len(reviews) > 1:
         what = f"there are several files of reviews: {', '.join(file.name for file in reviews)}"
-        raise InputError(what, where=str(path), mend="give the path of one of them")
+        raise InputError(what, where=str(path), hint="give the path of one of them")
     fitting = [file for file in metas if _category(file) == _category(reviews[0])]
     if len(fitting) != 1 and len(metas) == 1 and path.is_dir():
         fitting = metas
     if len(fitting) != 1:
         what = f"there is no file meta_{_category(reviews[0])}.* with the titles of the items"
-        raise InputError(what, where=str(folder), mend="fetch the metadata of the same release")
+        raise InputError(what, where=str(folder), hint="fetch the metadata of the same release")
     return reviews[0], fitting[0]
 
 
@@ -128,7 +128,7 @@ def _category(file: Path) -> str:
     return re.sub(r"^(meta|reviews|ratings)_|_5$", "", name)
 
 
-def _read_reviews(path: Path) -> Source:
+def _read_reviews(path: Path) -> TableFile:
     lines, rows = Lines(path), Gathered(_EVENTS)
     for record in records(lines):
         user = _named(record, lines, "reviewerID", "user_id")
@@ -144,11 +144,11 @@ def _read_reviews(path: Path) -> Source:
         rows.add((user, item, rating, time, text or plain_text(headline or record.get("summary"))))
     table = rows.table()
     if table.height == 0:
-        raise InputError("the file has no reviews", where=str(path), mend="fetch it again")
-    return Source(path, table, lines.sha256)
+        raise InputError("the file has no reviews", where=str(path), hint="fetch it again")
+    return TableFile(path, table, lines.sha256)
 
 
-def _read_ratings(path: Path) -> Source:
+def _read_ratings(path: Path) -> TableFile:
     """Reads (user, item) rows of 2014, (item, user) rows of 2018 or the named ones of 2023."""
     first = next(iter(Lines(path)), b"").decode("utf-8", "replace").strip().lstrip("\N{BOM}")
     names = first.split(",")
@@ -159,8 +159,8 @@ def _read_ratings(path: Path) -> Source:
         for name in published:
             if name not in names:
                 what = f"the header {first!r} has no {name}"
-                mend = f"give {','.join(published)}, as published"
-                raise InputError(what, where=f"{path}, line 1", mend=mend)
+                hint = f"give {','.join(published)}, as published"
+                raise InputError(what, where=f"{path}, line 1", hint=hint)
         renamed: dict[str, str] = dict(zip(published, wanted.columns, strict=True))
         columns = [renamed.get(name, name) for name in names]
     else:
@@ -171,7 +171,7 @@ def _read_ratings(path: Path) -> Source:
     return source._replace(table=source.table.with_columns(seconds, pl.lit("").alias("review")))
 
 
-def _read_items(path: Path, wanted: set[str]) -> tuple[Source, dict[str, int]]:
+def _read_items(path: Path, wanted: set[str]) -> tuple[TableFile, dict[str, int]]:
     lines, rows = Lines(path), Gathered(_ITEMS)
     seen: set[str] = set()
     dropped = {DUPLICATE_ITEM: 0, UNREVIEWED: 0}
@@ -186,8 +186,8 @@ def _read_items(path: Path, wanted: set[str]) -> tuple[Source, dict[str, int]]:
             rows.add((item, *_described(record)))
     if not seen:
         what = "none of the reviewed items is described in it"
-        raise InputError(what, where=str(path), mend="fetch both files of the same category")
-    return Source(path, rows.table(), lines.sha256), dropped
+        raise InputError(what, where=str(path), hint="fetch both files of the same category")
+    return TableFile(path, rows.table(), lines.sha256), dropped
 
 
 def _described(record: Record) -> tuple[str, list[str], str, str, float | None]:
@@ -227,7 +227,7 @@ def _flat(value: Any) -> Iterator[Any]:
 
 
 def _price(value: Any) -> float | None:
-    """Gives an amount; a range of them, and text that is none, is no price."""
+    """Returns an amount; None for a range of amounts and other text."""
     if isinstance(value, bool):
         return None
     if isinstance(value, int | float):
@@ -253,20 +253,20 @@ def _number(record: Record, lines: Lines, *names: str) -> float | None:
             except (TypeError, ValueError):
                 number = math.nan
             if not math.isfinite(number):
-                what = f"{name} {value!r} is no number"
-                raise InputError(what, where=lines.here, mend="drop the line")
+                what = f"{name} {value!r} is not a number"
+                raise InputError(what, where=lines.here, hint="drop the line")
             return number
     return None
 
 
 def _lacking(record: Record, lines: Lines, names: tuple[str, ...]) -> InputError:
     what = f"no {' (nor '.join(names)}) in the record, which has {', '.join(list(record)[:12])}"
-    return InputError(what, where=lines.here, mend="give the file as published by McAuley's lab")
+    return InputError(what, where=lines.here, hint="give the file as published by McAuley's lab")
 
 
-def _refuse_unpublished(events: Source) -> None:
+def _refuse_unpublished(events: TableFile) -> None:
     published = PUBLISHED.get(_SUFFIX.sub("", events.path.name), {}).get(events.table.height)
     counts = (events.table["user"].n_unique(), events.table["item"].n_unique())
     if published and counts != published:
         what = "{:,} users and {:,} items, published are {:,} and {:,}".format(*counts, *published)
-        raise InputError(what, where=str(events.path), mend="fetch the file again")
+        raise InputError(what, where=str(events.path), hint="fetch the file again")

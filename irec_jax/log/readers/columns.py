@@ -18,8 +18,8 @@ _ISO = (
 _EIGHT_DIGITS = r"^(19|20|21)\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])$"
 _NOT_DATES = "give --table.columns.time row to take the order of the rows."
 _FORM = "for another form, name it: irec data prepare table with --table.time-format '%d/%m/%Y'"
-_TIME_MEND = f"Give seconds since 1970-01-01 (UTC) or ISO 8601 (2024-02-01T10:30:00Z); {_FORM}."
-_FORM_MEND = "Give the strptime format of all times, for example --table.time-format '%d/%m/%Y'."
+_TIME_HINT = f"Give seconds since 1970-01-01 (UTC) or ISO 8601 (2024-02-01T10:30:00Z); {_FORM}."
+_FORMAT_HINT = "Give the strptime format of all times, for example --table.time-format '%d/%m/%Y'."
 
 
 def times_of(column: pl.Series, where: str, form: str = "") -> pl.Series:
@@ -36,23 +36,23 @@ def times_of(column: pl.Series, where: str, form: str = "") -> pl.Series:
     if column.dtype in (pl.Date, pl.Datetime):
         if form:
             what = f"column {column.name!r} holds dates, which need no format"
-            raise InputError(what, where=where, mend="Leave --table.time-format out.")
+            raise InputError(what, where=where, hint="Leave --table.time-format out.")
         return column.dt.epoch("s")
     refuse_type(column, "a time", where, numbers=True)
     text = text_of(column) if column.dtype == pl.String else column.cast(pl.String)
     if form:
         times = _formatted(text, form)
-        what, mend = f"time {{value!r}} is not of the form {form!r}", _FORM_MEND
+        what, hint = f"time {{value!r}} is not of the form {form!r}", _FORMAT_HINT
     elif column.dtype.is_numeric():
         times = _whole(column)
-        what, mend = "time {value!r} is not in seconds since 1970", _TIME_MEND
+        what, hint = "time {value!r} is not in seconds since 1970", _TIME_HINT
     else:
         floats = text.cast(pl.Float64, strict=False)
         times = text.cast(pl.Int64, strict=False).fill_null(_whole(floats))
         if floats.null_count() == floats.len():
             times = _iso_times(text)
-        what, mend = "time {value!r} is neither a number nor ISO 8601", _TIME_MEND
-    refuse_rows(column, times.is_null() & text.is_not_null(), what, where, mend)
+        what, hint = "time {value!r} is neither a number nor ISO 8601", _TIME_HINT
+    refuse_rows(column, times.is_null() & text.is_not_null(), what, where, hint)
     return times
 
 
@@ -65,8 +65,8 @@ def refuse_compact_dates(column: pl.Series, where: str) -> None:
     text = column.cast(pl.String).drop_nulls().str.strip_chars()
     if text.len() and text.str.contains(_EIGHT_DIGITS).all():
         what = f"the times look like dates, not like seconds since 1970: {text[0]!r}"
-        mend = f"If they are dates, give --table.time-format '%Y%m%d'; if not, {_NOT_DATES}"
-        raise InputError(what, where=where, mend=mend)
+        hint = f"If they are dates, give --table.time-format '%Y%m%d'; if not, {_NOT_DATES}"
+        raise InputError(what, where=where, hint=hint)
 
 
 def time_form_fault(form: str) -> str:
@@ -110,13 +110,13 @@ def numbers_of(column: pl.Series, name: str, where: str) -> pl.Series:
     """Gives float64 from numbers or text; blank text and nulls are nulls.
 
     Raises:
-        InputError: A value is no number; with its row in the file `where`.
+        InputError: A value is not a number; with its row in the file `where`.
     """
     refuse_type(column, name, where, numbers=True)
     column = text_of(column) if column.dtype == pl.String else column
     numbers = column.cast(pl.Float64, strict=False)
     wrong = numbers.is_null() & column.is_not_null()
-    refuse_rows(column, wrong, f"{name} {{value!r}} is no number", where, "leave it empty")
+    refuse_rows(column, wrong, f"{name} {{value!r}} is not a number", where, "leave it empty")
     return numbers
 
 
@@ -140,8 +140,8 @@ def refuse_type(column: pl.Series, name: str, where: str, *, numbers: bool = Fal
     row = column.is_not_null().arg_max() or 0
     what = f"column {column.name!r} holds {type(dtype).__name__} values, which cannot be {name}"
     kinds = "a number or text" if numbers else "text or a number"
-    mend = f"Write {kinds} in every row, or map another column (--table.columns)."
-    raise InputError(what, where=f"{where}, row {row + 1:,}", mend=mend)
+    hint = f"Write {kinds} in every row, or map another column (--table.columns)."
+    raise InputError(what, where=f"{where}, row {row + 1:,}", hint=hint)
 
 
 def text_of(column: pl.Series) -> pl.Series:
@@ -161,13 +161,13 @@ def ids_of(column: pl.Series, name: str, where: str) -> pl.Series:
     if column.dtype.is_integer():
         return column
     ids = text_of(column)
-    mend = f"Drop these rows, or write the {name} that they are with."
+    hint = f"Drop these rows, or write the {name} that they are with."
     refuse_rows(
-        ids, ids.is_in(["NaN", "nan"]), f"{name} {{value!r}} is a missing value", where, mend
+        ids, ids.is_in(["NaN", "nan"]), f"{name} {{value!r}} is a missing value", where, hint
     )
-    mend = "Write the file again: a NUL character is damage, or binary data."
+    hint = "Write the file again: a NUL character is damage, or binary data."
     nul = ids.str.contains("\x00", literal=True)
-    refuse_rows(ids, nul, f"{name} {{value!r}} has a NUL character", where, mend)
+    refuse_rows(ids, nul, f"{name} {{value!r}} has a NUL character", where, hint)
     return ids
 
 

@@ -28,13 +28,13 @@ def refuse_other_text(start: bytes, path: Path) -> None:
     first = "Unpack it, then run" if name != path.name else "Run"
     encoding = _wide_encoding(start[:_LOOKED_AT])
     if encoding:
-        mend = f"{first}: iconv -f {encoding} -t UTF-8 {name} > utf8-{name}"
+        hint = f"{first}: iconv -f {encoding} -t UTF-8 {name} > utf8-{name}"
         what = f"this is {encoding.removesuffix('LE').removesuffix('BE')} text, not UTF-8"
-        raise InputError(what, where=f"{path}, line 1", mend=mend)
+        raise InputError(what, where=f"{path}, line 1", hint=hint)
     if b"\n" not in start and b"\r" in start.rstrip(b"\r"):
-        mend = f"{first}: tr '\\r' '\\n' < {name} > lines-{name}"
+        hint = f"{first}: tr '\\r' '\\n' < {name} > lines-{name}"
         what = "the lines end in CR only, as on old Macs"
-        raise InputError(what, where=f"{path}, line 1", mend=mend)
+        raise InputError(what, where=f"{path}, line 1", hint=hint)
 
 
 def refuse_other_encodings(data: bytes, path: Path) -> None:
@@ -50,7 +50,7 @@ def refuse_other_encodings(data: bytes, path: Path) -> None:
         raise InputError(
             f"not UTF-8: byte 0x{data[error.start]:02x} at offset {error.start:,}",
             where=f"{path}, line {line:,}",
-            mend=f"Convert it, such as with: iconv -f latin1 -t utf-8 {path.name}",
+            hint=f"Convert it, such as with: iconv -f latin1 -t utf-8 {path.name}",
         ) from error
 
 

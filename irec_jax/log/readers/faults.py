@@ -37,25 +37,25 @@ def refuse_duplicate_names(data: bytes, form: str, path: Path) -> None:
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         what = f"the header has the column {twice[0]!r} {names.count(twice[0])} times"
-        mend = "Rename or remove all but one of these columns."
-        raise InputError(what, where=f"{path}, line {number:,}", mend=mend)
+        hint = "Rename or remove all but one of these columns."
+        raise InputError(what, where=f"{path}, line {number:,}", hint=hint)
 
 
-def refuse_line(data: bytes, form: str, path: Path, mend: str) -> None:
-    """Refuses the first line of a table that is not of its form; none is no error here.
+def refuse_line(data: bytes, form: str, path: Path, hint: str) -> None:
+    """Refuses the first line of a table that is malformed; returns if none is.
 
     Args:
         data: The file, UTF-8.
         form: `csv`, `tsv` or `jsonl`.
         path: The file, for messages.
-        mend: How such a file must be.
+        hint: How such a file must be.
 
     Raises:
         InputError: With the number of the line and what is wrong in it.
     """
     fault = _json_fault(data) if form == "jsonl" else _values_fault(data, form)
     if fault:
-        raise InputError(fault[1], where=f"{path}, line {fault[0]:,}", mend=mend)
+        raise InputError(fault[1], where=f"{path}, line {fault[0]:,}", hint=hint)
 
 
 def _lines(data: bytes) -> Iterator[tuple[int, bytes]]:
@@ -104,7 +104,7 @@ def _quoted_record(data: bytes, start: int) -> tuple[int, int]:
 
 
 def _json_fault(data: bytes) -> Fault | None:
-    """Finds the first line that is no JSON object, or of other types than lines before it."""
+    """Finds the first line that is not a JSON object, or of other types than lines before it."""
     kinds: dict[str, tuple[str, int]] = {}
     for number, line in _lines(data):
         if not line.strip():

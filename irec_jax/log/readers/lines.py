@@ -8,8 +8,9 @@ from pathlib import Path
 import polars as pl
 
 from irec_jax.errors import InputError
+from irec_jax.files import file_sha256
 from irec_jax.log.readers.encoding import refuse_other_text
-from irec_jax.log.readers.source import Source
+from irec_jax.log.readers.source import TableFile
 from irec_jax.log.readers.unpacking import (
     LONGEST_LINE,
     UNPACKING_ERRORS,
@@ -87,10 +88,10 @@ def refuse_other_files(path: Path) -> None:
         InputError: Naming it.
     """
     if not path.is_file():
-        mend = "check the path; relative paths start at the current folder"
-        raise InputError("there is no such file", where=str(path), mend=mend)
+        hint = "check the path; relative paths start at the current folder"
+        raise InputError("there is no such file", where=str(path), hint=hint)
     if path.stat().st_size == 0:
-        raise InputError("the file is empty", where=str(path), mend="give a file with rows")
+        raise InputError("the file is empty", where=str(path), hint="give a file with rows")
     with path.open("rb") as raw, contextlib.suppress(*UNPACKING_ERRORS):
         # Where its gzip is damaged, reading the lines names the last that can be read.
         refuse_other_text(unpacked(path, raw).read(_START), path)
@@ -105,7 +106,7 @@ def scan_values(
         path: UTF-8 text without quoting, plain or gz.
         separator: One or more characters.
         columns: The names of all columns, in order.
-        header: Whether the first line holds names and is no row.
+        header: Whether the first line holds names instead of values.
 
     Returns:
         A row for every line: the columns, null where the line ends before them; `blank`, whether
@@ -152,8 +153,8 @@ def refuse_lines(path: Path, wrong: pl.Series, what: str, *, header: bool = Fals
     Args:
         path: The file.
         wrong: `[rows]` bool.
-        what: The message; `{line}` stands for the first wrong line.
-        header: Whether the first line is no row.
+        what: The message; `{line}` is replaced by the first wrong line.
+        header: Whether the first line is a header.
 
     Raises:
         InputError: With the number of the first wrong line.
@@ -165,13 +166,13 @@ def refuse_lines(path: Path, wrong: pl.Series, what: str, *, header: bool = Fals
     text = next(line for line in lines if lines.number == int(rows[0]) + 1 + header)
     shown = text.decode("utf-8", "replace").rstrip("\r\n")
     shown = shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}..."
-    mend = "fetch the file again, or drop this line"
-    raise InputError(what.replace("{line}", repr(shown)), where=lines.here, mend=mend)
+    hint = "fetch the file again, or drop this line"
+    raise InputError(what.replace("{line}", repr(shown)), where=lines.here, hint=hint)
 
 
 def read_delimited(
     path: Path, separator: str, columns: Sequence[str], wanted: pl.DataFrame, *, header: bool
-) -> Source:
+) -> TableFile:
     """Reads the wanted columns of a file whose every line holds as many plain values.
 
     Values are cast while the file streams by, so that a file of gigabytes needs the memory of
@@ -182,7 +183,7 @@ def read_delimited(
         separator: One or more characters.
         columns: The names of all columns, in order.
         wanted: An empty table of those to keep; none of their values may be missing.
-        header: Whether the first line holds names and is no row.
+        header: Whether the first line holds names instead of values.
 
     Raises:
         InputError: A line has too few or too many values, or one of a wrong type.
@@ -199,7 +200,7 @@ def read_delimited(
     lacking = table.select(pl.any_horizontal(pl.col(wanted.columns).is_null())).to_series()
     what = f"{{line}} is not {separator.join(columns)} with an unquoted value in each"
     refuse_lines(path, lacking | table["uneven"], what, header=header)
-    return Source(path, table.drop("blank", "uneven"), file_sha256(path))
+    return TableFile(path, table.drop("blank", "uneven"), file_sha256(path))
 
 
 def without_blank_end(table: pl.DataFrame, path: Path) -> pl.DataFrame:
@@ -210,24 +211,18 @@ def without_blank_end(table: pl.DataFrame, path: Path) -> pl.DataFrame:
     """
     rows = (~table["blank"]).arg_true()
     if len(rows) == 0:
-        raise InputError("the file has no rows", where=str(path), mend="give a file with rows")
+        raise InputError("the file has no rows", where=str(path), hint="give a file with rows")
     return table.head(int(rows[-1]) + 1)
 
 
 def _unreadable(path: Path, error: Exception) -> InputError:
     """Finds the line that polars could not read: it names none."""
-    lines, mend = Lines(path), "fetch the file again"
+    lines, hint = Lines(path), "fetch the file again"
     for line in lines:
         try:
             line.decode("utf-8")
         except UnicodeDecodeError as wrong:
             what = f"not UTF-8: byte 0x{line[wrong.start]:02x}"
-            return InputError(what, where=lines.here, mend=mend)
+            return InputError(what, where=lines.here, hint=hint)
     what = f"cannot be read ({str(error).splitlines()[0]})"
-    return InputError(what, where=str(path), mend=mend)
-
-
-def file_sha256(path: Path) -> str:
-    """Gives the checksum of a file as it lies on disk."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return InputError(what, where=str(path), hint=hint)

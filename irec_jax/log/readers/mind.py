@@ -5,16 +5,16 @@ from pathlib import Path
 import polars as pl
 
 from irec_jax.errors import InputError
-from irec_jax.log.events import BehaviorLog, Manifest
+from irec_jax.files import file_sha256
+from irec_jax.log.events import BehaviorLog, LogManifest
 from irec_jax.log.readers.lines import (
     collected,
-    file_sha256,
     refuse_lines,
     refuse_other_files,
     scan_values,
     without_blank_end,
 )
-from irec_jax.log.readers.source import Source
+from irec_jax.log.readers.source import TableFile
 from irec_jax.log.readers.table import TableConfig, log_of
 
 UNLABELED = "impression that does not tell what was clicked"
@@ -60,12 +60,12 @@ def read_mind(folder: Path, seed: int) -> BehaviorLog:
         events.append(lines)
     where = parts[0] if len(parts) == 1 else folder
     articles = pl.concat(news).unique("item", keep="first", maintain_order=True)
-    items = Source(where / _NEWS_FILE, articles, "")
-    clicks = Source(where / _BEHAVIORS_FILE, _events(pl.concat(events)), "")
+    items = TableFile(where / _NEWS_FILE, articles, "")
+    clicks = TableFile(where / _BEHAVIORS_FILE, _events(pl.concat(events)), "")
     if clicks.table.height == 0:
-        what = "nobody clicked on anything in it"
-        raise InputError(what, where=str(clicks.path), mend="give the training part of MIND")
-    known = Manifest(
+        what = "no impression has a click"
+        raise InputError(what, where=str(clicks.path), hint="give the training part of MIND")
+    known = LogManifest(
         "mind",
         dropped={UNLABELED: unlabeled} if unlabeled else {},
         settings={"files": files, "history": "seconds before the user's first impression"},
@@ -75,15 +75,15 @@ def read_mind(folder: Path, seed: int) -> BehaviorLog:
 
 def _parts(folder: Path) -> list[Path]:
     if not folder.is_dir():
-        mend = "check the path; relative paths start at the current folder"
-        raise InputError("there is no such folder", where=str(folder), mend=mend)
+        hint = "check the path; relative paths start at the current folder"
+        raise InputError("there is no such folder", where=str(folder), hint=hint)
     if (folder / _NEWS_FILE).exists() or (folder / _BEHAVIORS_FILE).exists():
         return [folder]
     parts = sorted(path.parent for path in folder.glob(f"*/{_BEHAVIORS_FILE}"))
     if not parts:
         what = f"there is no {_NEWS_FILE} and {_BEHAVIORS_FILE} in it, nor in a folder of it"
-        mend = "unpack MINDsmall_train.zip and give its folder, or the folder above"
-        raise InputError(what, where=str(folder), mend=mend)
+        hint = "unpack MINDsmall_train.zip and give its folder, or the folder above"
+        raise InputError(what, where=str(folder), hint=hint)
     return parts
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import polars as pl
 
 from irec_jax.errors import InputError
-from irec_jax.log.events import BehaviorLog, Manifest
+from irec_jax.log.events import BehaviorLog, LogManifest
 from irec_jax.log.readers.lines import Lines, read_delimited
-from irec_jax.log.readers.source import Source, open_table
+from irec_jax.log.readers.source import TableFile, open_table
 from irec_jax.log.readers.table import TableConfig, log_of
 
 # Layout -> its files of ratings and of films.
@@ -68,16 +68,16 @@ _RATINGS = pl.DataFrame(
 
 
 def read_movielens(folder: Path, seed: int) -> BehaviorLog:
-    """Reads a folder of 100k, 1M (and 10M), 20M, 25M, 32M or latest, told apart by its files.
+    """Reads a folder of 100k, 1M (and 10M), 20M, 25M, 32M or latest, recognized by its files.
 
-    Films that nobody rated stay in the catalog.
+    Films without ratings stay in the catalog.
 
     Args:
         folder: An unpacked archive, as published; tags and users in it are not read.
         seed: Deals the users' pseudonyms.
 
     Raises:
-        InputError: The folder is none of the layouts, a line is not of the layout's form, or
+        InputError: The folder has an unknown layout, a line is not of the layout's form, or
             the ratings are as many as a published set's and the users or films are not.
     """
     layout = _layout(folder)
@@ -91,7 +91,7 @@ def read_movielens(folder: Path, seed: int) -> BehaviorLog:
         separator = "\t" if layout == "100k" else "::"
         events = read_delimited(ratings, separator, _RATINGS.columns, _RATINGS, header=False)
         items = _flagged_films(films) if layout == "100k" else _dat_films(films)
-    log = log_of(events, items, CONFIG, seed, known=Manifest("movielens"))
+    log = log_of(events, items, CONFIG, seed, known=LogManifest("movielens"))
     refuse_unpublished(log, layout, str(folder))
     return log
 
@@ -103,7 +103,7 @@ def refuse_unpublished(log: BehaviorLog, layout: str, where: str, *, catalog: bo
         log: The log.
         layout: A key of `PUBLISHED`.
         where: The folder, for the message.
-        catalog: Whether the films that nobody rated should be there, too.
+        catalog: Whether films without ratings are kept.
 
     Raises:
         InputError: Naming each count that is not the published one.
@@ -116,7 +116,7 @@ def refuse_unpublished(log: BehaviorLog, layout: str, where: str, *, catalog: bo
         if counts[name] != count and (catalog or name != "items")
     ]
     if wrong:
-        raise InputError("; ".join(wrong), where=where, mend="fetch the data set again")
+        raise InputError("; ".join(wrong), where=where, hint="fetch the data set again")
 
 
 def title_and_year(name: str) -> tuple[str, str | None]:
@@ -162,8 +162,8 @@ def films_of(rows: list[tuple[str, str, list[str]]]) -> pl.DataFrame:
 
 def _layout(folder: Path) -> str:
     if not folder.is_dir():
-        mend = "check the path; relative paths start at the current folder"
-        raise InputError("there is no such folder", where=str(folder), mend=mend)
+        hint = "check the path; relative paths start at the current folder"
+        raise InputError("there is no such folder", where=str(folder), hint=hint)
     for layout, names in LAYOUTS.items():
         there = [name for name in names if (folder / name).is_file()]
         if len(there) == len(names):
@@ -171,13 +171,13 @@ def _layout(folder: Path) -> str:
         if there:
             missing = next(name for name in names if name not in there)
             what = f"there is {there[0]} and no {missing}"
-            raise InputError(what, where=str(folder), mend="unpack the whole archive")
+            raise InputError(what, where=str(folder), hint="unpack the whole archive")
     pairs = ", ".join(" and ".join(names) for names in LAYOUTS.values())
     inside = [
         path.parent for names in LAYOUTS.values() for path in sorted(folder.glob(f"*/{names[0]}"))
     ]
-    mend = f"give the folder {inside[0]}" if inside else "give the folder of an unpacked archive"
-    raise InputError(f"no MovieLens: it holds none of {pairs}", where=str(folder), mend=mend)
+    hint = f"give the folder {inside[0]}" if inside else "give the folder of an unpacked archive"
+    raise InputError(f"no MovieLens: it holds none of {pairs}", where=str(folder), hint=hint)
 
 
 def _check_header(path: Path, expected: str) -> None:
@@ -185,21 +185,21 @@ def _check_header(path: Path, expected: str) -> None:
     head = next(iter(lines), b"").decode("utf-8", "replace").strip().lstrip("\N{BOM}")
     if head != expected:
         what = f"the header is {head[:80]!r}, not {expected!r}"
-        raise InputError(what, where=f"{path}, line 1", mend="give ratings.csv as published")
+        raise InputError(what, where=f"{path}, line 1", hint="give ratings.csv as published")
 
 
-def _csv_films(path: Path) -> Source:
+def _csv_films(path: Path) -> TableFile:
     source = open_table(path)
     for name in ("movieId", "title", "genres"):
         if name not in source.table.columns:
-            mend = "give movies.csv as published: movieId,title,genres"
-            raise InputError(f"there is no column {name!r}", where=f"{path}, line 1", mend=mend)
+            hint = "give movies.csv as published: movieId,title,genres"
+            raise InputError(f"there is no column {name!r}", where=f"{path}, line 1", hint=hint)
     filled = source.table.select(pl.col("movieId", "title", "genres").fill_null(""))
     rows = [(item, name, genres.split("|")) for item, name, genres in filled.iter_rows()]
     return source._replace(table=films_of(rows))
 
 
-def _dat_films(path: Path) -> Source:
+def _dat_films(path: Path) -> TableFile:
     """Reads `id::name::genres`; a name may hold the separator."""
     lines, rows = Lines(path), []
     for number, text in _decoded(lines):
@@ -208,10 +208,10 @@ def _dat_films(path: Path) -> Source:
         if not separator:
             raise _not_a_film(path, number, text, "id::title::genres")
         rows.append((item, name, genres.split("|")))
-    return Source(path, films_of(rows), lines.sha256)
+    return TableFile(path, films_of(rows), lines.sha256)
 
 
-def _flagged_films(path: Path) -> Source:
+def _flagged_films(path: Path) -> TableFile:
     """Reads `id|name|date|date|address|19 flags`; a name may hold the separator."""
     lines, rows = Lines(path), []
     for number, text in _decoded(lines):
@@ -222,7 +222,7 @@ def _flagged_films(path: Path) -> Source:
             raise _not_a_film(path, number, text, "id|title|date|date|address and 19 flags")
         genres = [genre for genre, flag in zip(_GENRES, flags, strict=True) if flag == "1"]
         rows.append((item, name, genres))
-    return Source(path, films_of(rows), lines.sha256)
+    return TableFile(path, films_of(rows), lines.sha256)
 
 
 def _decoded(lines: Lines) -> list[tuple[int, str]]:
@@ -237,4 +237,4 @@ def _decoded(lines: Lines) -> list[tuple[int, str]]:
 
 def _not_a_film(path: Path, number: int, text: str, form: str) -> InputError:
     what = f"{text!r} is not {form}"
-    return InputError(what, where=f"{path}, line {number:,}", mend="fetch the file again")
+    return InputError(what, where=f"{path}, line {number:,}", hint="fetch the file again")

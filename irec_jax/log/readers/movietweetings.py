@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from irec_jax.errors import InputError
-from irec_jax.log.events import BehaviorLog, Manifest
+from irec_jax.log.events import BehaviorLog, LogManifest
 from irec_jax.log.readers.source import find_table, open_table
 from irec_jax.log.readers.table import Columns, TableConfig, log_of
 
@@ -39,10 +39,10 @@ def read_movietweetings(folder: Path, seed: int) -> BehaviorLog:
         InputError: A file cannot be read, or it is the 100K snapshot by checksum or size, and
             its counts are not the published ones.
     """
-    mend = "give the folder that holds interactions.tsv.gz and items.tsv.gz"
-    interactions = open_table(find_table(folder, "interactions", mend))
-    items = open_table(find_table(folder, "items", mend))
-    log = log_of(interactions, items, _CONFIG, seed, known=Manifest("movietweetings"))
+    hint = "give the folder that holds interactions.tsv.gz and items.tsv.gz"
+    interactions = open_table(find_table(folder, "interactions", hint))
+    items = open_table(find_table(folder, "items", hint))
+    log = log_of(interactions, items, _CONFIG, seed, known=LogManifest("movietweetings"))
     known = (
         interactions.sha256 == SNAPSHOT_INTERACTIONS
         or items.sha256 == SNAPSHOT_ITEMS
@@ -54,6 +54,6 @@ def read_movietweetings(folder: Path, seed: int) -> BehaviorLog:
             for name, count in SNAPSHOT_COUNTS.items()
             if log.manifest.counts[name] != count
         ]
-        mend = "fetch the 100K snapshot again"
-        raise InputError("; ".join(wrong), where=str(folder), mend=mend)
+        hint = "fetch the 100K snapshot again"
+        raise InputError("; ".join(wrong), where=str(folder), hint=hint)
     return log

@@ -5,17 +5,17 @@ from pathlib import Path
 import polars as pl
 
 from irec_jax.errors import InputError, nearest
-from irec_jax.log.events import BehaviorLog, Manifest
+from irec_jax.files import file_sha256
+from irec_jax.log.events import BehaviorLog, LogManifest
 from irec_jax.log.readers.lines import (
     Lines,
     collected,
-    file_sha256,
     refuse_lines,
     refuse_other_files,
     scan_values,
     without_blank_end,
 )
-from irec_jax.log.readers.source import Source
+from irec_jax.log.readers.source import TableFile
 from irec_jax.log.readers.table import ROW_ORDER, Columns, TableConfig, log_of
 
 TYPES = ("token", "token_seq", "float", "float_seq")
@@ -65,7 +65,7 @@ def read_recbole(path: Path, seed: int) -> BehaviorLog:
     items = inter.with_suffix(".item")
     if not items.is_file():
         what = f"there is no {items.name}, and a recommender that reads text needs titles"
-        raise InputError(what, where=str(inter.parent), mend="add the data set's .item file")
+        raise InputError(what, where=str(inter.parent), hint="add the data set's .item file")
     events, event_fields, _ = _opened(inter, INTER_FIELDS, needed=("user", "item"))
     catalog, item_fields, types = _opened(items, ITEM_FIELDS, needed=("item", "title"))
     config = TableConfig(
@@ -79,10 +79,12 @@ def read_recbole(path: Path, seed: int) -> BehaviorLog:
         text = pl.col(event_fields["review"]).fill_null("").str.strip_chars()
         event = pl.when(text != "").then(pl.lit("review")).otherwise(event)
     events = events._replace(table=events.table.with_columns(event.alias("event")))
-    return log_of(events, _unquoted(catalog, item_fields), config, seed, known=Manifest("recbole"))
+    return log_of(
+        events, _unquoted(catalog, item_fields), config, seed, known=LogManifest("recbole")
+    )
 
 
-def _unquoted(source: Source, fields: dict[str, str]) -> Source:
+def _unquoted(source: TableFile, fields: dict[str, str]) -> TableFile:
     """Takes the brackets off categories that were written as a Python list."""
     if "categories" not in fields:
         return source
@@ -98,22 +100,22 @@ def _inter(path: Path) -> Path:
     if path.is_file():
         return path
     if not path.is_dir():
-        mend = "check the path; relative paths start at the current folder"
-        raise InputError("there is no such file or folder", where=str(path), mend=mend)
+        hint = "check the path; relative paths start at the current folder"
+        raise InputError("there is no such file or folder", where=str(path), hint=hint)
     found = sorted(path.glob("*.inter"))
     if not found:
-        mend = "give the folder that holds X.inter and X.item"
-        raise InputError("there is no .inter file in it", where=str(path), mend=mend)
+        hint = "give the folder that holds X.inter and X.item"
+        raise InputError("there is no .inter file in it", where=str(path), hint=hint)
     if len(found) > 1:
         what = f"there are several .inter files: {', '.join(file.name for file in found)}"
-        mend = "give the path of the one that holds all interactions"
-        raise InputError(what, where=str(path), mend=mend)
+        hint = "give the path of the one that holds all interactions"
+        raise InputError(what, where=str(path), hint=hint)
     return found[0]
 
 
 def _opened(
     path: Path, fields: dict[str, tuple[str, ...]], needed: tuple[str, ...]
-) -> tuple[Source, dict[str, str], dict[str, str]]:
+) -> tuple[TableFile, dict[str, str], dict[str, str]]:
     """Gives the table, our name -> field of what it has, and field -> type."""
     refuse_other_files(path)
     head = next(iter(Lines(path)), b"").decode("utf-8", "replace").strip("\r\n\N{BOM}")
@@ -122,8 +124,8 @@ def _opened(
         name, _, kind = word.rpartition(":")
         if not name or kind not in TYPES:
             what = f"the header's field {word!r} is not name:type"
-            mend = nearest(kind, TYPES) if name else f"write it as {word}:{TYPES[0]}"
-            raise InputError(what, where=f"{path}, line 1", mend=mend)
+            hint = nearest(kind, TYPES) if name else f"write it as {word}:{TYPES[0]}"
+            raise InputError(what, where=f"{path}, line 1", hint=hint)
         types[name] = kind
     picked = {
         ours: next(name for name in names if name in types)
@@ -133,18 +135,18 @@ def _opened(
     for ours in needed:
         if ours not in picked:
             what = f"no field tells the {ours} (one of {', '.join(fields[ours])})"
-            mend = f"rename the field that does; there are {', '.join(types)}"
-            raise InputError(what, where=f"{path}, line 1", mend=mend)
+            hint = f"rename the field that does; there are {', '.join(types)}"
+            raise InputError(what, where=f"{path}, line 1", hint=hint)
     lines = scan_values(path, "\t", tuple(types), header=True)
     table = without_blank_end(collected(lines, path), path)
     what = f"{{line}} has not the {len(types)} values of the header"
     refuse_lines(path, table["longer"] | table[list(types)[-1]].is_null(), what, header=True)
     table = table.drop("blank", "longer")
-    return Source(path, table, file_sha256(path)), picked, types
+    return TableFile(path, table, file_sha256(path)), picked, types
 
 
-def _separator(source: Source, fields: dict[str, str], types: dict[str, str]) -> str:
-    """Tells what stands between categories.
+def _separator(source: TableFile, fields: dict[str, str], types: dict[str, str]) -> str:
+    """Returns the separator of categories.
 
     RecBole's is a blank, but files that were made from lists with commas or quotes kept them;
     a single token is one category, whatever is in it.

@@ -31,12 +31,12 @@ def records(lines: Lines) -> Iterator[Record]:
         InputError: A line is neither a JSON object nor a Python dict, or the gzip is damaged.
     """
     refuse_other_files(lines.path)
-    told, size = 0, lines.path.stat().st_size
+    reported, size = 0, lines.path.stat().st_size
     with track(f"read {lines.path.name}", size, unit="bytes") as advance:
         for line in lines:
-            if lines.read_bytes > told:
-                advance(lines.read_bytes - told, "")
-                told = lines.read_bytes
+            if lines.read_bytes > reported:
+                advance(lines.read_bytes - reported, "")
+                reported = lines.read_bytes
             if line.strip():
                 yield _record(line, lines)
 
@@ -46,7 +46,7 @@ def _record(line: bytes, lines: Lines) -> Record:
         text = line.decode("utf-8-sig" if lines.number == 1 else "utf-8")
     except UnicodeDecodeError as error:
         what = f"not UTF-8: byte 0x{line[error.start]:02x} at offset {error.start:,} of the line"
-        raise InputError(what, where=lines.here, mend="fetch the file again") from error
+        raise InputError(what, where=lines.here, hint="fetch the file again") from error
     try:
         record = json.loads(text)
     except (ValueError, RecursionError):
@@ -54,8 +54,8 @@ def _record(line: bytes, lines: Lines) -> Record:
     if not isinstance(record, dict):
         start = text.strip()[:60]
         what = f"neither a JSON object nor a Python dict: {start!r}"
-        mend = "fetch the file again: the line may be cut off"
-        raise InputError(what, where=lines.here, mend=mend)
+        hint = "fetch the file again: the line may be cut off"
+        raise InputError(what, where=lines.here, hint=hint)
     return record
 
 

@@ -18,8 +18,8 @@ SUFFIXES = tuple(f".{name}{gz}" for name in FORMATS for gz in ("", ".gz"))
 _NO_PATH = "check the path; relative paths start at the current folder"
 
 
-class Source(NamedTuple):
-    """A table as it lies in its file.
+class TableFile(NamedTuple):
+    """A table and its file.
 
     Attributes:
         path: The file.
@@ -32,34 +32,34 @@ class Source(NamedTuple):
     sha256: str
 
 
-def find_table(folder: Path, name: str, mend: str) -> Path:
+def find_table(folder: Path, name: str, hint: str) -> Path:
     """Finds the file of a table in a folder.
 
     Args:
         folder: Where to look.
         name: The file's name without its suffix.
-        mend: What to do where it is not there.
+        hint: What to do where it is not there.
 
     Raises:
         InputError: The folder is missing, or has no such file, or several.
     """
     if not folder.is_dir():
-        raise InputError("there is no such folder", where=str(folder), mend=_NO_PATH)
+        raise InputError("there is no such folder", where=str(folder), hint=_NO_PATH)
     found = [path for path in (folder / f"{name}{suffix}" for suffix in SUFFIXES) if path.is_file()]
     if len(found) > 1:
         what = f"there are several files of {name}: {', '.join(path.name for path in found)}"
-        raise InputError(what, where=str(folder), mend=f"Keep one of them. Or, {mend}.")
+        raise InputError(what, where=str(folder), hint=f"Keep one of them. Or, {hint}.")
     if found:
         return found[0]
     raise InputError(
         f"there is no {name}.tsv in it (nor one of {', '.join(SUFFIXES[1:])})",
         where=str(folder),
-        mend=mend,
+        hint=hint,
     )
 
 
-def open_table(path: Path) -> Source:
-    """Reads a whole table file; its format is told by its suffix.
+def open_table(path: Path) -> TableFile:
+    """Reads a whole table file; its suffix names the format.
 
     Raises:
         InputError: The file is missing, empty, damaged, not UTF-8, or of no format that we
@@ -70,8 +70,8 @@ def open_table(path: Path) -> Source:
     form = suffixes[-2 if packed else -1] if len(suffixes) > packed else ""
     form = "jsonl" if form == "ndjson" else form
     if form not in FORMATS:
-        what = f"the suffix .{form} tells no format that can be read"
-        raise InputError(what, where=str(path), mend=nearest(form, FORMATS))
+        what = f"the suffix .{form} names no readable format"
+        raise InputError(what, where=str(path), hint=nearest(form, FORMATS))
     data = _bytes(path)
     if form != "parquet":
         refuse_other_text(data, path)
@@ -86,14 +86,14 @@ def open_table(path: Path) -> Source:
             refuse_other_encodings(data, path)
             refuse_line(data, form, path, _HOW[form])
         what = f"not {form} that can be read ({str(error).splitlines()[0]})"
-        raise InputError(what, where=str(path), mend=_HOW[form]) from error
+        raise InputError(what, where=str(path), hint=_HOW[form]) from error
     if form == "jsonl" and (b"[" in data or data.count(b"{") > data.count(b"\n{") + 1):
         # Polars makes text of an object, and a list of text, where lines differ.
         refuse_line(data, form, path, _HOW[form])
     if table.height == 0:
         what = "the table has a header and no rows"
-        raise InputError(what, where=str(path), mend="give a file with rows")
-    return Source(path, table, hashlib.sha256(data).hexdigest())
+        raise InputError(what, where=str(path), hint="give a file with rows")
+    return TableFile(path, table, hashlib.sha256(data).hexdigest())
 
 
 _HOW = {
@@ -106,10 +106,10 @@ _HOW = {
 
 def _bytes(path: Path) -> bytes:
     if not path.is_file():
-        raise InputError("there is no such file", where=str(path), mend=_NO_PATH)
+        raise InputError("there is no such file", where=str(path), hint=_NO_PATH)
     data = read_bounded(path)
     if not data or data.isspace():
-        raise InputError("the file is empty", where=str(path), mend="give a file with rows")
+        raise InputError("the file is empty", where=str(path), hint="give a file with rows")
     return data
 
 
@@ -123,7 +123,7 @@ def _parse(data: bytes, form: str, path: Path) -> pl.DataFrame:
         return pl.read_ndjson(io.BytesIO(data), infer_schema_length=None)
     quote = None if form == "tsv" else '"'
     table = pl.read_csv(data, separator=SEPARATORS[form], quote_char=quote, infer_schema=False)
-    # A blank last line is common and no row.
+    # A blank last line is common and not a row.
     while table.height and all(value is None for value in table.row(-1)):
         table = table.head(-1)
     return table

@@ -1,4 +1,4 @@
-"""Reads any pair of tables, told by a map which column is what."""
+"""Reader of any pair of tables, with a mapping of column names."""
 
 import dataclasses
 from pathlib import Path
@@ -9,7 +9,7 @@ import polars as pl
 from irec_jax.bounds import check_settings
 from irec_jax.errors import InputError, nearest
 from irec_jax.log.checks import check_interactions, check_items
-from irec_jax.log.events import BehaviorLog, EventKind, Manifest, TimeUnit
+from irec_jax.log.events import BehaviorLog, EventKind, LogManifest, TimeUnit
 from irec_jax.log.privacy import pseudonyms
 from irec_jax.log.readers.columns import (
     ids_of,
@@ -24,7 +24,7 @@ from irec_jax.log.readers.columns import (
     times_of,
     titled,
 )
-from irec_jax.log.readers.source import Source, find_table, open_table
+from irec_jax.log.readers.source import TableFile, find_table, open_table
 
 UNKNOWN_ITEM = "interaction with an item that is not in the items table"
 NUL_TEXT = "text with NUL characters, which became blanks"
@@ -81,8 +81,8 @@ class Columns:
         check_settings(self, "table.columns.")
         for field in dataclasses.fields(self):
             if not getattr(self, field.name):
-                where, mend = f"table.columns.{field.name}", "give the name of a column"
-                raise InputError("is empty", where=where, mend=mend)
+                where, hint = f"table.columns.{field.name}", "give the name of a column"
+                raise InputError("is empty", where=where, hint=hint)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,10 +93,10 @@ class TableConfig:
         interactions: The interactions file; empty for `interactions.*` in the folder PATH.
         items: The items file; empty for `items.*` in the folder PATH.
         columns: Which column is what.
-        category_separator: What stands between the categories of an item.
+        category_separator: Separator of an item's categories.
         time_format: The strptime format of the time column, such as %d/%m/%Y; empty where it
             holds seconds since 1970, ISO 8601 text or, in parquet, dates.
-        kind: What every row is where there is no event column.
+        kind: Event kind of every row if there is no event column.
         unknown_items: What to do with an interaction whose item is not in the items table.
         license: The licence of the data, for the manifest.
     """
@@ -114,18 +114,18 @@ class TableConfig:
         """Refuses impossible settings."""
         check_settings(self, "table.")
         if not self.category_separator:
-            raise InputError("is empty", where="table.category_separator", mend="give one, as '|'")
+            raise InputError("is empty", where="table.category_separator", hint="give one, as '|'")
         fault = time_form_fault(self.time_format) if self.time_format else ""
         if fault:
             what = f"{self.time_format!r} is not a format of times ({fault})"
-            raise InputError(what, where=_FORMAT_KEY, mend="Give one such as '%d/%m/%Y'.")
+            raise InputError(what, where=_FORMAT_KEY, hint="Give one such as '%d/%m/%Y'.")
 
 
 def read_table(folder: Path | None, config: TableConfig, seed: int) -> BehaviorLog:
     """Reads an items file and an interactions file.
 
     Args:
-        folder: Where both lie, unless `config` names them.
+        folder: Folder of both, unless `config` names them.
         config: Where they are and what their columns mean.
         seed: Deals the users' pseudonyms.
 
@@ -135,25 +135,27 @@ def read_table(folder: Path | None, config: TableConfig, seed: int) -> BehaviorL
     """
     paths = []
     for name in ("interactions", "items"):
-        told = getattr(config, name)
-        if not told and folder is None:
-            mend = f"give the folder that holds it, or --table.{name} FILE"
-            raise InputError(f"there is no {name} file", where=f"table.{name}", mend=mend)
+        name_in_file = getattr(config, name)
+        if not name_in_file and folder is None:
+            hint = f"give the folder that holds it, or --table.{name} FILE"
+            raise InputError(f"there is no {name} file", where=f"table.{name}", hint=hint)
         paths.append(
-            Path(told)
-            if told
+            Path(name_in_file)
+            if name_in_file
             else find_table(folder or Path(), name, f"or name the file with --table.{name}")
         )
-    return log_of(open_table(paths[0]), open_table(paths[1]), config, seed, known=Manifest("table"))
+    return log_of(
+        open_table(paths[0]), open_table(paths[1]), config, seed, known=LogManifest("table")
+    )
 
 
 def log_of(
-    interactions: Source,
-    items: Source,
+    interactions: TableFile,
+    items: TableFile,
     config: TableConfig,
     seed: int,
     *,
-    known: Manifest,
+    known: LogManifest,
 ) -> BehaviorLog:
     """Makes a log of two opened tables.
 
@@ -186,8 +188,8 @@ def log_of(
     if drop:
         stays = events["item"].is_in(catalog["item"].implode())
         if not stays.any():
-            mend = f"give the items that these events are with; the items are in {items.path}"
-            raise InputError("no event is with any of the items", where=where, mend=mend)
+            hint = f"give the items that these events are with; the items are in {items.path}"
+            raise InputError("no event is with any of the items", where=where, hint=hint)
         dropped |= {UNKNOWN_ITEM: int((~stays).sum())} if not stays.all() else {}
         events = events.filter(stays)
     settings: dict[str, Any] = {
@@ -207,11 +209,11 @@ def log_of(
     return BehaviorLog.assemble(catalog, events, manifest)
 
 
-def _unused(source: Source, columns: dict[str, str]) -> list[str]:
+def _unused(source: TableFile, columns: dict[str, str]) -> list[str]:
     return [name for name in source.table.columns if name not in columns.values()]
 
 
-def _catalog(source: Source, config: TableConfig) -> tuple[pl.DataFrame, dict[str, str], int]:
+def _catalog(source: TableFile, config: TableConfig) -> tuple[pl.DataFrame, dict[str, str], int]:
     names = ("item", "title", "categories", "brand", "description", "price", "released")
     picked = _pick(source, config.columns, names, needed=("item", "title"))
     raw = source.table
@@ -233,7 +235,7 @@ def _catalog(source: Source, config: TableConfig) -> tuple[pl.DataFrame, dict[st
 
 
 def _events(
-    source: Source, config: TableConfig, seed: int
+    source: TableFile, config: TableConfig, seed: int
 ) -> tuple[pl.DataFrame, dict[str, str], TimeUnit]:
     names = ("user", "item", "event", "rating", "review", "query", "intention", "place")
     picked = _pick(source, config.columns, names, needed=("user", "item"))
@@ -244,8 +246,8 @@ def _events(
     }
     time = _time_column(source, config.columns.time)
     if time in (None, POSITION) and config.time_format:
-        mend = "Name the column of times with --table.columns.time, or leave the format out."
-        raise InputError("there are no times to read with it", where=_FORMAT_KEY, mend=mend)
+        hint = "Name the column of times with --table.columns.time, or leave the format out."
+        raise InputError("there are no times to read with it", where=_FORMAT_KEY, hint=hint)
     if time is None:
         columns["time"] = pl.int_range(raw.height, dtype=pl.Int64, eager=True)
         unit = TimeUnit.POSITION
@@ -269,38 +271,38 @@ def _events(
 
 
 def _pick(
-    source: Source, columns: Columns, names: tuple[str, ...], needed: tuple[str, ...]
+    source: TableFile, columns: Columns, names: tuple[str, ...], needed: tuple[str, ...]
 ) -> dict[str, str]:
     """Gives our name -> the file's name of every column that is there."""
     picked, defaults = {}, Columns()
     for name in names:
-        told = getattr(columns, name)
-        if told in source.table.columns:
-            picked[name] = told
-        elif name in needed or told != getattr(defaults, name):
-            raise _no_column(source, name, told)
+        name_in_file = getattr(columns, name)
+        if name_in_file in source.table.columns:
+            picked[name] = name_in_file
+        elif name in needed or name_in_file != getattr(defaults, name):
+            raise _no_column(source, name, name_in_file)
     return picked
 
 
-def _no_column(source: Source, name: str, told: str) -> InputError:
+def _no_column(source: TableFile, name: str, name_in_file: str) -> InputError:
     return InputError(
-        f"there is no column {told!r}",
+        f"there is no column {name_in_file!r}",
         where=str(source.path),
-        mend=f"{nearest(told, source.table.columns)} Say which with --table.columns.{name}.",
+        hint=f"{nearest(name_in_file, source.table.columns)} Name it with --table.columns.{name}.",
     )
 
 
-def _time_column(source: Source, told: str) -> str | None:
+def _time_column(source: TableFile, name_in_file: str) -> str | None:
     """Gives the file's column to order events by, None for the order of the rows."""
     columns = source.table.columns
-    if told == ROW_ORDER:
+    if name_in_file == ROW_ORDER:
         return None
-    if told in columns:
-        return told
-    if told == Columns().time:
+    if name_in_file in columns:
+        return name_in_file
+    if name_in_file == Columns().time:
         if POSITION in columns:
             return POSITION
         # A column that looks like a time and is called otherwise must not be lost in silence.
         if not any(part in name.lower() for name in columns for part in ("time", "date")):
             return None
-    raise _no_column(source, "time", told)
+    raise _no_column(source, "time", name_in_file)

@@ -11,11 +11,11 @@ import polars as pl
 import tensorflow_datasets as tfds
 
 from irec_jax.errors import InputError, nearest
-from irec_jax.log.events import BehaviorLog, Manifest
+from irec_jax.files import file_sha256
+from irec_jax.log.events import BehaviorLog, LogManifest
 from irec_jax.log.readers import movielens
-from irec_jax.log.readers.lines import file_sha256
 from irec_jax.log.readers.records import Gathered, plain_text
-from irec_jax.log.readers.source import Source
+from irec_jax.log.readers.source import TableFile
 from irec_jax.log.readers.table import TableConfig, log_of
 from irec_jax.progress import track
 
@@ -56,19 +56,19 @@ def read_tfds(name: str, data_dir: Path, seed: int) -> BehaviorLog:
         seed: Deals the users' pseudonyms.
 
     Raises:
-        InputError: The data set is none that we know, is not prepared there, or is prepared in
+        InputError: The data set is unknown, is not prepared there, or is prepared in
             a format that needs TensorFlow.
     """
     family, _, config = name.partition(":")[0].partition("/")
     if family not in _FIELDS or not config:
         what = f"no reader for the data set {name!r}"
-        mend = f"{nearest(family, _FIELDS)} Name its config too, as {PREFIX}movielens/1m-ratings"
-        raise InputError(what, where=f"{PREFIX}{name}", mend=mend)
+        hint = f"{nearest(family, _FIELDS)} Name its config too, as {PREFIX}movielens/1m-ratings"
+        raise InputError(what, where=f"{PREFIX}{name}", hint=hint)
     if family == "movielens" and not config.endswith("-ratings"):
-        mend = f"use {PREFIX}movielens/{config.removesuffix('-movies')}-ratings"
-        raise InputError("it holds films and no ratings", where=f"{PREFIX}{name}", mend=mend)
+        hint = f"use {PREFIX}movielens/{config.removesuffix('-movies')}-ratings"
+        raise InputError("it holds films and no ratings", where=f"{PREFIX}{name}", hint=hint)
     folder = _prepared(name, data_dir)
-    known = Manifest(
+    known = LogManifest(
         f"{PREFIX}{family}/{config}",
         settings={"files": {INFO_FILE: file_sha256(folder / INFO_FILE)}, "version": folder.name},
     )
@@ -90,7 +90,7 @@ def _prepared(name: str, data_dir: Path) -> Path:
         numbered = {number: path for number, path in numbered.items() if path.name == version}
     if not numbered:
         what = f"there is no prepared {name}{f' of version {version}' if version else ''}"
-        raise InputError(what, where=str(data_dir), mend=_how(name, data_dir))
+        raise InputError(what, where=str(data_dir), hint=_how(name, data_dir))
     return numbered[max(numbered)]
 
 
@@ -113,15 +113,15 @@ def _records(folder: Path, name: str, data_dir: Path) -> Iterator[Mapping[str, A
         features = builder.info.features
     except NotImplementedError as error:
         what = "prepared in a format that only TensorFlow reads"
-        raise InputError(what, where=str(folder), mend=_how(name, data_dir)) from error
+        raise InputError(what, where=str(folder), hint=_how(name, data_dir)) from error
     except Exception as error:
         # Whatever TFDS and array_record raise for a damaged folder, and they raise all kinds.
         what = f"not a data set that can be read ({str(error).splitlines()[0]})"
-        raise InputError(what, where=str(folder), mend=_how(name, data_dir)) from error
+        raise InputError(what, where=str(folder), hint=_how(name, data_dir)) from error
     lacking = sorted(_FIELDS[name.partition("/")[0]] - set(features))
     if lacking:
         what = f"its records have no {lacking[0]}"
-        raise InputError(what, where=str(folder), mend=_how(name, data_dir))
+        raise InputError(what, where=str(folder), hint=_how(name, data_dir))
     total = sum(map(len, sources))
     with track("read", total, unit="records") as advance:
         for source in sources:
@@ -131,7 +131,7 @@ def _records(folder: Path, name: str, data_dir: Path) -> Iterator[Mapping[str, A
                     batch = source.__getitems__(list(numbers))
                 except Exception as error:
                     what = f"record {start} or one after it cannot be read ({error})"
-                    raise InputError(what, where=str(folder), mend=_how(name, data_dir)) from error
+                    raise InputError(what, where=str(folder), hint=_how(name, data_dir)) from error
                 yield from (_named(record, features) for record in batch)
                 advance(len(batch), "")
 
@@ -154,7 +154,7 @@ def _named(record: Mapping[str, Any], features: Any) -> dict[str, Any]:
 
 
 def _films_log(
-    records: Iterator[Mapping[str, Any]], folder: Path, seed: int, known: Manifest
+    records: Iterator[Mapping[str, Any]], folder: Path, seed: int, known: LogManifest
 ) -> BehaviorLog:
     events = Gathered(_EVENTS)
     films: dict[str, tuple[str, str, list[str]]] = {}
@@ -164,12 +164,12 @@ def _films_log(
         events.add((record["user_id"], item, rating, time))
         if item not in films:
             films[item] = (item, record["movie_title"], record["movie_genres"])
-    items = Source(folder, movielens.films_of([films[item] for item in sorted(films)]), "")
-    return log_of(Source(folder, events.table(), ""), items, movielens.CONFIG, seed, known=known)
+    items = TableFile(folder, movielens.films_of([films[item] for item in sorted(films)]), "")
+    return log_of(TableFile(folder, events.table(), ""), items, movielens.CONFIG, seed, known=known)
 
 
 def _reviews_log(
-    records: Iterator[Mapping[str, Any]], folder: Path, seed: int, known: Manifest
+    records: Iterator[Mapping[str, Any]], folder: Path, seed: int, known: LogManifest
 ) -> BehaviorLog:
     events = Gathered(_REVIEW_EVENTS)
     products: dict[str, tuple[str, str, list[str]]] = {}
@@ -187,8 +187,8 @@ def _reviews_log(
     for item in sorted(products):
         rows.add(products[item])
     return log_of(
-        Source(folder, events.table(), ""),
-        Source(folder, rows.table(), ""),
+        TableFile(folder, events.table(), ""),
+        TableFile(folder, rows.table(), ""),
         _REVIEWS,
         seed,
         known=known,

@@ -43,7 +43,7 @@ def unpacked(path: Path, raw: io.BufferedIOBase) -> io.BufferedIOBase:
 
 def damaged_gzip(error: Exception, where: str) -> InputError:
     """Makes the message for a gz file that cannot be unpacked."""
-    return InputError(f"damaged gzip ({error})", where=where, mend="Fetch the file again.")
+    return InputError(f"damaged gzip ({error})", where=where, hint="Fetch the file again.")
 
 
 def read_bounded(path: Path) -> bytes:
@@ -95,7 +95,7 @@ def refuse_long_lines(path: Path) -> None:
 def long_line(where: str) -> InputError:
     """Makes the message for a line that is longer than `LONGEST_LINE`."""
     what = f"a line is longer than {LONGEST_LINE >> 20} MiB"
-    return InputError(what, where=where, mend="Give one record a line; fetch the file again.")
+    return InputError(what, where=where, hint="Give one record a line; fetch the file again.")
 
 
 def refuse_many_values(rows: int, columns: int, path: Path) -> None:
@@ -111,8 +111,8 @@ def refuse_many_values(rows: int, columns: int, path: Path) -> None:
 
 def _too_large(path: Path, most: int, shown: str = "") -> InputError:
     what = f"{shown}more than {_size(most)} unpacked, a quarter of this machine's memory"
-    mend = "Split the file, or prepare it on a machine with more memory."
-    return InputError(what, where=str(path), mend=mend)
+    hint = "Split the file, or prepare it on a machine with more memory."
+    return InputError(what, where=str(path), hint=hint)
 
 
 def _size(count: int) -> str:

@@ -1,0 +1,1 @@
+"""The audit of instruction sets: leaks, bias and coverage."""

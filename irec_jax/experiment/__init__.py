@@ -1,0 +1,1 @@
+"""Experiments: the config tree, its files, and what is made from them."""

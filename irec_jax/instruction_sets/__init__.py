@@ -1,0 +1,1 @@
+"""Instruction sets on disk, with their audit."""

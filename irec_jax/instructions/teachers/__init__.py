@@ -1,1 +1,0 @@
-"""Teachers: who writes the preferences, queries and reasons that a log does not hold."""

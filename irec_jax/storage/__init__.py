@@ -1,0 +1,1 @@
+"""Resumable sharded builds: shards, worker processes, tf.Example, Apache Beam."""

@@ -1,0 +1,1 @@
+"""Teachers: who or what writes preferences, queries and reasons."""

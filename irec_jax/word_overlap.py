@@ -1,0 +1,97 @@
+"""The overlap of a text with a title, in words."""
+
+import itertools
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+CJK_RANGES = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+"""Chinese and Japanese characters, as ranges of a regular expression."""
+
+# One ideograph is a word; elsewhere a word is a run of letters and digits.
+_WORD = re.compile(rf"[{CJK_RANGES}]|[^\W_{CJK_RANGES}]+")
+_CJK_CHARACTER = re.compile(rf"[{CJK_RANGES}]")
+_ASCII_WORD = re.compile(r"[a-z0-9]+")  # the same where nothing else occurs, in half the time
+
+_STOP_WORDS = """
+a about after all also an and any are as at be been but by can could did do does for from had
+has have he her him his how i if in into is it its just like likes me more most my new no not
+of off on one only or other our out over own s she should so some such t than that the their
+them then there these they this those to too under until up very was we were what when where
+which while who will with would you your
+的 了 和 是 在 我 有 不 这 那 一 个 你 他 她 们 就 也 都 与 及 或 要 想 给 用 之
+"""
+
+STOP_WORDS = frozenset(_STOP_WORDS.split())
+"""Words that say nothing of an item; counted in no overlap."""
+
+
+class Words(NamedTuple):
+    """A text in words.
+
+    Attributes:
+        run: All of them, in order, case folded.
+        content: Those that are no stop words, in order.
+    """
+
+    run: tuple[str, ...]
+    content: tuple[str, ...]
+
+
+def is_cjk(word: str) -> bool:
+    """Returns whether a word is one Chinese or Japanese character.
+
+    >>> is_cjk("蓝"), is_cjk("é"), is_cjk("蓝色")
+    (True, False, False)
+    """
+    return _CJK_CHARACTER.fullmatch(word) is not None
+
+
+def words_of(text: str) -> Words:
+    """Cuts a text into words.
+
+    >>> words_of("The Café-Lamp, 2nd").content, words_of("蓝色 lamp").run
+    (('café', 'lamp', '2nd'), ('蓝', '色', 'lamp'))
+    """
+    text = text.casefold()
+    run = (_ASCII_WORD if text.isascii() else _WORD).findall(text)
+    return Words(tuple(run), tuple([word for word in run if word not in STOP_WORDS]))
+
+
+def ngrams(words: Sequence[str], size: int) -> frozenset[str]:
+    """Returns the different runs of one word or of two, each as one string.
+
+    >>> sorted(ngrams(("red", "lamp", "red"), 2))
+    ['lamp red', 'red lamp']
+    """
+    if size == 1:
+        return frozenset(words)
+    return frozenset([f"{first} {second}" for first, second in itertools.pairwise(words)])
+
+
+def shared_share(text: frozenset[str], title: frozenset[str]) -> float | None:
+    """Returns the share of a text's n-grams that a title has too, None where it has none.
+
+    >>> shared_share(ngrams(("red", "lamp"), 1), ngrams(("lamp", "large"), 1))
+    0.5
+    """
+    return len(text & title) / len(text) if text else None
+
+
+def overlaps(
+    text: Sequence[str], title: tuple[frozenset[str], frozenset[str]]
+) -> tuple[float | None, float | None]:
+    """Returns the shares of a text's words and pairs of words that a title has too.
+
+    Args:
+        text: Words of content, in order.
+        title: The title's words and pairs.
+
+    >>> title = ("red", "lamp", "large")
+    >>> overlaps(("a", "red", "lamp"), (ngrams(title, 1), ngrams(title, 2)))
+    (0.6666666666666666, 0.5)
+    """
+    words = shared_share(ngrams(text, 1), title[0])
+    if words == 0:  # nor a pair: most texts do not name what they are about
+        return words, 0.0 if len(text) > 1 else None
+    return words, shared_share(ngrams(text, 2), title[1])
