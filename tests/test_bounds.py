@@ -130,7 +130,7 @@ def test_a_value_of_another_type_names_its_key(key):
         ("train.steps", "many", "expected int, got 'many'"),
         ("train.steps", None, "expected int, got None"),
         ("train.steps", True, "expected int, got True"),
-        ("model.gated", 1, "expected bool, got 1"),
+        ("model.tied_head", 1, "expected bool, got 1"),
         ("instructions.packs", "en", "expected a list, got 'en'"),
         ("instructions.tasks", ("product_serch",), "Did you mean 'product_search'?"),
         ("tokens.index", "titel", "Did you mean 'title'?"),

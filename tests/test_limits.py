@@ -6,12 +6,17 @@ from pathlib import Path
 
 import pytest
 
+from irec_jax.experiment.config import Experiment
+from irec_jax.settings import flatten, to_json
+
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "irec_jax"
 FILES = sorted(PACKAGE.rglob("*.py"))
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 60
 MAX_POSITIONAL_ARGUMENTS = 6
+MAX_SETTINGS = 90
+MAX_INSTRUCTIONS_LINES = 3_000
 GRAB_BAGS = re.compile(r"(^|_)(utils?|common|base|helpers?|manager)(_|$)")
 
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
@@ -52,3 +57,14 @@ def test_folders_are_shallow_and_no_module_is_a_grab_bag():
 def test_nothing_is_left_to_do():
     for path in FILES:
         assert not re.search(r"\b(TODO|FIXME|XXX)\b", path.read_text(encoding="utf-8")), path
+
+
+def test_an_experiment_has_few_settings():
+    settings = flatten(to_json(Experiment()))
+    assert len(settings) <= MAX_SETTINGS, "remove a setting that no config, doc or test needs"
+
+
+def test_the_instructions_package_does_one_thing():
+    files = (PACKAGE / "instructions").glob("*.py")
+    lines = sum(len(path.read_text(encoding="utf-8").splitlines()) for path in files)
+    assert lines <= MAX_INSTRUCTIONS_LINES

@@ -68,18 +68,21 @@ class Evaluate:
                 hint=f"Tune another run with --data.protocol {self.protocol.value}.",
             )
         options = {"role": self.role, "tasks": self.tasks, "max_requests": self.max_requests}
-        options["ablations"] = self.ablations or None
         changes = {name: value for name, value in options.items() if value not in (None, ())}
         config = dataclasses.replace(experiment.evaluation, **changes)
-        show(evaluate_run(self.folder, config), self.folder)
+        report = evaluate_run(self.folder, config, with_ablations=self.ablations)
+        show(report, self.folder)
 
 
-def evaluate_run(run: Path, config: EvaluationConfig | None = None) -> Report:
+def evaluate_run(
+    run: Path, config: EvaluationConfig | None = None, *, with_ablations: bool = False
+) -> Report:
     """Evaluates a run and the baselines, and writes the report into the run folder.
 
     Args:
         run: The folder that `irec tune` wrote.
         config: Settings; None for the run's own.
+        with_ablations: Whether the model is also evaluated with changed instructions.
 
     Raises:
         InputError: The run lacks a file, its log has changed, or a baseline cannot be imported.
@@ -101,7 +104,7 @@ def evaluate_run(run: Path, config: EvaluationConfig | None = None) -> Report:
     def make_ablations(task: Task) -> Mapping[str, Ranker]:
         return ablations(tuned, packs, task, split, role, experiment.seed)
 
-    task_rankers = make_ablations if settings.ablations else None
+    task_rankers = make_ablations if with_ablations else None
     report = evaluate_ranker(tuned, materials.log, split, settings, experiment.seed, task_rankers)
     save_report(report, run)
     return report

@@ -46,7 +46,6 @@ class EvaluationConfig:
         baselines: Baselines in the order of their rows, set in the config file, such as
             `(*DEFAULT_BASELINES, Markov(window=3, name="markov 3"))`; empty for
             `irec_jax.baselines.defaults.DEFAULT_BASELINES`.
-        ablations: Also evaluate the model with its instructions removed or changed.
     """
 
     tasks: tuple[TaskName, ...] = ()
@@ -54,7 +53,6 @@ class EvaluationConfig:
     max_requests: int = 0
     resamples: int = 1000
     baselines: tyro.conf.Suppress[tuple[Baseline | ImportedSettings, ...]] = ()
-    ablations: bool = False
 
     def __post_init__(self) -> None:
         check_settings(

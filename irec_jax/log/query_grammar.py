@@ -35,7 +35,7 @@ class QueryGrammar:
     """
 
     catalog: SimulatedCatalog
-    specific_share: float
+    specific_share: float = 0.5
 
     def query(self, item: int, uniform: Sequence[float]) -> tuple[str, str]:
         """Draws a query for an item.

@@ -35,14 +35,13 @@ EVENT_BYTES = 100
 ITEM_BYTES = 2 * 4 * CHUNK
 """Bytes per item, at least: its odds for `CHUNK` requests, and one copy."""
 
+_USUAL_STRENGTHS = EffectStrengths()
 _POPULATION = 3_000  # users of the sample for the marginal item distribution
 
 
 @dataclasses.dataclass(frozen=True)
 class SimulateConfig:
     """Settings of the simulated world; a laptop learns the default size in minutes.
-
-    `taste`, `continuation`, `popularity` and `season` are in nats of log-odds; 0 turns a part off.
 
     Attributes:
         domain: Domain of the catalog and of the texts.
@@ -51,13 +50,7 @@ class SimulateConfig:
         events_per_user: Mean number of events of a user; each has 8 to 60.
         days: Length of the log in days.
         query_share: Share of events before which the user typed a query.
-        specific_share: Share of the queries that are specific; the others are vague.
         review_share: Share of events that come with a review and a rating.
-        taste: Strength of the user's long-term taste.
-        continuation: Strength of the last three items.
-        popularity: Strength of an item's popularity.
-        season: Strength of the time of the year.
-        drift: Share of a user's tastes that change until the end of the log.
         seed: Seed of catalog, users and events.
     """
 
@@ -67,18 +60,11 @@ class SimulateConfig:
     events_per_user: float = 20.0
     days: int = 730
     query_share: float = 0.5
-    specific_share: float = 0.5
     review_share: float = 0.25
-    taste: float = 1.0
-    continuation: float = 1.0
-    popularity: float = 1.0
-    season: float = 0.5
-    drift: float = 0.1
     seed: int = 0
 
     def __post_init__(self) -> None:
         """Refuses impossible settings."""
-        strength = Range(0, 3, "1 is the usual strength.")
         check_settings(
             self,
             "data.simulate.",
@@ -87,13 +73,7 @@ class SimulateConfig:
             events_per_user=Range(8, 40, "Use more users instead."),
             days=Range(30, 36_500),
             query_share=SHARE,
-            specific_share=SHARE,
             review_share=SHARE,
-            drift=SHARE,
-            taste=strength,
-            continuation=strength,
-            popularity=strength,
-            season=strength,
             seed=SEED,
         )
 
@@ -104,6 +84,7 @@ class SimulatedWorld:
 
     Attributes:
         config: The settings.
+        strengths: Strengths of the parts of the next-item distribution.
         catalog: The items.
         dynamics: The parts of the next-item distribution that all users share.
         tastes: The feature weights of each user.
@@ -111,17 +92,21 @@ class SimulatedWorld:
     """
 
     config: SimulateConfig
+    strengths: EffectStrengths
     catalog: SimulatedCatalog
     dynamics: Dynamics
     tastes: Tastes
     grammar: QueryGrammar
 
     @classmethod
-    def build(cls, config: SimulateConfig) -> "SimulatedWorld":
+    def build(
+        cls, config: SimulateConfig, strengths: EffectStrengths = _USUAL_STRENGTHS
+    ) -> "SimulatedWorld":
         """Draws catalog and users, but no events.
 
         Args:
             config: The settings.
+            strengths: Strengths of the parts of the next-item distribution.
 
         Raises:
             InputError: The world needs more memory than the machine has.
@@ -136,15 +121,13 @@ class SimulatedWorld:
         )
         domain = load_domain(config.domain)
         catalog = build_catalog(domain, config.items, config.seed)
-        strengths = EffectStrengths(
-            config.continuation, config.popularity, config.season, domain.repeat
-        )
         return cls(
             config=config,
+            strengths=strengths,
             catalog=catalog,
             dynamics=build_dynamics(catalog, strengths, config.days),
-            tastes=_tastes(config, config.users, config.seed),
-            grammar=QueryGrammar(catalog, config.specific_share),
+            tastes=draw_tastes(domain, config.users, strengths, config.seed),
+            grammar=QueryGrammar(catalog),
         )
 
     @property
@@ -259,7 +242,9 @@ class SimulatedWorld:
         rng = np.random.default_rng([config.seed, 5])
         counts = draw_counts(rng, _POPULATION, config.events_per_user)
         times = draw_times(rng, counts, config.days)
-        tastes = _tastes(config, _POPULATION, int(rng.integers(2**31)))
+        tastes = draw_tastes(
+            self.catalog.domain, _POPULATION, self.strengths, int(rng.integers(2**31))
+        )
         _, mean = draw_items(self.dynamics, tastes, counts, times, rng)
         return np.log(mean).astype(np.float32)
 
@@ -287,8 +272,3 @@ class SimulatedWorld:
                 where="data.simulate",
                 hint="Use users and items of the log that this world drew.",
             )
-
-
-def _tastes(config: SimulateConfig, users: int, seed: int) -> Tastes:
-    domain = load_domain(config.domain)
-    return draw_tastes(domain, users, taste=config.taste, drift=config.drift, seed=seed)

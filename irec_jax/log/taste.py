@@ -84,19 +84,21 @@ class Tastes:
 
 @dataclasses.dataclass(frozen=True)
 class EffectStrengths:
-    """Strengths of the parts of the next-item distribution, in nats.
+    """Strengths of the parts of the next-item distribution, in nats of log-odds; 0 for none.
 
     Attributes:
+        taste: Factor on the user's long-term tastes.
         continuation: Factor on the transitions from the last items.
         popularity: Weight of log popularity.
         season: Amplitude of the yearly cosine.
-        repeat: Weight of the last item's category, before `continuation`.
+        drift: Probability that a taste belongs to another feature at the end of the log.
     """
 
-    continuation: float
-    popularity: float
-    season: float
-    repeat: float
+    taste: float = 1.0
+    continuation: float = 1.0
+    popularity: float = 1.0
+    season: float = 0.5
+    drift: float = 0.1
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -209,7 +211,7 @@ def build_dynamics(catalog: SimulatedCatalog, strengths: EffectStrengths, days: 
     layout = FeatureLayout.of(domain)
     matrix = np.zeros((layout.width, layout.width), np.float32)
     for number, leaf in enumerate(domain.categories):
-        matrix[number, number] = strengths.repeat
+        matrix[number, number] = domain.repeat
         matrix[number, list(leaf.next)] = CATEGORY_FOLLOWS
     brands = layout.offsets[1] + np.arange(len(domain.brands))
     matrix[brands, brands] = BRAND_FOLLOWS
@@ -234,14 +236,13 @@ def build_dynamics(catalog: SimulatedCatalog, strengths: EffectStrengths, days: 
     )
 
 
-def draw_tastes(domain: DomainData, users: int, *, taste: float, drift: float, seed: int) -> Tastes:
+def draw_tastes(domain: DomainData, users: int, strengths: EffectStrengths, seed: int) -> Tastes:
     """Draws the tastes of users: three categories, two brands and one value per attribute.
 
     Args:
         domain: The domain, whose features are the columns.
         users: Number of users.
-        taste: Factor on all weights.
-        drift: Probability that a weight belongs to another feature at the end of the log.
+        strengths: `taste` and `drift` of the tastes.
         seed: Seed of the draws.
     """
     rng = np.random.default_rng([seed, 2])
@@ -250,14 +251,14 @@ def draw_tastes(domain: DomainData, users: int, *, taste: float, drift: float, s
     start_weights = np.zeros((users, layout.width), np.float32)
     end_weights = np.zeros((users, layout.width), np.float32)
     rows = np.arange(users)[:, None]
-    for start, size, strengths in zip(layout.offsets, layout.sizes, liked_weights, strict=True):
+    for start, size, liked in zip(layout.offsets, layout.sizes, liked_weights, strict=True):
         order = np.argsort(rng.random((users, size)), axis=1)
-        ranks = np.arange(len(strengths))
-        drifts = rng.random((users, len(strengths))) < drift
+        ranks = np.arange(len(liked))
+        drifts = rng.random((users, len(liked))) < strengths.drift
         # A weight that drifts moves to a feature without a weight at the start.
-        drifted = np.where(drifts, order[:, (ranks + len(strengths)) % size], order[:, ranks])
-        spread = rng.gamma(_GAMMA_SHAPE, 1 / _GAMMA_SHAPE, (users, len(strengths)))
-        weights = taste * np.array(strengths) * spread
+        drifted = np.where(drifts, order[:, (ranks + len(liked)) % size], order[:, ranks])
+        spread = rng.gamma(_GAMMA_SHAPE, 1 / _GAMMA_SHAPE, (users, len(liked)))
+        weights = strengths.taste * np.array(liked) * spread
         start_weights[rows, start + order[:, ranks]] = weights
         end_weights[rows, start + drifted] = weights
     return Tastes(start_weights, end_weights)

@@ -13,13 +13,15 @@ from irec_jax.model.lora import NO_LORA, LoraConfig
 from irec_jax.model.seq2seq import Seq2Seq, ShardingRules
 from irec_jax.model.t5_sharding import RULES
 
+Activation = Literal["gated_gelu", "gated_relu", "gelu", "relu"]
+
 
 @dataclasses.dataclass(frozen=True)
 class T5Config:
     """Settings that decide the parameters and the computation of a T5 model.
 
-    The defaults are T5 v1.1 (gated GELU, untied head). T5 1.0 has `activation="relu"`,
-    `gated=False` and `tied_head=True`; Flan-T5 is v1.1 with other weights. mT5 is v1.1 with a
+    The defaults are T5 v1.1 (gated GELU, untied head). T5 1.0 has `activation="relu"` and
+    `tied_head=True`; Flan-T5 is v1.1 with other weights. mT5 is v1.1 with a
     vocabulary of 250,112 (Xue et al. 2021), umT5 (Chung et al. 2023) also has a separate position
     bias in every layer.
 
@@ -33,13 +35,10 @@ class T5Config:
         mlp_dim: Feed-forward dimension (d_ff).
         encoder_layers: Layers of the encoder.
         decoder_layers: Layers of the decoder.
-        relative_buckets: Buckets of the relative position bias.
-        relative_max_distance: Distance from which all keys share the last bucket.
-        activation: `gelu` is the tanh approximation that T5 v1.1 uses.
-        gated: Whether the feed-forward block is gated.
+        activation: Of the feed-forward block, gated or not; `gelu` is the tanh approximation that
+            T5 v1.1 uses.
         tied_head: Whether the output head is the embedding (then scaled by width ** -0.5).
         dropout: Dropout rate while training.
-        norm_epsilon: Added to the mean square in RMS norm.
         compute: Dtype of activations; parameters are float32.
         unroll_layers: Whether the scan over layers is unrolled: the same numbers, faster steps,
             longer compilation.
@@ -55,13 +54,9 @@ class T5Config:
     mlp_dim: int = 1_024
     encoder_layers: int = 8
     decoder_layers: int = 8
-    relative_buckets: int = 32
-    relative_max_distance: int = 128
-    activation: Literal["gelu", "relu"] = "gelu"
-    gated: bool = True
+    activation: Activation = "gated_gelu"
     tied_head: bool = False
     dropout: float = 0.1
-    norm_epsilon: float = 1e-6
     compute: Literal["float32", "bfloat16"] = "float32"
     unroll_layers: bool = False
     remat: Literal["none", "dots", "full"] = "none"
@@ -78,29 +73,19 @@ class T5Config:
             mlp_dim=Range(1, 2**20),
             encoder_layers=Range(1, 1_024),
             decoder_layers=Range(1, 1_024),
-            relative_buckets=Range(4, 2**12, "Set it to 32, as in T5."),
-            relative_max_distance=Range(1, 2**20, "Set it to 128, as in T5."),
             dropout=BELOW_ONE,
-            norm_epsilon=Range(0, 1, above=True),
         )
-        if self.relative_buckets % 4:
-            raise InputError(
-                f"must be a multiple of 4, got {self.relative_buckets}",
-                where="model.relative_buckets",
-                hint="Set it to 32, as in T5.",
-            )
-        if self.relative_max_distance <= self.relative_buckets // 2:
-            raise InputError(
-                f"must be above half of model.relative_buckets, got {self.relative_max_distance}",
-                where="model.relative_max_distance",
-                hint="Set it to 128, as in T5.",
-            )
         if self.family == "mt5" and self.tied_head:
             raise InputError(
                 "mT5 has an untied head",
                 where="model.tied_head",
                 hint="Set it to False, or model.family to 't5'.",
             )
+
+    @property
+    def is_gated(self) -> bool:
+        """Whether the feed-forward block is gated."""
+        return self.activation.startswith("gated")
 
     @property
     def shared_positions(self) -> bool:

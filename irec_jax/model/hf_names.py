@@ -3,7 +3,9 @@
 from typing import Literal, NamedTuple, cast
 
 from irec_jax.errors import InputError
-from irec_jax.model.config import T5Config
+from irec_jax.model.config import Activation, T5Config
+from irec_jax.model.layers import NORM_EPSILON
+from irec_jax.model.positions import BUCKETS, MAX_DISTANCE
 
 CONFIG = "config.json"
 FAMILIES = {"t5": "T5", "mt5": "MT5", "umt5": "UMT5"}
@@ -66,7 +68,7 @@ def _attention_rows(side: str, ours: str, place: int, theirs: str) -> list[Weigh
 
 def _feed_forward_rows(config: T5Config, side: str, place: int) -> list[WeightMapping]:
     block = f"{side}.block.{{}}.layer.{place}"
-    names = {"gate": "wi_0", "up": "wi_1"} if config.gated else {"gate": "wi"}
+    names = {"gate": "wi_0", "up": "wi_1"} if config.is_gated else {"gate": "wi"}
     rows = [
         WeightMapping(
             f"{side}.layers.feed_forward.{our}", f"{block}.DenseReluDense.{their}.weight", True
@@ -98,17 +100,20 @@ _FIELDS = {
     "mlp_dim": "d_ff",
     "encoder_layers": "num_layers",
     "decoder_layers": "num_decoder_layers",
-    "relative_buckets": "relative_attention_num_buckets",
-    "relative_max_distance": "relative_attention_max_distance",
     "dropout": "dropout_rate",
-    "norm_epsilon": "layer_norm_epsilon",
 }
-_PROJECTIONS: dict[tuple[Literal["gelu", "relu"], bool], str] = {
-    ("gelu", True): "gated-gelu",
-    ("relu", False): "relu",
-    ("relu", True): "gated-relu",
-    ("gelu", False): "gelu_new",
+_CONSTANTS = {
+    "relative_attention_num_buckets": BUCKETS,
+    "relative_attention_max_distance": MAX_DISTANCE,
+    "layer_norm_epsilon": NORM_EPSILON,
 }
+_ACTIVATIONS: dict[str, Activation] = {
+    "gated-gelu": "gated_gelu",
+    "relu": "relu",
+    "gated-relu": "gated_relu",
+    "gelu_new": "gelu",
+}
+_PROJECTIONS = {ours: theirs for theirs, ours in _ACTIVATIONS.items()}
 
 
 def to_hf_config(config: T5Config) -> dict:
@@ -117,7 +122,8 @@ def to_hf_config(config: T5Config) -> dict:
         "architectures": [f"{FAMILIES[config.family]}ForConditionalGeneration"],
         "model_type": config.family,
         **{theirs: getattr(config, ours) for ours, theirs in _FIELDS.items()},
-        "feed_forward_proj": _PROJECTIONS[config.activation, config.gated],
+        **_CONSTANTS,
+        "feed_forward_proj": _PROJECTIONS[config.activation],
         "tie_word_embeddings": config.tied_head,
         "decoder_start_token_id": 0,
         "pad_token_id": 0,
@@ -130,7 +136,8 @@ def from_hf_config(settings: dict, where: str = CONFIG) -> T5Config:
     """Reads the `config.json` of transformers.
 
     Raises:
-        InputError: It is of another model type, or a setting is missing.
+        InputError: It is of another model type, a setting is missing, or a constant of all
+            published models has another value.
     """
     family = settings.get("model_type")
     if family not in FAMILIES:
@@ -143,10 +150,14 @@ def from_hf_config(settings: dict, where: str = CONFIG) -> T5Config:
     missing = [name for name in _FIELDS.values() if settings.get(name) is None]
     if missing:
         raise InputError(f"{', '.join(missing)} missing", where=where)
+    for name, constant in _CONSTANTS.items():
+        if settings.get(name, constant) != constant:
+            problem = f"{name} is {settings[name]}, and all published T5 models have {constant}"
+            raise InputError(problem, where=where, hint="Give a folder of a published model.")
     projection = settings.get("feed_forward_proj", "relu" if family == "t5" else "gated-gelu")
-    form = next((form for form, name in _PROJECTIONS.items() if name == projection), None)
-    if form is None:
-        allowed = ", ".join(_PROJECTIONS.values())
+    activation = _ACTIVATIONS.get(projection)
+    if activation is None:
+        allowed = ", ".join(_ACTIVATIONS)
         raise InputError(
             f"feed_forward_proj {projection!r} is not supported",
             where=where,
@@ -156,8 +167,7 @@ def from_hf_config(settings: dict, where: str = CONFIG) -> T5Config:
     return T5Config(
         **sizes,
         family=cast(Literal["t5", "mt5", "umt5"], family),
-        activation=form[0],
-        gated=form[1],
+        activation=activation,
         tied_head=_is_tied(settings),
     )
 
@@ -173,9 +183,4 @@ def _is_tied(settings: dict) -> bool:
     return settings.get("scale_decoder_outputs", settings.get("tie_word_embeddings", True))
 
 
-_HF_DEFAULTS = {
-    "relative_attention_num_buckets": 32,
-    "relative_attention_max_distance": 128,
-    "dropout_rate": 0.1,
-    "layer_norm_epsilon": 1e-6,
-}
+_HF_DEFAULTS = {"dropout_rate": 0.1}

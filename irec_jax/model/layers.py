@@ -16,6 +16,9 @@ from irec_jax.model.dropout import DropoutRng, dropout, fold_in
 
 LayerAxes = tuple[int, ...]
 
+NORM_EPSILON = 1e-6
+"""Added to the mean square in RMS norm, in all published models."""
+
 
 class AttentionContext(NamedTuple):
     """Mask and position bias of self-attention."""
@@ -57,13 +60,12 @@ class Norm(nnx.Module):
 
     def __init__(self, config: T5Config, layer_axes: LayerAxes = ()) -> None:
         self.scale = nnx.Param(jnp.ones((*layer_axes, config.width), jnp.float32))
-        self.epsilon = config.norm_epsilon
 
     def __call__(self, hidden_states: Float[Array, "*rows width"]) -> Float[Array, "*rows width"]:
         """Scales each row to mean square 1, then by the learned scale."""
         wide = hidden_states.astype(jnp.float32)
         mean_square = jnp.mean(jnp.square(wide), axis=-1, keepdims=True)
-        normed = wide * jax.lax.rsqrt(mean_square + self.epsilon)
+        normed = wide * jax.lax.rsqrt(mean_square + NORM_EPSILON)
         scale = jax.lax.expand_dims(self.scale[...], range(hidden_states.ndim - 1))
         return (normed * scale).astype(hidden_states.dtype)
 
@@ -74,7 +76,7 @@ class FeedForward(nnx.Module):
     def __init__(self, config: T5Config, rngs: nnx.Rngs, layer_axes: LayerAxes = ()) -> None:
         inward = (*layer_axes, config.width, config.mlp_dim)
         self.gate = normal(rngs, inward, config.width**-0.5)
-        self.up = normal(rngs, inward, config.width**-0.5) if config.gated else None
+        self.up = normal(rngs, inward, config.width**-0.5) if config.is_gated else None
         outward = (*layer_axes, config.mlp_dim, config.width)
         self.down = normal(rngs, outward, config.mlp_dim**-0.5)
         self.activation = config.activation
@@ -84,11 +86,10 @@ class FeedForward(nnx.Module):
     ) -> Float[Array, "*rows width"]:
         """Applies the block to each row."""
         # The tanh form of GELU is what T5 v1.1 was trained with ("gelu_new").
-        activate = jax.nn.relu if self.activation == "relu" else jax.nn.gelu
-        if self.up is None:
-            active = activate(linear(hidden_states, self.gate))
-        else:
-            active = activate(linear(hidden_states, self.gate)) * linear(hidden_states, self.up)
+        activate = jax.nn.relu if self.activation.endswith("relu") else jax.nn.gelu
+        active = activate(linear(hidden_states, self.gate))
+        if self.up is not None:
+            active = active * linear(hidden_states, self.up)
         return linear(dropout(active, dropout_rng), self.down)
 
 

@@ -21,7 +21,7 @@ from irec_jax.model.layers import (
     Norm,
     normal,
 )
-from irec_jax.model.positions import bias_by_distance, bias_matrix
+from irec_jax.model.positions import BUCKETS, bias_by_distance, bias_matrix
 
 
 @nnx.dataclass
@@ -49,11 +49,10 @@ class LayerStack(nnx.Module):
         self.count = config.decoder_layers if self.causal else config.encoder_layers
         self.layers = layer(config, rngs, (self.count,))
         self.shared = config.shared_positions
-        table = (config.relative_buckets, config.heads)
+        table = (BUCKETS, config.heads)
         shape = table if self.shared else (self.count, *table)
         self.bias = normal(rngs, shape, config.width**-0.5)
         self.norm = Norm(config)
-        self.limit = config.relative_max_distance
         self.unroll = config.unroll_layers
         self.remat = config.remat
 
@@ -111,7 +110,7 @@ class LayerStack(nnx.Module):
         """
         distances = -np.arange(length)
         by_distance = functools.partial(
-            bias_by_distance, distances=distances, bidirectional=not self.causal, limit=self.limit
+            bias_by_distance, distances=distances, bidirectional=not self.causal
         )
         table = self.bias[...]
         all_columns = by_distance(table) if self.shared else jax.vmap(by_distance)(table)
@@ -121,7 +120,7 @@ class LayerStack(nnx.Module):
     def _bias(
         self, table: Float[Array, "buckets heads"], length: int
     ) -> Float[Array, "heads length length"]:
-        return bias_matrix(table, length, bidirectional=not self.causal, limit=self.limit)
+        return bias_matrix(table, length, bidirectional=not self.causal)
 
 
 class T5(nnx.Module):

@@ -30,7 +30,7 @@ def training_flops(
         lora: The weights that are trained.
     """
     inner = config.heads * config.head_dim
-    feed_forward = (3 if config.gated else 2) * config.width * config.mlp_dim
+    feed_forward = (3 if config.is_gated else 2) * config.width * config.mlp_dim
     tokens_in, tokens_out = float(source.sum()), float(target.sum())
     pairs_in, pairs_out = float((source**2).sum()), float((target**2).sum())
     pairs_across = float((source * target).sum())

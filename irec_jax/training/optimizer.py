@@ -41,9 +41,7 @@ class OptimizerConfig:
         warmup: Steps of linear warm-up from zero.
         weight_decay: Decoupled decay, multiplied by the learning rate; never on norms and biases.
         clip: Largest global gradient norm; 0 does not clip.
-        b1: AdamW's decay of the first moment.
         b2: AdamW's decay of the second moment.
-        epsilon: AdamW's term in the denominator.
         average: Decay of a running average of the weights, which then evaluates and serves in
             place of the weights; 0 for none.
     """
@@ -54,9 +52,7 @@ class OptimizerConfig:
     warmup: int = 0
     weight_decay: float = 0.0
     clip: float = 1.0
-    b1: float = 0.9
     b2: float = 0.98
-    epsilon: float = 1e-8
     average: float = 0.0
 
     def __post_init__(self) -> None:
@@ -68,9 +64,7 @@ class OptimizerConfig:
             warmup=Range(0, 10**9, off),
             weight_decay=Range(0, 1_000, off),
             clip=Range(0, 10**9, off),
-            b1=BELOW_ONE,
             b2=BELOW_ONE,
-            epsilon=Range(0, 1, above=True),
             average=BELOW_ONE,
         )
 
@@ -138,7 +132,7 @@ def _scale(config: OptimizerConfig) -> optax.GradientTransformation:
             ),
             is_stacked,
         )
-    adam = optax.scale_by_adam(b1=config.b1, b2=config.b2, eps=config.epsilon)
+    adam = optax.scale_by_adam(b2=config.b2)
     if config.kind == "adamw":
         return adam
     orthogonal = optax.chain(optax.contrib.scale_by_muon(), optax.stateless(_scale_to_adamw))

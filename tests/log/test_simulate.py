@@ -14,7 +14,7 @@ from irec_jax.log.domain import load_domain
 from irec_jax.log.event_times import draw_counts, draw_times
 from irec_jax.log.events import BehaviorLog
 from irec_jax.log.simulate import SimulateConfig, SimulatedWorld
-from irec_jax.log.taste import DAY, START
+from irec_jax.log.taste import DAY, START, EffectStrengths
 
 DOMAINS = ("shop", "content", "social", "finance")
 SMALL = SimulateConfig(users=150, items=120, seed=3)
@@ -117,11 +117,11 @@ def test_no_user_gets_an_item_twice_and_times_rise(log: BehaviorLog):
 
 
 def test_shares_of_queries_reviews_and_intentions_follow_the_config():
-    config = dataclasses.replace(SMALL, query_share=0.4, specific_share=0.7, review_share=0.2)
+    config = dataclasses.replace(SMALL, query_share=0.4, review_share=0.2)
     events = SimulatedWorld.build(config).log().interactions
     asked = events["query"].is_not_null()
     assert asked.mean() == pytest.approx(0.4, abs=0.03)
-    assert (events.filter(asked)["intention"] == "specific").mean() == pytest.approx(0.7, abs=0.04)
+    assert (events.filter(asked)["intention"] == "specific").mean() == pytest.approx(0.5, abs=0.04)
     assert events["review"].is_not_null().mean() == pytest.approx(0.2, abs=0.03)
     assert events["review"].is_null().equals(events["rating"].is_null())
     assert events.filter(~asked)["intention"].null_count() == (~asked).sum()
@@ -154,9 +154,9 @@ def test_numbers_of_events_have_the_mean_and_sessions_are_short():
 
 
 def test_extreme_settings_still_give_a_log():
-    strengths = dict.fromkeys(("taste", "continuation", "popularity", "season"), 3.0)
-    strong = SimulateConfig(users=30, items=100, events_per_user=40.0, **strengths)
-    log = SimulatedWorld.build(strong).log()
+    strengths = EffectStrengths(taste=3.0, continuation=3.0, popularity=3.0, season=3.0)
+    strong = SimulateConfig(users=30, items=100, events_per_user=40.0)
+    log = SimulatedWorld.build(strong, strengths).log()
     assert not log.interactions.select("user", "item").is_duplicated().any()
     silent = SimulateConfig(
         users=1, items=100, events_per_user=8.0, query_share=0.0, review_share=0.0
@@ -175,9 +175,6 @@ def test_extreme_settings_still_give_a_log():
         ("events_per_user", float("nan")),
         ("events_per_user", 100.0),
         ("query_share", 1.5),
-        ("drift", float("nan")),
-        ("taste", -1.0),
-        ("season", 5.0),
         ("seed", -1),
     ],
 )

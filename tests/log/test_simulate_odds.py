@@ -1,7 +1,5 @@
 """The next item comes from the distribution that the world states, and nothing ranks better."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 from scipy import stats
@@ -10,16 +8,24 @@ from scipy.special import log_softmax
 from irec_jax.errors import InputError
 from irec_jax.log.item_draws import sample_items
 from irec_jax.log.simulate import SimulateConfig, SimulatedWorld
-from irec_jax.log.taste import BRAND_FOLLOWS, CATEGORY_FOLLOWS, DAY, START, VALUE_FOLLOWS
+from irec_jax.log.taste import (
+    BRAND_FOLLOWS,
+    CATEGORY_FOLLOWS,
+    DAY,
+    START,
+    VALUE_FOLLOWS,
+    EffectStrengths,
+)
 
-CONFIG = SimulateConfig(users=500, items=200, seed=11, season=1.0, drift=0.3)
+CONFIG = SimulateConfig(users=500, items=200, seed=11)
+STRENGTHS = EffectStrengths(season=1.0, drift=0.3)
 
 
 class Played:
     """A world and its log as arrays, with the stated distribution at every event."""
 
     def __init__(self, config: SimulateConfig) -> None:
-        self.world = SimulatedWorld.build(config)
+        self.world = SimulatedWorld.build(config, STRENGTHS)
         events = self.world.log().interactions
         column = {item: place for place, item in enumerate(self.world.item_ids)}
         self.items = np.array([column[item] for item in events["item"]])
@@ -46,13 +52,13 @@ def naive_log_probability(
     world: SimulatedWorld, user: int, history: list[int], time: int
 ) -> np.ndarray:
     """The definition, item by item and part by part."""
-    config, catalog, domain = world.config, world.catalog, world.catalog.domain
-    progress = (time - START) / (config.days * DAY)
+    strengths, catalog, domain = world.strengths, world.catalog, world.catalog.domain
+    progress = (time - START) / (world.config.days * DAY)
     likes = (1 - progress) * world.tastes.first[user] + progress * world.tastes.last[user]
     scores = []
     for item in range(len(catalog.ids)):
         category, brand = catalog.categories[item], catalog.brands[item]
-        score = config.popularity * catalog.log_popularity[item]
+        score = strengths.popularity * catalog.log_popularity[item]
         score += likes[category] + likes[len(domain.categories) + brand]
         first = len(domain.categories) + len(domain.brands)
         for number, slot in enumerate(domain.slots):
@@ -61,7 +67,7 @@ def naive_log_probability(
         leaf = domain.categories[category]
         if leaf.peak:
             months = (time - START) / (365.25 * DAY) * 12 - (leaf.peak - 0.5)
-            score += config.season * np.cos(2 * np.pi * months / 12)
+            score += strengths.season * np.cos(2 * np.pi * months / 12)
         for earlier, share in zip(history[::-1], (1, 0.5, 0.25), strict=False):
             bond = 0.0
             if category == catalog.categories[earlier]:
@@ -72,7 +78,7 @@ def naive_log_probability(
             for number, slot in enumerate(domain.slots):
                 wanted = catalog.values[earlier, number] + (slot.follow == "next")
                 bond += VALUE_FOLLOWS * (wanted % len(slot.values) == catalog.values[item, number])
-            score += config.continuation * share * bond
+            score += strengths.continuation * share * bond
         scores.append(-np.inf if item in history else score)
     return log_softmax(np.array(scores))
 
@@ -181,13 +187,13 @@ def test_the_prior_is_the_population_of_any_log(played: Played):
     counts = np.bincount(played.items, minlength=len(prior))
     assert np.corrcoef(np.exp(prior), counts)[0, 1] > 0.95
     assert prior[played.items].mean() > -np.log(len(prior)) + 0.1
-    again = SimulatedWorld.build(CONFIG).prior_log_probability()
+    again = SimulatedWorld.build(CONFIG, STRENGTHS).prior_log_probability()
     np.testing.assert_array_equal(again, prior)
 
 
 def test_what_follows_is_not_symmetric():
-    nothing_else = {"taste": 0.0, "popularity": 0.0, "season": 0.0}
-    world = SimulatedWorld.build(dataclasses.replace(CONFIG, **nothing_else))
+    nothing_else = EffectStrengths(taste=0.0, popularity=0.0, season=0.0)
+    world = SimulatedWorld.build(CONFIG, nothing_else)
     names = [leaf.forms[0] for leaf in world.catalog.domain.categories]
     phones, cases = (
         np.nonzero(world.catalog.categories == names.index(name))[0]
@@ -206,14 +212,14 @@ def test_what_follows_is_not_symmetric():
 
 def test_seasons_and_popularity_can_be_switched_off():
     world = SimulatedWorld.build(
-        SimulateConfig(users=50, items=150, season=0.0, drift=0.0, popularity=0.0)
+        SimulateConfig(users=50, items=150), EffectStrengths(season=0.0, drift=0.0, popularity=0.0)
     )
     users, nothing = np.arange(50), [[]] * 50
     january = world.next_item_log_probability(users, nothing, np.full(50, START))
     july = world.next_item_log_probability(users, nothing, np.full(50, START + 180 * DAY))
     np.testing.assert_allclose(january, july, atol=1e-5)
     plain = SimulatedWorld.build(
-        SimulateConfig(users=2, items=150, taste=0.0, season=0.0, popularity=0.0)
+        SimulateConfig(users=2, items=150), EffectStrengths(taste=0.0, season=0.0, popularity=0.0)
     )
     flat = plain.next_item_log_probability(np.arange(2), [[], []], np.full(2, START))
     np.testing.assert_allclose(flat, -np.log(150), atol=1e-4)

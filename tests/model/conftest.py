@@ -21,12 +21,9 @@ SIZES = {
     "mlp_dim": 40,
     "encoder_layers": 2,
     "decoder_layers": 2,
-    # Few and near, so that short rows reach the logarithmic buckets and the last one.
-    "relative_buckets": 8,
-    "relative_max_distance": 12,
 }
 FORMS = {
-    "v1.0": T5Config(**SIZES, activation="relu", gated=False, tied_head=True),
+    "v1.0": T5Config(**SIZES, activation="relu", tied_head=True),
     "v1.1": T5Config(**SIZES),
     # What google/flan-t5-small states, but narrower.
     "flan": T5Config(**{**SIZES, "width": 48, "heads": 2, "head_dim": 16, "encoder_layers": 3}),

@@ -15,11 +15,11 @@ TOLERANCE = {"rtol": 1e-4, "atol": 1e-4}
 
 @pytest.fixture
 def examples():
-    """Inputs and targets of different lengths, padded at the end; segment 0 is padding."""
+    """Rows of different lengths, padded at the end; the longest reach all position buckets."""
     rng = np.random.default_rng(1)
-    inputs, targets = rng.integers(2, 96, (3, 20)), rng.integers(2, 96, (3, 9))
+    inputs, targets = rng.integers(2, 96, (3, 140)), rng.integers(2, 96, (3, 24))
     segments, target_segments = np.ones_like(inputs), np.ones_like(targets)
-    for row, (source, target) in enumerate([(20, 9), (13, 5), (4, 1)]):
+    for row, (source, target) in enumerate([(140, 24), (13, 5), (4, 1)]):
         inputs[row, source:], segments[row, source:] = 0, 0
         targets[row, target:], target_segments[row, target:] = 0, 0
     return tuple(a.astype(np.int32) for a in (inputs, segments, targets, target_segments))

@@ -106,7 +106,7 @@ def test_the_published_configs_are_understood():
         **{"num_layers": 6, "vocab_size": 32128, "relative_attention_num_buckets": 32},
     }
     first = from_hf_config(t5)
-    assert (first.tied_head, first.gated, first.activation) == (True, False, "relu")
+    assert (first.tied_head, first.is_gated, first.activation) == (True, False, "relu")
     assert (first.encoder_layers, first.decoder_layers) == (6, 6)
     flan = t5 | {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False, "d_ff": 1024}
     flan |= {"num_heads": 6, "num_layers": 8, "num_decoder_layers": 8}
@@ -120,6 +120,8 @@ BAD_CONFIGS = {
     "d_model": (None, "d_model missing"),
     "feed_forward_proj": ("swiglu", "swiglu"),
     "dropout_rate": (3.0, r"model\.dropout"),
+    "relative_attention_num_buckets": (8, "published T5 models have 32"),
+    "layer_norm_epsilon": (1e-5, "layer_norm_epsilon is 1e-05"),
 }
 
 
