@@ -26,9 +26,9 @@ def test_a_config_loads_and_survives_json(path: Path):
 def test_a_config_for_a_pod_reads_packed_rows(name: str):
     path = CONFIGS[0].with_name(f"{name}.py")
     packed = load_experiment(path).train.packed
-    told = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
     assert packed
-    assert f"irec instruct configs/{path.name} --packed {packed}" in told
+    assert f"irec instruct configs/{path.name} --packed {packed}" in docstring
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)

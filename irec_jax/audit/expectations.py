@@ -8,6 +8,7 @@ from irec_jax.audit.text_leaks import TemplatePieces
 from irec_jax.instructions.examples import TaskVariant
 from irec_jax.instructions.forms import Instruction, Part, Slot, TaskForm
 from irec_jax.instructions.render import Renderer
+from irec_jax.instructions.slots import slot_name
 from irec_jax.instructions.tasks import INTENTION_CODES, Task
 from irec_jax.instructions.templates import Template, TemplatePack
 
@@ -87,7 +88,7 @@ class TaskProfile:
 
 def template_pieces(template: Template) -> TemplatePieces:
     """Cuts a template into what the audit reads it by."""
-    pieces = zip([slot.value for slot in template.slots], template.literals[1:], strict=True)
+    pieces = zip([slot_name(slot) for slot in template.slots], template.literals[1:], strict=True)
     return TemplatePieces(template.literals[0], tuple(pieces))
 
 

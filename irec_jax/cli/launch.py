@@ -57,7 +57,7 @@ class Launch(Generic[TargetT]):
     Attributes:
         experiment: The experiment, a Python file as in configs/.
         on: Where to run: local, processes, slurm, gke, tpu-vm, or FILE.py:CLASS for a target of
-            your own (docs/extending_launch_target.md).
+            your own (docs/extending.md).
         target: The settings of the target.
         out: The run folder; by default runs/NAME OF THE FILE.
         dry_run: Print the job file instead of running or writing it; on a terminal the values of

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from irec_jax.instructions.config import InstructionsConfig
-from irec_jax.instructions.forms import ANSWER_MARK, Part, Slot
+from irec_jax.instructions.forms import ANSWER_MARK, Part
 from irec_jax.instructions.prompts import SEPARATOR
 from irec_jax.instructions.tasks import INTENTION_CODES
 from irec_jax.instructions.teacher import Teacher
@@ -29,7 +29,7 @@ def training_texts(split: Split, config: InstructionsConfig, teacher: Teacher) -
     packs = load_packs(config.packs, config.domain, config.own_tasks)
     names = {task.name for task in config.listed_tasks}
     templates = [
-        template.fill(dict.fromkeys(Slot, SEPARATOR))
+        template.fill(dict.fromkeys(template.slots, SEPARATOR))
         for pack in packs
         for template in pack.templates
         if template.task in names and not template.held_out

@@ -7,7 +7,7 @@ from irec_jax.errors import InputError, nearest
 from irec_jax.instructions.built_in_tasks import task_of
 from irec_jax.instructions.config import InstructionsConfig
 from irec_jax.instructions.forms import Request, Slot, TaskForm
-from irec_jax.instructions.slots import SlotInputs, fill_slot
+from irec_jax.instructions.slots import AnySlot, SlotInputs, fill_slot, slot_name
 from irec_jax.instructions.tasks import Task
 from irec_jax.instructions.templates import Template, TemplatePack, load_packs
 from irec_jax.instructions.third_person import to_third_person
@@ -101,7 +101,7 @@ class PromptWriter:
         self._check(request, task)
         inputs = self._slot_inputs(request, pack)
         filled = {slot: fill_slot(slot, inputs, self.join_names) for slot in Slot}
-        values = {slot: text for slot, text in filled.items() if text}
+        values: dict[AnySlot, str] = {slot: text for slot, text in filled.items() if text}
         return self._template(request, task, pack, values).fill(values)
 
     def _slot_inputs(self, request: Request, pack: TemplatePack) -> SlotInputs:
@@ -117,7 +117,7 @@ class PromptWriter:
         )
 
     def _template(
-        self, request: Request, task: Task, pack: TemplatePack, values: Mapping[Slot, str]
+        self, request: Request, task: Task, pack: TemplatePack, values: Mapping[AnySlot, str]
     ) -> Template:
         if request.template:
             template = pack.named(request.template)
@@ -134,7 +134,7 @@ class PromptWriter:
         if not fillable:
             missing = next(slot for slot in templates[0].slots if slot not in values)
             raise InputError(
-                f"the request has no text for the slot {{{missing.value}}} of the template "
+                f"the request has no text for the slot {{{slot_name(missing)}}} of the template "
                 f"'{templates[0].name}'",
                 where="request",
                 hint="Give the request a history and an instruction where its scenario has them, "

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import hashlib
+import json
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -17,13 +18,14 @@ from irec_jax.instructions.examples import TaskVariant, list_examples
 from irec_jax.instructions.forms import ANSWER_MARK, Instruction, Part, Slot, TaskForm
 from irec_jax.instructions.passes import RecordOrder, RecordOrigin
 from irec_jax.instructions.prompts import SEPARATOR, PromptWriter
-from irec_jax.instructions.slots import SlotInputs, fill_slot
+from irec_jax.instructions.slots import SlotInputs, fill_slot, slot_name
 from irec_jax.instructions.tasks import Task
 from irec_jax.instructions.teacher import Teacher
 from irec_jax.instructions.templates import Template, TemplatePack
 from irec_jax.instructions.third_person import to_third_person
 from irec_jax.log.split import Role, Split
 from irec_jax.random_draws import DrawField, RandomStream, derive_key, draw_field, scramble
+from irec_jax.settings import to_json
 
 ANSWER_HISTORY = 5
 """The number of last items in an answer with the part `Part.HISTORY`."""
@@ -91,19 +93,7 @@ class Renderer:
             InputError: A listed task has no example in this split or no template, a name is
                 empty, or there are not as many names as items.
         """
-        if len(names) != len(split.catalog):
-            problem = (
-                f"{len(names)} items are named, but the log's catalog has {len(split.catalog)}"
-            )
-            hint = "Use the log that the run was tuned on, or tune again with this log."
-            raise InputError(problem, where="item index", hint=hint)
-        prompt_writer = PromptWriter.build(config, names)
-        if config.answer_items > 1 and prompt_writer.separator == SEPARATOR:
-            raise InputError(
-                f"an answer of {config.answer_items} items needs items that are one token each",
-                where="instructions.answer_items",
-                hint="Set it to 1, or tokens.index to atomic.",
-            )
+        prompt_writer = _prompt_writer(split, config, names)
         request_context = RequestContext.build(split, config.context)
         examples = list_examples(
             split,
@@ -166,7 +156,10 @@ class Renderer:
             digest.update(np.ascontiguousarray(array, dtype="<i8").tobytes())
         variants = [f"{v.task.name.value} {v.intention.value}" for v in self.variants]
         # The content of the packs, not the files that they were read from.
-        packs = [repr(dataclasses.replace(pack, file="")) for pack in self.prompt_writer.packs]
+        packs = [
+            json.dumps(to_json(dataclasses.replace(pack, file="")))
+            for pack in self.prompt_writer.packs
+        ]
         for texts in (self.prompt_writer.names, context.places, variants, packs):
             digest.update("\n".join(texts).encode("utf-8") + b"\0")
         digest.update(self.teacher.fingerprint().encode("ascii"))
@@ -214,7 +207,7 @@ class Renderer:
         context = self._context(task, position, pack)
         template = _fillable(self._templates[variant_number, pack_number], draw, bool(context))
         inputs = SlotInputs(
-            history=self.history(position) if Slot.HISTORY in template.slots else (),
+            history=self.history(position) if template.reads_history else (),
             candidates=candidates,
             query=texts.get(Part.QUERY, ""),
             preference=texts.get(Part.PREFERENCE, ""),
@@ -315,6 +308,22 @@ class Renderer:
         return self.prompt_writer.join_names(self.items[position:end].tolist())
 
 
+def _prompt_writer(split: Split, config: InstructionsConfig, names: Sequence[str]) -> PromptWriter:
+    """Reads the packs, and compares names and settings with the catalog."""
+    if len(names) != len(split.catalog):
+        problem = f"{len(names)} items are named, but the log's catalog has {len(split.catalog)}"
+        hint = "Use the log that the run was tuned on, or tune again with this log."
+        raise InputError(problem, where="item index", hint=hint)
+    prompt_writer = PromptWriter.build(config, names)
+    if config.answer_items > 1 and prompt_writer.separator == SEPARATOR:
+        raise InputError(
+            f"an answer of {config.answer_items} items needs items that are one token each",
+            where="instructions.answer_items",
+            hint="Set it to 1, or tokens.index to atomic.",
+        )
+    return prompt_writer
+
+
 def preference_variant(draw: int, variants: int) -> int:
     """Returns the number of the preference text that a record holds."""
     return draw_field(draw, DrawField.PREFERENCE_VARIANT) % variants
@@ -366,7 +375,7 @@ def _training_templates(
         if has_context or Slot.CONTEXT not in template.slots
     )
     if not any(set(template.slots) <= set(required) for template in templates):
-        slots = " ".join(f"{{{slot.value}}}" for slot in required)
+        slots = " ".join(f"{{{slot_name(slot)}}}" for slot in required)
         raise InputError(
             f"every template of the task {variant.task.name.value} has an optional slot",
             where=pack.file,

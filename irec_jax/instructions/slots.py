@@ -1,9 +1,13 @@
 """Slots: one function per slot that fills it, for rendering, serving and the audit."""
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
+from irec_jax.errors import InputError
 from irec_jax.instructions.forms import Slot
+from irec_jax.settings import ImportedSettings, load_settings
+from irec_jax.text_cleaning import clean
 
 NO_ITEM = -1
 
@@ -32,6 +36,24 @@ class SlotInputs(NamedTuple):
 
 
 SlotFiller = Callable[[SlotInputs, WriteItems], str]
+
+
+@runtime_checkable
+class CustomSlot(Protocol):
+    """A slot that is defined outside the package: an instance of a frozen dataclass."""
+
+    @property
+    def name(self) -> str:
+        """The name in braces in templates; a field of the dataclass."""
+        ...
+
+    def fill(self, inputs: SlotInputs, write: WriteItems) -> str:
+        """Returns the text of the slot, never an empty one; see `fill_slot`."""
+        ...
+
+
+AnySlot = Slot | CustomSlot | ImportedSettings
+"""A slot in a task or template; `ImportedSettings` is a `CustomSlot` that was read from a run."""
 
 
 def fill_history(inputs: SlotInputs, write: WriteItems) -> str:
@@ -87,7 +109,19 @@ SLOT_FILLERS: Mapping[Slot, SlotFiller] = {
 }
 
 
-def fill_slot(slot: Slot, inputs: SlotInputs, write: WriteItems) -> str:
+def slot_name(slot: AnySlot) -> str:
+    """Returns the name of a slot in templates."""
+    if isinstance(slot, Slot):
+        return slot.value
+    return str(slot.settings["name"]) if isinstance(slot, ImportedSettings) else slot.name
+
+
+def is_custom(slot: AnySlot) -> bool:
+    """Returns whether a slot is defined outside the package."""
+    return not isinstance(slot, Slot)
+
+
+def fill_slot(slot: AnySlot, inputs: SlotInputs, write: WriteItems) -> str:
     """Returns the text of a slot.
 
     Args:
@@ -96,6 +130,23 @@ def fill_slot(slot: Slot, inputs: SlotInputs, write: WriteItems) -> str:
         write: Writes item numbers.
 
     Returns:
-        The text, "" where `inputs` hold nothing for the slot.
+        The text, "" where `inputs` hold nothing for a slot of the package.
+
+    Raises:
+        InputError: The class of a custom slot cannot be imported, or its text is empty.
     """
-    return SLOT_FILLERS[slot](inputs, write)
+    if isinstance(slot, Slot):
+        return SLOT_FILLERS[slot](inputs, write)
+    text = clean(_load(slot).fill(inputs, write))
+    if not text:
+        raise InputError(
+            f"there is no text for {len(inputs.history)} items of history",
+            where=f"slot {{{slot_name(slot)}}}",
+            hint="Return a text for every history that has an item.",
+        )
+    return text
+
+
+@functools.lru_cache(maxsize=64)
+def _load(slot: CustomSlot | ImportedSettings) -> CustomSlot:
+    return load_settings(slot)

@@ -21,7 +21,9 @@ from irec_jax.instructions.forms import (
     Strategy,
     TaskForm,
 )
+from irec_jax.instructions.slots import AnySlot, CustomSlot, is_custom
 from irec_jax.log.split import Role, Split
+from irec_jax.settings import ImportedSettings
 from irec_jax.text_cleaning import clean
 
 INTENTION_CODES = {Intention.VAGUE: 1, Intention.SPECIFIC: 2}
@@ -81,8 +83,8 @@ class Task:
     intentions: tuple[Intention, ...]
     form: TaskForm = TaskForm.MATCHING
     strategy: Strategy = Strategy.PLAIN
-    required_slots: tuple[Slot, ...] = ()
-    optional_slots: tuple[Slot, ...] = (Slot.CONTEXT,)
+    required_slots: tuple[AnySlot, ...] = ()
+    optional_slots: tuple[AnySlot, ...] = (Slot.CONTEXT,)
     answer_parts: tuple[Part, ...] = (Part.ITEM,)
 
     def __post_init__(self) -> None:
@@ -98,6 +100,25 @@ class Task:
                     where=f"{where}.required_slots",
                     hint=f"Add Slot.{slot.name}.",
                 )
+        self._check_custom_slots(where)
+
+    def _check_custom_slots(self, where: str) -> None:
+        names = {slot.value for slot in Slot}
+        for slot in filter(is_custom, (*self.required_slots, *self.optional_slots)):
+            if not isinstance(slot, ImportedSettings):
+                if not isinstance(slot, CustomSlot):
+                    hint = "Give an instance of a dataclass with `name` and `fill(inputs, write)`."
+                    raise InputError(f"{slot!r} is not a slot", where=where, hint=hint)
+                slot = ImportedSettings.of(slot, where=where)
+            name = slot.settings.get("name")
+            if not isinstance(name, str) or not name.isidentifier() or name in names:
+                raise InputError(
+                    f"'{name}' cannot be the name of a slot of your own",
+                    where=where,
+                    hint="Give its dataclass a field `name` with a new word of letters, digits "
+                    "and underscores.",
+                )
+            names.add(name)
 
     @property
     def scenarios(self) -> tuple[Scenario, ...]:
@@ -144,8 +165,10 @@ class Task:
 
     @functools.cached_property
     def reads_history(self) -> bool:
-        """Whether prompts or answers are made from the history."""
-        return self.needs_history or Part.HISTORY in self.answer_parts or self.reads_preference
+        """Whether prompts or answers are made from the history, as custom slots may be."""
+        has_custom = any(map(is_custom, self.slots))
+        in_answer = Part.HISTORY in self.answer_parts
+        return self.needs_history or in_answer or self.reads_preference or has_custom
 
     @functools.cached_property
     def reads_query(self) -> bool:
@@ -168,7 +191,7 @@ class Task:
         return Slot.TARGET not in self.required_slots
 
     @functools.cached_property
-    def slots(self) -> frozenset[Slot]:
+    def slots(self) -> frozenset[AnySlot]:
         """The slots that a template may have."""
         return frozenset((*self.required_slots, *self.optional_slots))
 

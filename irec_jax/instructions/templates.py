@@ -14,6 +14,7 @@ from irec_jax.instructions.built_in_tasks import TASKS
 from irec_jax.instructions.config import Domain
 from irec_jax.instructions.forms import AnyTaskName, Intention, Slot
 from irec_jax.instructions.pack_files import pack_label, pack_text
+from irec_jax.instructions.slots import AnySlot, is_custom, slot_name
 from irec_jax.instructions.tasks import Task
 from irec_jax.text_cleaning import clean
 
@@ -49,11 +50,11 @@ class Template:
     name: str
     task: AnyTaskName
     intentions: tuple[Intention, ...]
-    slots: tuple[Slot, ...]
+    slots: tuple[AnySlot, ...]
     literals: tuple[str, ...]
     held_out: bool = False
 
-    def fill(self, values: Mapping[Slot, str]) -> str:
+    def fill(self, values: Mapping[AnySlot, str]) -> str:
         """Inserts text into the slots; braces in the text have no meaning."""
         text = self.literals[0]
         for slot, literal in self._pieces:
@@ -61,7 +62,12 @@ class Template:
         return text
 
     @functools.cached_property
-    def _pieces(self) -> tuple[tuple[Slot, str], ...]:
+    def reads_history(self) -> bool:
+        """Whether a slot may be made from the history."""
+        return any(slot is Slot.HISTORY or is_custom(slot) for slot in self.slots)
+
+    @functools.cached_property
+    def _pieces(self) -> tuple[tuple[AnySlot, str], ...]:
         return tuple(zip(self.slots, self.literals[1:], strict=True))
 
 
@@ -262,17 +268,18 @@ def _template(
     held_out = table.get("held_out", False)
     if not isinstance(held_out, bool):
         raise InputError(f"{held_out!r} is not true or false", where=f"{where}.held_out")
-    slots, literals = _parse(_text(table, "text", where), words, f"{where}.text")
+    slot_of = {**_SLOTS, **{slot_name(slot): slot for slot in task.slots}}
+    slots, literals = _parse(_text(table, "text", where), slot_of, words, f"{where}.text")
     _check_slots(slots, task, f"{where}.text")
     return Template(name, task.name, intentions, slots, literals, held_out)
 
 
 def _parse(
-    text: str, words: Mapping[str, str], where: str
-) -> tuple[tuple[Slot, ...], tuple[str, ...]]:
+    text: str, slot_of: Mapping[str, AnySlot], words: Mapping[str, str], where: str
+) -> tuple[tuple[AnySlot, ...], tuple[str, ...]]:
     """Inserts the domain's words and splits the text at its data slots."""
     text = clean(text)
-    slots: list[Slot] = []
+    slots: list[AnySlot] = []
     literals = [""]
     end = 0
     for match in _OPENING.finditer(text):
@@ -282,9 +289,9 @@ def _parse(
         if slot in words:
             literals[-1] += words[slot]
             continue
-        if slot not in _SLOTS:
+        if slot not in slot_of:
             raise InputError(
-                f"unknown slot {match[0]}", where=where, hint=nearest(slot, [*_SLOTS, *words])
+                f"unknown slot {match[0]}", where=where, hint=nearest(slot, [*slot_of, *words])
             )
         around = text[: match.start()][-1:] + text[end:][:1]
         if around.strip():
@@ -293,7 +300,7 @@ def _parse(
                 where=where,
                 hint="Put a space before and after it, such as '{history} .'.",
             )
-        slots.append(_SLOTS[slot])
+        slots.append(slot_of[slot])
         literals.append("")
     literals[-1] += _plain(text[end:], where)
     return tuple(slots), tuple(literals)
@@ -309,13 +316,13 @@ def _plain(text: str, where: str) -> str:
     return text
 
 
-def _check_slots(slots: tuple[Slot, ...], task: Task, where: str) -> None:
-    for slot in Slot:
-        times = slots.count(slot)
+def _check_slots(slots: tuple[AnySlot, ...], task: Task, where: str) -> None:
+    for slot in dict.fromkeys((*Slot, *task.required_slots, *task.optional_slots)):
+        times, name = slots.count(slot), slot_name(slot)
         if slot in task.required_slots:
             if times != 1:
                 raise InputError(
-                    f"the slot {{{slot.value}}} occurs {times} times, and must occur once in the "
+                    f"the slot {{{name}}} occurs {times} times, and must occur once in the "
                     f"task {task.name.value}",
                     where=where,
                     hint="Write each required slot once.",
@@ -323,7 +330,7 @@ def _check_slots(slots: tuple[Slot, ...], task: Task, where: str) -> None:
         elif times > int(slot in task.optional_slots):
             most = "at most once" if slot in task.optional_slots else "never"
             raise InputError(
-                f"the slot {{{slot.value}}} occurs {times} times, and may occur {most} in the "
+                f"the slot {{{name}}} occurs {times} times, and may occur {most} in the "
                 f"task {task.name.value}",
                 where=where,
                 hint="Remove the slot, or choose another task.",

@@ -12,6 +12,12 @@ from irec_jax.instructions.forms import Intention
 from irec_jax.instructions.teacher import LogTeacher
 from irec_jax.log.split import Split
 from irec_jax.random_draws import DrawField, RandomStream, derive_key, draw_field, scramble
+from irec_jax.teachers.habits import (
+    MIN_EVENTS,
+    count_known,
+    describe_spread,
+    usual_price_level,
+)
 from irec_jax.teachers.item_attributes import PRICE_LEVELS, ItemAttributes
 from irec_jax.teachers.phrases import LANGUAGES, load_phrases
 from irec_jax.teachers.synonyms import MISSING, find_stated_needs, load_synonyms
@@ -25,8 +31,6 @@ WINDOW = 20
 
 _ASPECTS = ("preference_kinds", "preference_value", "preference_turn")
 
-_MIN_EVENTS = 4  # events with a category from which a habit is stated
-_FOCUSED_SHARE, _VARIED_SHARE = 0.6, 0.34  # shares of the favorite category
 _LOYAL_SHARE = 0.25  # share of a brand that is mentioned
 _BRAND_ECHO, _CATEGORY_ECHO = 16, 2  # one query in this many may repeat a word of the title
 
@@ -148,9 +152,9 @@ class MetadataTeacher:
         variant %= VARIANTS
         categories = self.attributes.rarest_category[window].tolist()
         draw = self._draw(RandomStream.METADATA_PREFERENCE, position, variant)
-        counts = _counts(categories)
+        counts = count_known(categories)
         if not counts:
-            brands = _counts(self.attributes.brand[window].tolist())
+            brands = count_known(self.attributes.brand[window].tolist())
             if not brands:
                 return ""
             values = {"brand": self.attributes.texts[max(brands, key=brands.__getitem__)]}
@@ -196,7 +200,11 @@ class MetadataTeacher:
         if need:
             values["need"] = need
         level = attributes.price_level.item(item)
-        if values and level >= 0 and level == _usual_level(attributes.price_level[window].tolist()):
+        if (
+            values
+            and level >= 0
+            and level == usual_price_level(attributes.price_level[window].tolist())
+        ):
             price = generator.value(
                 "price", PRICE_LEVELS[level], draw_field(draw, DrawField.REASON_PRICE)
             )
@@ -243,7 +251,7 @@ class MetadataTeacher:
         texts = self.attributes.texts
         top = max(counts, key=counts.__getitem__)
         values = {"top": texts[top]}
-        spread = _spread(counts, counts[top], generator, draw)
+        spread = describe_spread(counts, counts[top], generator, draw)
         if len(counts) > 1:
             others = (category for category in counts if category != top)
             values["second"] = texts[max(others, key=counts.__getitem__)]
@@ -257,12 +265,12 @@ class MetadataTeacher:
         """Returns the favorite category, a repeated brand and the usual price level."""
         texts = self.attributes.texts
         values = {"top": texts[max(counts, key=counts.__getitem__)]}
-        brands = _counts(self.attributes.brand[window].tolist())
+        brands = count_known(self.attributes.brand[window].tolist())
         if brands:
             brand = max(brands, key=brands.__getitem__)
             if brands[brand] >= max(2, _LOYAL_SHARE * len(window)):
                 values["brand"] = texts[brand]
-        level = _usual_level(self.attributes.price_level[window].tolist())
+        level = usual_price_level(self.attributes.price_level[window].tolist())
         if level >= 0:
             price = generator.value(
                 "price", PRICE_LEVELS[level], draw_field(draw, DrawField.PREFERENCE_PRICE)
@@ -283,8 +291,8 @@ class MetadataTeacher:
         texts = self.attributes.texts
         known = [category for category in categories if category >= 0]
         recent = known[-1]
-        if len(known) >= _MIN_EVENTS and known[-2] == recent and recent not in known[:-2]:
-            earlier = _counts(known[:-2])
+        if len(known) >= MIN_EVENTS and known[-2] == recent and recent not in known[:-2]:
+            earlier = count_known(known[:-2])
             return {
                 "top": texts[max(earlier, key=earlier.__getitem__)],
                 "recent": texts[recent],
@@ -294,7 +302,7 @@ class MetadataTeacher:
         broad = self.attributes.commonest_category.item(window.item(categories.index(top)))
         if broad != top:
             values["broad"] = texts[broad]
-        spread = _spread(counts, counts[top], generator, draw)
+        spread = describe_spread(counts, counts[top], generator, draw)
         if spread:
             values["spread"] = spread
         return values
@@ -376,38 +384,6 @@ class MetadataTeacher:
             if bit >= 0 and other != area and not title_bits >> bit & 1:
                 values["other"] = attributes.texts[other]
         return generator.generate("query_vague", values, draw) if values else ""
-
-
-def _counts(indices: list[int]) -> dict[int, int]:
-    """Counts the values that are not `MISSING`, latest first, so that `max` prefers the latest."""
-    counts: dict[int, int] = {}
-    for index in reversed(indices):
-        if index >= 0:
-            counts[index] = counts.get(index, 0) + 1
-    return counts
-
-
-def _usual_level(levels: list[int]) -> int:
-    """Returns the price level of at least half of the items with a price, else `MISSING`."""
-    counts = _counts(levels)
-    if not counts:
-        return MISSING
-    level = max(counts, key=counts.__getitem__)
-    known = sum(counts.values())
-    return level if known >= 2 and counts[level] * 2 >= known else MISSING
-
-
-def _spread(counts: dict[int, int], top_count: int, generator: TextGenerator, draw: int) -> str:
-    """Returns a text for focused or varied choices, "" in between or with few events."""
-    known = sum(counts.values())
-    if known < _MIN_EVENTS:
-        return ""
-    if top_count >= _FOCUSED_SHARE * known:
-        return generator.value("spread", "focused", draw_field(draw, DrawField.SPREAD))
-    is_varied = top_count <= _VARIED_SHARE * known
-    return (
-        generator.value("spread", "varied", draw_field(draw, DrawField.SPREAD)) if is_varied else ""
-    )
 
 
 def _has_text(
