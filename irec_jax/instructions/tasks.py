@@ -104,7 +104,9 @@ class Task:
 
     def _check_custom_slots(self, where: str) -> None:
         names = {slot.value for slot in Slot}
-        for slot in filter(is_custom, (*self.required_slots, *self.optional_slots)):
+        for slot in (*self.required_slots, *self.optional_slots):
+            if isinstance(slot, Slot):
+                continue
             if not isinstance(slot, ImportedSettings):
                 if not isinstance(slot, CustomSlot):
                     hint = "Give an instance of a dataclass with `name` and `fill(inputs, write)`."
