@@ -1,4 +1,5 @@
-"""What every test runs under: eight simulated devices, no silent broadcasting, shared programs."""
+"""What every test runs under (eight simulated devices, shared programs), and what tests share:
+a tiny experiment, its log, its model and runs of it, and a split of a few users."""
 
 import os
 
@@ -14,11 +15,21 @@ from pathlib import Path
 
 import hypothesis
 import jax
+import jax.numpy as jnp
 import numpy as np
 import polars as pl
 import pytest
 
+from irec_jax.experiment.config import Experiment
+from irec_jax.experiment.loading import load_experiment
+from irec_jax.experiment.materials import Materials, prepare
+from irec_jax.experiment.run_config import save_run
+from irec_jax.log.dataset import load_log
+from irec_jax.log.events import BehaviorLog
 from irec_jax.log.split import Role, Split, SplitProtocol
+from irec_jax.model.config import T5Config
+from irec_jax.model.params import initialize
+from irec_jax.training.checkpoint import Checkpoints, TrainState, model_fingerprint
 
 # How long an example takes says more of what else the machine does than of our code.
 hypothesis.settings.register_profile("untimed", deadline=None)
@@ -61,6 +72,70 @@ def cached(compiled) -> dict[str, str]:
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "0",
     }
+
+
+TINY_CONFIG = """
+from irec_jax.experiment.config import Experiment
+from irec_jax.instructions.config import InstructionsConfig
+from irec_jax.log.dataset import DataConfig
+from irec_jax.log.simulate import SimulateConfig
+from irec_jax.model.config import T5Config
+from irec_jax.tokens.config import TokensConfig
+from irec_jax.training.config import TrainConfig
+
+experiment = Experiment(
+    data=DataConfig(simulate=SimulateConfig(users=80, items=100)),
+    instructions=InstructionsConfig(max_history=6),
+    tokens=TokensConfig(vocabulary=512, source_length=64, target_length=16),
+    model=T5Config(width=16, head_dim=8, heads=2, mlp_dim=32, encoder_layers=1, decoder_layers=1),
+    train=TrainConfig(steps=6, batch_size=8, log_every=2, checkpoint_every=3),
+)
+"""
+"""An experiment that takes seconds, as a file."""
+
+
+@pytest.fixture(scope="module")
+def tiny_config(tmp_path_factory) -> Path:
+    """Its folder has a space in its name, as users' folders have."""
+    path = tmp_path_factory.mktemp("a config") / "small.py"
+    path.write_text(TINY_CONFIG)
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_experiment(tmp_path_factory) -> Experiment:
+    path = tmp_path_factory.mktemp("experiment") / "small.py"
+    path.write_text(TINY_CONFIG)
+    return load_experiment(path)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_experiment) -> T5Config:
+    return tiny_experiment.model
+
+
+@pytest.fixture(scope="session")
+def tiny_log(tiny_experiment) -> BehaviorLog:
+    return load_log(tiny_experiment.data)
+
+
+@pytest.fixture(scope="session")
+def make_run() -> Callable[..., Materials]:
+    """Returns a function that writes a run with random weights, as if it had been tuned."""
+
+    def write(run: Path, experiment: Experiment, steps: Sequence[int] = (1,)) -> Materials:
+        materials = prepare(experiment, run)
+        save_run(run, materials)
+        model = materials.experiment.model
+        checkpoints = Checkpoints(run, {"model": model_fingerprint(model)})
+        for step in steps:
+            params = jax.jit(initialize, static_argnums=0)(model, jax.random.key(step))
+            state = TrainState(jnp.asarray(step), params, {"count": jnp.zeros(())})
+            checkpoints.save(step, state, {})
+        checkpoints.close()
+        return materials
+
+    return write
 
 
 def make_split(

@@ -16,17 +16,6 @@ from irec_jax.cli.main import main
 from irec_jax.errors import InputError
 from irec_jax.experiment.config import Experiment
 
-SMALL = """
-from irec_jax.experiment.config import Experiment
-from irec_jax.log.dataset import DataConfig
-from irec_jax.log.simulate import SimulateConfig
-from irec_jax.tokens.config import TokensConfig
-
-experiment = Experiment(
-    data=DataConfig(simulate=SimulateConfig(users=60, items=100), core=1),
-    tokens=TokensConfig(vocabulary=512),
-)
-"""
 EMPTY = "from irec_jax import Experiment\nexperiment = Experiment()\n"
 
 
@@ -70,10 +59,8 @@ LARGE_BATCH = ["--train.batch-size", 2**17, "--tokens.source-length", 1_024]
 
 
 @pytest.fixture
-def small(tmp_path: Path) -> Path:
-    path = tmp_path / "small.py"
-    path.write_text(SMALL)
-    return path
+def small(tiny_config: Path) -> Path:
+    return tiny_config
 
 
 @pytest.fixture

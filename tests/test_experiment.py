@@ -16,24 +16,10 @@ from irec_jax.model.lora import LoraConfig
 from irec_jax.settings import to_json
 from irec_jax.tokens.items import TokenWriter
 
-SMALL = """
-from irec_jax.experiment.config import Experiment
-from irec_jax.log.dataset import DataConfig
-from irec_jax.log.simulate import SimulateConfig
-from irec_jax.tokens.config import TokensConfig
-
-experiment = Experiment(
-    data=DataConfig(simulate=SimulateConfig(users=60, items=100)),
-    tokens=TokensConfig(vocabulary=512),
-)
-"""
-
 
 @pytest.fixture
-def config(tmp_path: Path) -> Path:
-    path = tmp_path / "small.py"
-    path.write_text(SMALL)
-    return path
+def config(tiny_config: Path) -> Path:
+    return tiny_config
 
 
 def test_any_leaf_can_be_set_from_the_command_line(config):

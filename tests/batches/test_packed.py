@@ -24,7 +24,6 @@ from irec_jax.instructions.config import InstructionsConfig
 from irec_jax.instructions.forms import Instruction
 from irec_jax.instructions.render import Renderer
 from irec_jax.instructions.teacher import LogTeacher
-from irec_jax.log.simulate import SimulateConfig, SimulatedWorld
 from irec_jax.log.split import Split, SplitConfig, split_log
 from irec_jax.storage import shards
 from irec_jax.tokens.config import TokensConfig
@@ -40,9 +39,8 @@ def small_shards(monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.fixture(scope="module")
-def split() -> Split:
-    log = SimulatedWorld.build(SimulateConfig(users=60, items=100)).log()
-    return split_log(log, SplitConfig(), seed=0)
+def split(tiny_log) -> Split:
+    return split_log(tiny_log, SplitConfig(), seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -221,7 +219,7 @@ def test_mistakes_are_refused_with_an_error(packing: Packing, stored: Path, tmp_
     manifest = tmp_path / "rows" / "packed_rows.json"
     manifest_data = json.loads(manifest.read_text())
     manifest.write_text(json.dumps(manifest_data | {"rows": manifest_data["rows"] + 1}))
-    with pytest.raises(InputError, match="the manifest says"):
+    with pytest.raises(InputError, match="the manifest lists"):
         PackedRows(tmp_path / "rows")
     (tmp_path / "rows" / next(iter(manifest_data["files"]))).unlink()
     with pytest.raises(InputError, match="a shard is missing"):

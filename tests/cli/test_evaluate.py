@@ -5,8 +5,6 @@ import shutil
 import sys
 from pathlib import Path
 
-import jax
-import jax.numpy as jnp
 import polars as pl
 import pytest
 
@@ -17,8 +15,6 @@ from irec_jax.evaluation.protocol import EvaluationConfig
 from irec_jax.experiment.loading import load_experiment
 from irec_jax.experiment.materials import prepare
 from irec_jax.experiment.run_config import save_run
-from irec_jax.model.params import initialize
-from irec_jax.training.checkpoint import Checkpoints, TrainState, model_fingerprint
 
 EXPERIMENT = """
 from irec_jax.experiment.config import Experiment
@@ -65,19 +61,12 @@ ROWS = ["chance", "popularity", "recent popularity", "markov", "bm25", TUNED, BE
 
 
 @pytest.fixture(scope="module")
-def tuned(tmp_path_factory) -> Path:
+def tuned(tmp_path_factory, make_run) -> Path:
     """A complete run, saved before its first step."""
     folder = tmp_path_factory.mktemp("runs")
-    run = folder / "small"
     (folder / "small.py").write_text(EXPERIMENT)
-    materials = prepare(load_experiment(folder / "small.py"), run)
-    save_run(run, materials)
-    model = materials.experiment.model
-    state = TrainState(jnp.int32(1), initialize(model, jax.random.key(0)), {"none": jnp.zeros(1)})
-    checkpoints = Checkpoints(run, {"model": model_fingerprint(model)})
-    checkpoints.save(1, state, {})
-    checkpoints.close()
-    return run
+    make_run(folder / "small", load_experiment(folder / "small.py"))
+    return folder / "small"
 
 
 def test_it_prints_every_row_and_the_paths_of_the_report(tuned, capsys):

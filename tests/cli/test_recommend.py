@@ -7,45 +7,22 @@ import subprocess
 import sys
 from pathlib import Path
 
-import jax
-import jax.numpy as jnp
 import polars as pl
 import pytest
 
 from irec_jax.cli.main import main
-from irec_jax.experiment.config import Experiment
-from irec_jax.experiment.materials import Materials, prepare
+from irec_jax.experiment.materials import Materials
 from irec_jax.experiment.run_config import save_run
-from irec_jax.log.dataset import DataConfig
-from irec_jax.log.simulate import SimulateConfig
-from irec_jax.model.config import T5Config
-from irec_jax.model.params import initialize
 from irec_jax.run_checksums import Sources, write_checksums
-from irec_jax.tokens.config import TokensConfig
-from irec_jax.training.checkpoint import Checkpoints, TrainState, model_fingerprint
 
-MODEL = T5Config(width=16, head_dim=8, heads=2, mlp_dim=32, encoder_layers=1, decoder_layers=1)
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def run_and_materials(tmp_path_factory) -> tuple[Path, Materials]:
+def run_and_materials(tmp_path_factory, make_run, tiny_experiment) -> tuple[Path, Materials]:
     """A run folder, and the materials that it was made from."""
     run = tmp_path_factory.mktemp("runs") / "shop"
-    materials = prepare(
-        Experiment(
-            data=DataConfig(simulate=SimulateConfig(users=60, items=100), core=1),
-            tokens=TokensConfig(vocabulary=600),
-            model=MODEL,
-        )
-    )
-    save_run(run, materials)
-    model = materials.experiment.model
-    params = jax.jit(initialize, static_argnums=0)(model, jax.random.key(0))
-    checkpoints = Checkpoints(run, {"model": model_fingerprint(model)})
-    checkpoints.save(1, TrainState(jnp.asarray(1), params, {"count": jnp.zeros(())}), {})
-    checkpoints.close()
-    return run, materials
+    return run, make_run(run, tiny_experiment)
 
 
 def items_in(printed: str) -> list[str]:

@@ -13,14 +13,13 @@ import pytest
 
 from irec_jax.cli.main import main
 from irec_jax.log.events import BehaviorLog
-from irec_jax.log.simulate import SimulateConfig, SimulatedWorld
 
 FILES = ["catalog.parquet", "tokens/index.npz", "packs/0.toml"]
 
 
 @pytest.fixture(scope="module")
-def log() -> BehaviorLog:
-    return SimulatedWorld.build(SimulateConfig(users=80, items=100)).log()
+def log(tiny_log) -> BehaviorLog:
+    return tiny_log
 
 
 @pytest.fixture(scope="module")

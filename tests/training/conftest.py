@@ -1,5 +1,6 @@
 """A tiny model, tiny batches and short runs for the tests of this package."""
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,16 +18,7 @@ from irec_jax.training.inputs import TrainingInputs
 from irec_jax.training.optimizer import OptimizerConfig
 from irec_jax.training.sharding import MeshConfig, make_mesh
 
-TINY = T5Config(
-    vocabulary=32,
-    width=16,
-    head_dim=8,
-    heads=2,
-    mlp_dim=32,
-    encoder_layers=1,
-    decoder_layers=1,
-    dropout=0.2,
-)
+VOCABULARY = 32
 
 
 class ToyBatches:
@@ -41,7 +33,7 @@ class ToyBatches:
         sides = []
         for length in (12, 6):
             segments = np.sort(rng.integers(0, 3, (8, length)), axis=1)[:, ::-1].astype(np.int32)
-            tokens = rng.integers(2, TINY.vocabulary, (8, length)).astype(np.int32)
+            tokens = rng.integers(2, VOCABULARY, (8, length)).astype(np.int32)
             sides += [np.where(segments > 0, tokens, 0), segments]
         return Batch(*sides)
 
@@ -53,15 +45,15 @@ class ToyBatches:
 
 
 @pytest.fixture(scope="session")
-def tiny() -> T5Config:
-    return TINY
+def tiny(tiny_model) -> T5Config:
+    return dataclasses.replace(tiny_model, vocabulary=VOCABULARY, dropout=0.2)
 
 
 @pytest.fixture(scope="session")
-def params() -> Params:
+def params(tiny) -> Params:
     """Random weights of the tiny model, as numpy arrays."""
     device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    return jax.device_get(from_scratch(TINY, 0)(device))
+    return jax.device_get(from_scratch(tiny, 0)(device))
 
 
 @pytest.fixture
@@ -70,12 +62,12 @@ def toy_batches() -> ToyBatches:
 
 
 @pytest.fixture(scope="session")
-def make_inputs(params) -> Callable[..., TrainingInputs]:
+def make_inputs(tiny, params) -> Callable[..., TrainingInputs]:
     """Return a function that makes the inputs of a short run; keywords replace its parts."""
 
     def build(run: Path, *, devices: int = 1, mesh: MeshConfig | None = None, **parts: Any):
         defaults = {
-            "model": TINY,
+            "model": tiny,
             "init_weights": lambda shardings: jax.device_put(params, shardings),
             "batches": ToyBatches(),
             "mesh": make_mesh(mesh or MeshConfig(), jax.devices()[:devices]),

@@ -35,7 +35,7 @@ from irec_jax.training.sharding import MeshConfig, make_mesh
 from irec_jax.training.step import compile_step
 from irec_jax.training.validation import read_validation
 
-from .conftest import TINY, ToyBatches
+from .conftest import VOCABULARY, ToyBatches
 
 STEPS = 30
 PROGRAM = Path(__file__).with_name("a_run.py")
@@ -232,7 +232,7 @@ class BadBatches(ToyBatches):
         number = self.number
         batch = super().__next__()
         self.number = number
-        targets = batch.targets + TINY.vocabulary
+        targets = batch.targets + VOCABULARY
         return Batch(batch.inputs, batch.input_segments, targets, batch.target_segments)
 
 
