@@ -128,3 +128,28 @@ def test_banned_words_are_found(text: str):
 @pytest.mark.parametrize("text", ["there is no item", "is no longer there", "bystanders", "relies"])
 def test_plain_words_pass(text: str):
     assert not banned(text)
+
+
+def hint_texts(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Yields the literal hints of errors with their line; `{}` for what is inserted."""
+    for node in ast.walk(tree):
+        is_hint = isinstance(node, ast.keyword) and node.arg == "hint"
+        waiting = [node.value] if isinstance(node, ast.keyword) and is_hint else []
+        while waiting:
+            value = waiting.pop()
+            if isinstance(value, ast.IfExp):
+                waiting += [value.body, value.orelse]
+            elif isinstance(value, ast.Constant) and value.value:
+                yield value.lineno, str(value.value)
+            elif isinstance(value, ast.JoinedStr):
+                parts = [p.value if isinstance(p, ast.Constant) else "{}" for p in value.values]
+                yield value.lineno, "".join(map(str, parts))
+
+
+@pytest.mark.parametrize(
+    "path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT))
+)
+def test_a_hint_is_a_sentence(path: Path):
+    for line, hint in hint_texts(ast.parse(path.read_text("utf-8"))):
+        assert re.match(r"[A-Z`{]", hint), f"{path}:{line}: start with a capital: {hint}"
+        assert re.search(r"[.?}]$", hint), f"{path}:{line}: end with a full stop: {hint}"

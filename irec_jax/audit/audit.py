@@ -113,7 +113,7 @@ class Audit:
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise InputError(
-                f"not an audit: {error!r}", where="audit", hint="run the audit again."
+                f"not an audit: {error!r}", where="audit", hint="Run the audit again."
             ) from error
 
     def tally(self, measure: Measure) -> Tally:
@@ -205,7 +205,7 @@ class Audit:
             raise InputError(
                 f"the audit of {self.records:,} records found:\n" + "\n".join(lines),
                 where=where,
-                hint="fix the source of these records (a teacher, a template pack, or the log) and "
+                hint="Fix the source of these records (a teacher, a template pack, or the log) and "
                 "render them again.",
             )
 

@@ -102,13 +102,13 @@ class Instruct:
             raise InputError(
                 f"{what} writes nothing",
                 where=what,
-                hint=f"leave out {what}, or else --out, --packed and --runner.",
+                hint=f"Leave out {what}, or else --out, --packed and --runner.",
             )
         if not (self.audit or self.describe or writes):
             raise InputError(
                 "there is no folder to write",
                 where="--out",
-                hint="name one with --out or --packed, or use --audit or --describe.",
+                hint="Name one with --out or --packed, or use --audit or --describe.",
             )
         for folder in (self.out, self.packed):
             if folder is not None:
@@ -117,7 +117,7 @@ class Instruct:
             raise InputError(
                 "there is no runner that they are for",
                 where="--beam-options",
-                hint="name it with --runner.",
+                hint="Name it with --runner.",
             )
 
     def _runner(self) -> Runner | None:
@@ -129,7 +129,7 @@ class Instruct:
             raise InputError(
                 f"Apache Beam cannot be used: {error}",
                 where="--runner",
-                hint="pip install 'irec-jax[beam]', or use --workers.",
+                hint="Run pip install 'irec-jax[beam]', or use --workers.",
             ) from error
         return beam_runner(self.runner, self.beam_options)
 

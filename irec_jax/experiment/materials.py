@@ -94,7 +94,7 @@ def _refuse_unwritable(pack: TemplatePack, writer: TokenWriter) -> None:
         raise InputError(
             f"the tokenizer knows {1 - unknown / len(ids):.0%} of the words in {pack.file}",
             where="tokens.tokenizer",
-            hint="use a tokenizer of that language (mT5's or umT5's), or 'trained'.",
+            hint="Use a tokenizer of that language (mT5's or umT5's), or 'trained'.",
         )
 
 

@@ -37,7 +37,7 @@ MANIFEST_FILE = "instruction_set.json"
 AUDIT_FILE, SAMPLE_FILE = "audit.json", "sample.html"
 SHARD_RECORDS = 16_384
 
-_HINT = "write the set again with `irec instruct`."
+_HINT = "Write the set again with `irec instruct`."
 _COUNTED = ("scenario", "strategy", "task", "language", "template")
 
 

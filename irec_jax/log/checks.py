@@ -93,10 +93,10 @@ def check_interactions(
         if name in interactions.columns:
             column = interactions[name]
             wrong = ~column.is_in(words)
-            hint = f"use one of {', '.join(words)}"
+            hint = f"Use one of {', '.join(words)}."
             refuse_rows(column, wrong, f"unknown {name} {{value!r}}", where, hint)
     if ordered and not _sorted(interactions):
-        hint = "build it with BehaviorLog.assemble"
+        hint = "Build it with BehaviorLog.assemble."
         raise InputError("not sorted by user, then time", where=where, hint=hint)
 
 
@@ -106,7 +106,7 @@ def refuse_unknown_items(items: pl.Series, known: pl.Series, where: str) -> None
     Raises:
         InputError: With the first such row and how many there are.
     """
-    hint = "add the missing items to the items table, or drop these rows"
+    hint = "Add the missing items to the items table, or drop these rows."
     refuse_rows(items, ~items.is_in(known.implode()), "unknown item {value!r}", where, hint)
 
 
@@ -116,7 +116,7 @@ def check_times(times: pl.Series, where: str) -> None:
     Raises:
         InputError: With the first such row and how many there are.
     """
-    hint = "give seconds since 1970-01-01 (UTC), or a position that counts from 0"
+    hint = "Give seconds since 1970-01-01 (UTC), or a position that counts from 0."
     refuse_rows(times, times < 0, "negative time {value}", where, hint)
     what = "absurd time {value}, after the year 2200 (are these milliseconds?)"
     refuse_rows(times, times > LATEST_TIME, what, where, hint)
@@ -128,7 +128,7 @@ def check_ratings(ratings: pl.Series, where: str) -> None:
     Raises:
         InputError: With the first such row and how many there are.
     """
-    hint = "leave missing ratings empty"
+    hint = "Leave missing ratings empty."
     refuse_rows(ratings, ~ratings.is_finite(), "rating {value} is not finite", where, hint)
 
 
@@ -166,9 +166,9 @@ def _check_columns(
             raise InputError(f"unknown column {name!r}", where=where, hint=hint)
         if dtype != known.schema[name]:
             what = f"column {name!r} is {dtype}, not {known.schema[name]}"
-            raise InputError(what, where=where, hint="cast the column")
+            raise InputError(what, where=where, hint="Cast the column.")
     if table.height == 0:
-        raise InputError("the table has no rows", where=where, hint="give a log with events")
+        raise InputError("the table has no rows", where=where, hint="Give a log with events.")
     for name in needed:
         column = table[name]
         refuse_rows(column, column.is_null(), f"no {name}", where, "fill it in or drop the row")

@@ -39,7 +39,7 @@ class DataConfig(SplitConfig):
         """Refuses impossible settings."""
         super().__post_init__()  # reads the fields of this class too
         if not self.log:
-            hint = f"give the folder of a prepared log, or {SIMULATED!r}"
+            hint = f"Give the folder of a prepared log, or {SIMULATED!r}."
             raise InputError("is empty", where="data.log", hint=hint)
 
     @property

@@ -211,7 +211,7 @@ class BehaviorLog:
             raise InputError(
                 f"could not be written ({error}); what was there is unchanged",
                 where=str(folder),
-                hint="make room on the disk, or write to another folder with --out",
+                hint="Make room on the disk, or write to another folder with --out.",
             ) from error
 
     @classmethod
@@ -221,7 +221,7 @@ class BehaviorLog:
         Raises:
             InputError: The folder or one of its files is missing, changed or damaged.
         """
-        hint = "prepare the log again with `irec data prepare`"
+        hint = "Prepare the log again with `irec data prepare`."
         if not folder.is_dir():
             remove_leftovers(real_path(folder))
         if not folder.is_dir():

@@ -45,9 +45,9 @@ def forget_user(log: BehaviorLog, user: int) -> BehaviorLog:
     stays = log.interactions["user"] != user
     forgotten = int((~stays).sum())
     if forgotten == 0:
-        raise InputError(f"there is no user {user}", where="interactions", hint="check the number")
+        raise InputError(f"there is no user {user}", where="interactions", hint="Check the number.")
     if forgotten == log.interactions.height:
-        hint = "delete the log's folder"
+        hint = "Delete the log's folder."
         raise InputError(f"user {user} is the only one", where="interactions", hint=hint)
     dropped = dict(log.manifest.dropped)
     dropped[FORGOTTEN] = dropped.get(FORGOTTEN, 0) + forgotten

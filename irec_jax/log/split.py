@@ -163,7 +163,7 @@ def split_log(log: BehaviorLog, config: SplitConfig, seed: int) -> Split:
         raise InputError(
             f"no user is left: none has {config.core} events with items of {config.core} events",
             where="data.core",
-            hint="lower data.core, or prepare a larger log (`irec data describe` counts it)",
+            hint="Lower data.core, or prepare a larger log (`irec data describe` counts it).",
         )
     order = _shuffled_ties(users, times, seed)
     order = order[keep[order]]
@@ -264,7 +264,7 @@ def _temporal_events(
         raise InputError(
             "temporal asks for real times, and this log has only sequence positions",
             where="data.protocol",
-            hint="use leave_one_out, or prepare the log from a table with a time column",
+            hint="Use leave_one_out, or prepare the log from a table with a time column.",
         )
     times = log.interactions["time"].to_numpy()
     validation, test = _cuts(times, config.cut)
@@ -272,7 +272,7 @@ def _temporal_events(
         raise InputError(
             f"no event is before the cut at {test}: too many share one time",
             where="data.cut",
-            hint="raise data.cut, or use leave_one_out",
+            hint="Raise data.cut, or use leave_one_out.",
         )
     before = times < test
     keep = np.zeros(len(users), bool)

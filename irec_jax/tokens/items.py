@@ -21,7 +21,7 @@ from irec_jax.tokens.item_index import (
     build_sequences,
     numbered_names,
 )
-from irec_jax.tokens.text import EOS, PAD, TextCodec, open_codec, train_codec
+from irec_jax.tokens.text import TextCodec, open_codec, train_codec
 
 Ids = Sequence[int] | Int[np.ndarray, " length"]
 
@@ -64,12 +64,6 @@ class TokenWriter:
             position += length
         parts.append(self.codec.decode(text))
         return " ".join(part for part in parts if part)
-
-    def item_of(self, ids: Ids) -> int | None:
-        """The item whose legal sequence `ids` is, with or without `EOS` and what follows it."""
-        tokens = [int(token) for token in ids]
-        ends = [position for position, token in enumerate(tokens) if token in (EOS, PAD)]
-        return self._items.get(tuple(tokens[: ends[0]] if ends else tokens))
 
     def _item_at(self, tokens: Sequence[int], position: int) -> tuple[int | None, int]:
         """The item whose sequence begins at `position`, and its length; (None, 1) without one."""

@@ -157,7 +157,9 @@ def test_a_wrong_folder_is_refused_and_left_unchanged(run, tmp_path, capsys):
     incomplete = tmp_path / "incomplete"
     shutil.copytree(folder, incomplete)
     shutil.rmtree(incomplete / TOKENS_FOLDER)
-    assert "tokens/index.json: the file is missing" in fails([incomplete, "--out", tmp_path / "hf"], capsys)
+    assert "tokens/index.json: the file is missing" in fails(
+        [incomplete, "--out", tmp_path / "hf"], capsys
+    )
     assert not (tmp_path / "hf").exists()
 
 

@@ -239,7 +239,7 @@ def test_ratings_only(tmp_path, prepare, name, text):
 
 def test_one_of_several_categories_is_named_by_its_file(tmp_path, prepare, refused):
     folder = write_2023(write_2018(tmp_path / "raw"))
-    messages = ["several files of reviews: Beauty.jsonl, Sports_5.json.gz", "give the path of one"]
+    messages = ["several files of reviews: Beauty.jsonl, Sports_5.json.gz", "Give the path of one"]
     refused("amazon", folder, *messages)
     assert prepare("amazon", folder / "Sports_5.json.gz").items["title"][0] == "Girls & Boys Tutu"
     assert prepare("amazon", folder / "Beauty.jsonl").manifest.counts["items"] == 2

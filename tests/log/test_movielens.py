@@ -188,7 +188,7 @@ def test_wrong_folders_are_refused(tmp_path, refused):
     refused("movielens", tmp_path / "nowhere", "there is no such folder")
     refused("movielens", tmp_path, "no MovieLens", "u.data and u.item", "ratings.dat")
     folder = write_1m(tmp_path / "ml-1m")
-    refused("movielens", tmp_path, f"give the folder {folder}")
+    refused("movielens", tmp_path, f"Give the folder {folder}")
     (folder / "movies.dat").unlink()
     refused("movielens", folder, "there is ratings.dat and no movies.dat")
     refused("movielns", folder, "no source is called 'movielns'", "Did you mean 'movielens'?")

@@ -58,8 +58,6 @@ def test_an_own_index_writes_reads_and_is_stored_by_its_arrays(codec, tmp_path):
     assert ids == expected
     assert writer.decode(ids) == "bought <p2_3> ; <p0_1>"
     assert writer.decode([size + 23, size + 2, size + 23, size + 2, EOS, PAD]) == "<p2_3>"
-    assert writer.item_of([size + 2, size + 23, EOS, PAD]) == 43
-    assert writer.item_of([size + 2]) is None
     writer.save(tmp_path / "tokens")
     loaded = TokenWriter.load(tmp_path / "tokens")
     assert loaded.index.names == writer.index.names

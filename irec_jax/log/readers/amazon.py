@@ -102,24 +102,24 @@ def _find(path: Path) -> tuple[Path, Path]:
     """Finds the files of reviews and of products."""
     folder = path if path.is_dir() else path.parent
     if not path.exists():
-        hint = "check the path; relative paths start at the current folder"
+        hint = "Check the path; relative paths start at the current folder."
         raise InputError("there is no such file or folder", where=str(path), hint=hint)
     names = sorted(file for file in folder.iterdir() if _SUFFIX.search(file.name))
     metas = [file for file in names if file.name.startswith("meta_")]
     reviews = [file for file in names if file not in metas] if path.is_dir() else [path]
-    hint = "give the folder of one category, such as reviews_Beauty_5.json.gz and its meta_ file"
+    hint = "Give the folder of one category, such as reviews_Beauty_5.json.gz and its meta_ file."
     if not reviews:
         what = "there is no file of reviews (.json, .jsonl or .csv, plain or gz)"
         raise InputError(what, where=str(path), hint=hint)
     if len(reviews) > 1:
         what = f"there are several files of reviews: {', '.join(file.name for file in reviews)}"
-        raise InputError(what, where=str(path), hint="give the path of one of them")
+        raise InputError(what, where=str(path), hint="Give the path of one of them.")
     fitting = [file for file in metas if _category(file) == _category(reviews[0])]
     if len(fitting) != 1 and len(metas) == 1 and path.is_dir():
         fitting = metas
     if len(fitting) != 1:
         what = f"there is no file meta_{_category(reviews[0])}.* with the titles of the items"
-        raise InputError(what, where=str(folder), hint="fetch the metadata of the same release")
+        raise InputError(what, where=str(folder), hint="Fetch the metadata of the same release.")
     return reviews[0], fitting[0]
 
 
@@ -144,7 +144,7 @@ def _read_reviews(path: Path) -> TableFile:
         rows.add((user, item, rating, time, text or plain_text(headline or record.get("summary"))))
     table = rows.table()
     if table.height == 0:
-        raise InputError("the file has no reviews", where=str(path), hint="fetch it again")
+        raise InputError("the file has no reviews", where=str(path), hint="Fetch it again.")
     return TableFile(path, table, lines.sha256)
 
 
@@ -159,7 +159,7 @@ def _read_ratings(path: Path) -> TableFile:
         for name in published:
             if name not in names:
                 what = f"the header {first!r} has no {name}"
-                hint = f"give {','.join(published)}, as published"
+                hint = f"Give {','.join(published)}, as published."
                 raise InputError(what, where=f"{path}, line 1", hint=hint)
         renamed: dict[str, str] = dict(zip(published, wanted.columns, strict=True))
         columns = [renamed.get(name, name) for name in names]
@@ -186,7 +186,7 @@ def _read_items(path: Path, wanted: set[str]) -> tuple[TableFile, dict[str, int]
             rows.add((item, *_described(record)))
     if not seen:
         what = "none of the reviewed items is described in it"
-        raise InputError(what, where=str(path), hint="fetch both files of the same category")
+        raise InputError(what, where=str(path), hint="Fetch both files of the same category.")
     return TableFile(path, rows.table(), lines.sha256), dropped
 
 
@@ -254,14 +254,14 @@ def _number(record: Record, lines: Lines, *names: str) -> float | None:
                 number = math.nan
             if not math.isfinite(number):
                 what = f"{name} {value!r} is not a number"
-                raise InputError(what, where=lines.here, hint="drop the line")
+                raise InputError(what, where=lines.here, hint="Drop the line.")
             return number
     return None
 
 
 def _lacking(record: Record, lines: Lines, names: tuple[str, ...]) -> InputError:
     what = f"no {' (nor '.join(names)}) in the record, which has {', '.join(list(record)[:12])}"
-    return InputError(what, where=lines.here, hint="give the file as published by McAuley's lab")
+    return InputError(what, where=lines.here, hint="Give the file as published by McAuley's lab.")
 
 
 def _refuse_unpublished(events: TableFile) -> None:
@@ -269,4 +269,4 @@ def _refuse_unpublished(events: TableFile) -> None:
     counts = (events.table["user"].n_unique(), events.table["item"].n_unique())
     if published and counts != published:
         what = "{:,} users and {:,} items, published are {:,} and {:,}".format(*counts, *published)
-        raise InputError(what, where=str(events.path), hint="fetch the file again")
+        raise InputError(what, where=str(events.path), hint="Fetch the file again.")

@@ -88,10 +88,10 @@ def refuse_other_files(path: Path) -> None:
         InputError: Naming it.
     """
     if not path.is_file():
-        hint = "check the path; relative paths start at the current folder"
+        hint = "Check the path; relative paths start at the current folder."
         raise InputError("there is no such file", where=str(path), hint=hint)
     if path.stat().st_size == 0:
-        raise InputError("the file is empty", where=str(path), hint="give a file with rows")
+        raise InputError("the file is empty", where=str(path), hint="Give a file with rows.")
     with path.open("rb") as raw, contextlib.suppress(*UNPACKING_ERRORS):
         # Where its gzip is damaged, reading the lines names the last that can be read.
         refuse_other_text(unpacked(path, raw).read(_START), path)
@@ -166,7 +166,7 @@ def refuse_lines(path: Path, wrong: pl.Series, what: str, *, header: bool = Fals
     text = next(line for line in lines if lines.number == int(rows[0]) + 1 + header)
     shown = text.decode("utf-8", "replace").rstrip("\r\n")
     shown = shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}..."
-    hint = "fetch the file again, or drop this line"
+    hint = "Fetch the file again, or drop this line."
     raise InputError(what.replace("{line}", repr(shown)), where=lines.here, hint=hint)
 
 
@@ -211,7 +211,7 @@ def without_blank_end(table: pl.DataFrame, path: Path) -> pl.DataFrame:
     """
     rows = (~table["blank"]).arg_true()
     if len(rows) == 0:
-        raise InputError("the file has no rows", where=str(path), hint="give a file with rows")
+        raise InputError("the file has no rows", where=str(path), hint="Give a file with rows.")
     return table.head(int(rows[-1]) + 1)
 
 

@@ -64,7 +64,7 @@ def read_mind(folder: Path, seed: int) -> BehaviorLog:
     clicks = TableFile(where / _BEHAVIORS_FILE, _events(pl.concat(events)), "")
     if clicks.table.height == 0:
         what = "no impression has a click"
-        raise InputError(what, where=str(clicks.path), hint="give the training part of MIND")
+        raise InputError(what, where=str(clicks.path), hint="Give the training part of MIND.")
     known = LogManifest(
         "mind",
         dropped={UNLABELED: unlabeled} if unlabeled else {},
@@ -75,14 +75,14 @@ def read_mind(folder: Path, seed: int) -> BehaviorLog:
 
 def _parts(folder: Path) -> list[Path]:
     if not folder.is_dir():
-        hint = "check the path; relative paths start at the current folder"
+        hint = "Check the path; relative paths start at the current folder."
         raise InputError("there is no such folder", where=str(folder), hint=hint)
     if (folder / _NEWS_FILE).exists() or (folder / _BEHAVIORS_FILE).exists():
         return [folder]
     parts = sorted(path.parent for path in folder.glob(f"*/{_BEHAVIORS_FILE}"))
     if not parts:
         what = f"there is no {_NEWS_FILE} and {_BEHAVIORS_FILE} in it, nor in a folder of it"
-        hint = "unpack MINDsmall_train.zip and give its folder, or the folder above"
+        hint = "Unpack MINDsmall_train.zip and give its folder, or the folder above."
         raise InputError(what, where=str(folder), hint=hint)
     return parts
 

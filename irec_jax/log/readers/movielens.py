@@ -116,7 +116,7 @@ def refuse_unpublished(log: BehaviorLog, layout: str, where: str, *, catalog: bo
         if counts[name] != count and (catalog or name != "items")
     ]
     if wrong:
-        raise InputError("; ".join(wrong), where=where, hint="fetch the data set again")
+        raise InputError("; ".join(wrong), where=where, hint="Fetch the data set again.")
 
 
 def title_and_year(name: str) -> tuple[str, str | None]:
@@ -162,7 +162,7 @@ def films_of(rows: list[tuple[str, str, list[str]]]) -> pl.DataFrame:
 
 def _layout(folder: Path) -> str:
     if not folder.is_dir():
-        hint = "check the path; relative paths start at the current folder"
+        hint = "Check the path; relative paths start at the current folder."
         raise InputError("there is no such folder", where=str(folder), hint=hint)
     for layout, names in LAYOUTS.items():
         there = [name for name in names if (folder / name).is_file()]
@@ -171,12 +171,12 @@ def _layout(folder: Path) -> str:
         if there:
             missing = next(name for name in names if name not in there)
             what = f"there is {there[0]} and no {missing}"
-            raise InputError(what, where=str(folder), hint="unpack the whole archive")
+            raise InputError(what, where=str(folder), hint="Unpack the whole archive.")
     pairs = ", ".join(" and ".join(names) for names in LAYOUTS.values())
     inside = [
         path.parent for names in LAYOUTS.values() for path in sorted(folder.glob(f"*/{names[0]}"))
     ]
-    hint = f"give the folder {inside[0]}" if inside else "give the folder of an unpacked archive"
+    hint = f"Give the folder {inside[0]}." if inside else "Give the folder of an unpacked archive."
     raise InputError(f"no MovieLens: it holds none of {pairs}", where=str(folder), hint=hint)
 
 
@@ -185,14 +185,14 @@ def _check_header(path: Path, expected: str) -> None:
     head = next(iter(lines), b"").decode("utf-8", "replace").strip().lstrip("\N{BOM}")
     if head != expected:
         what = f"the header is {head[:80]!r}, not {expected!r}"
-        raise InputError(what, where=f"{path}, line 1", hint="give ratings.csv as published")
+        raise InputError(what, where=f"{path}, line 1", hint="Give ratings.csv as published.")
 
 
 def _csv_films(path: Path) -> TableFile:
     source = open_table(path)
     for name in ("movieId", "title", "genres"):
         if name not in source.table.columns:
-            hint = "give movies.csv as published: movieId,title,genres"
+            hint = "Give movies.csv as published: movieId,title,genres."
             raise InputError(f"there is no column {name!r}", where=f"{path}, line 1", hint=hint)
     filled = source.table.select(pl.col("movieId", "title", "genres").fill_null(""))
     rows = [(item, name, genres.split("|")) for item, name, genres in filled.iter_rows()]
@@ -237,4 +237,4 @@ def _decoded(lines: Lines) -> list[tuple[int, str]]:
 
 def _not_a_film(path: Path, number: int, text: str, form: str) -> InputError:
     what = f"{text!r} is not {form}"
-    return InputError(what, where=f"{path}, line {number:,}", hint="fetch the file again")
+    return InputError(what, where=f"{path}, line {number:,}", hint="Fetch the file again.")

@@ -39,7 +39,7 @@ def read_movietweetings(folder: Path, seed: int) -> BehaviorLog:
         InputError: A file cannot be read, or it is the 100K snapshot by checksum or size, and
             its counts are not the published ones.
     """
-    hint = "give the folder that holds interactions.tsv.gz and items.tsv.gz"
+    hint = "Give the folder that holds interactions.tsv.gz and items.tsv.gz."
     interactions = open_table(find_table(folder, "interactions", hint))
     items = open_table(find_table(folder, "items", hint))
     log = log_of(interactions, items, _CONFIG, seed, known=LogManifest("movietweetings"))
@@ -54,6 +54,6 @@ def read_movietweetings(folder: Path, seed: int) -> BehaviorLog:
             for name, count in SNAPSHOT_COUNTS.items()
             if log.manifest.counts[name] != count
         ]
-        hint = "fetch the 100K snapshot again"
+        hint = "Fetch the 100K snapshot again."
         raise InputError("; ".join(wrong), where=str(folder), hint=hint)
     return log

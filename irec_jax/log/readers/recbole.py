@@ -65,7 +65,7 @@ def read_recbole(path: Path, seed: int) -> BehaviorLog:
     items = inter.with_suffix(".item")
     if not items.is_file():
         what = f"there is no {items.name}, and a recommender that reads text needs titles"
-        raise InputError(what, where=str(inter.parent), hint="add the data set's .item file")
+        raise InputError(what, where=str(inter.parent), hint="Add the data set's .item file.")
     events, event_fields, _ = _opened(inter, INTER_FIELDS, needed=("user", "item"))
     catalog, item_fields, types = _opened(items, ITEM_FIELDS, needed=("item", "title"))
     config = TableConfig(
@@ -100,15 +100,15 @@ def _inter(path: Path) -> Path:
     if path.is_file():
         return path
     if not path.is_dir():
-        hint = "check the path; relative paths start at the current folder"
+        hint = "Check the path; relative paths start at the current folder."
         raise InputError("there is no such file or folder", where=str(path), hint=hint)
     found = sorted(path.glob("*.inter"))
     if not found:
-        hint = "give the folder that holds X.inter and X.item"
+        hint = "Give the folder that holds X.inter and X.item."
         raise InputError("there is no .inter file in it", where=str(path), hint=hint)
     if len(found) > 1:
         what = f"there are several .inter files: {', '.join(file.name for file in found)}"
-        hint = "give the path of the one that holds all interactions"
+        hint = "Give the path of the one that holds all interactions."
         raise InputError(what, where=str(path), hint=hint)
     return found[0]
 
@@ -124,7 +124,7 @@ def _opened(
         name, _, kind = word.rpartition(":")
         if not name or kind not in TYPES:
             what = f"the header's field {word!r} is not name:type"
-            hint = nearest(kind, TYPES) if name else f"write it as {word}:{TYPES[0]}"
+            hint = nearest(kind, TYPES) if name else f"Write it as {word}:{TYPES[0]}."
             raise InputError(what, where=f"{path}, line 1", hint=hint)
         types[name] = kind
     picked = {
@@ -135,7 +135,7 @@ def _opened(
     for ours in needed:
         if ours not in picked:
             what = f"no field tells the {ours} (one of {', '.join(fields[ours])})"
-            hint = f"rename the field that does; there are {', '.join(types)}"
+            hint = f"Rename the field that does; there are {', '.join(types)}."
             raise InputError(what, where=f"{path}, line 1", hint=hint)
     lines = scan_values(path, "\t", tuple(types), header=True)
     table = without_blank_end(collected(lines, path), path)

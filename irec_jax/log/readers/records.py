@@ -46,7 +46,7 @@ def _record(line: bytes, lines: Lines) -> Record:
         text = line.decode("utf-8-sig" if lines.number == 1 else "utf-8")
     except UnicodeDecodeError as error:
         what = f"not UTF-8: byte 0x{line[error.start]:02x} at offset {error.start:,} of the line"
-        raise InputError(what, where=lines.here, hint="fetch the file again") from error
+        raise InputError(what, where=lines.here, hint="Fetch the file again.") from error
     try:
         record = json.loads(text)
     except (ValueError, RecursionError):
@@ -54,7 +54,7 @@ def _record(line: bytes, lines: Lines) -> Record:
     if not isinstance(record, dict):
         start = text.strip()[:60]
         what = f"neither a JSON object nor a Python dict: {start!r}"
-        hint = "fetch the file again: the line may be cut off"
+        hint = "Fetch the file again: the line may be cut off."
         raise InputError(what, where=lines.here, hint=hint)
     return record
 

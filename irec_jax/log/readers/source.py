@@ -92,7 +92,7 @@ def open_table(path: Path) -> TableFile:
         refuse_line(data, form, path, _HOW[form])
     if table.height == 0:
         what = "the table has a header and no rows"
-        raise InputError(what, where=str(path), hint="give a file with rows")
+        raise InputError(what, where=str(path), hint="Give a file with rows.")
     return TableFile(path, table, hashlib.sha256(data).hexdigest())
 
 
@@ -109,7 +109,7 @@ def _bytes(path: Path) -> bytes:
         raise InputError("there is no such file", where=str(path), hint=_NO_PATH)
     data = read_bounded(path)
     if not data or data.isspace():
-        raise InputError("the file is empty", where=str(path), hint="give a file with rows")
+        raise InputError("the file is empty", where=str(path), hint="Give a file with rows.")
     return data
 
 

@@ -114,7 +114,7 @@ class TableConfig:
         """Refuses impossible settings."""
         check_settings(self, "table.")
         if not self.category_separator:
-            raise InputError("is empty", where="table.category_separator", hint="give one, as '|'")
+            raise InputError("is empty", where="table.category_separator", hint="Give one, as '|'.")
         fault = time_form_fault(self.time_format) if self.time_format else ""
         if fault:
             what = f"{self.time_format!r} is not a format of times ({fault})"
@@ -137,7 +137,7 @@ def read_table(folder: Path | None, config: TableConfig, seed: int) -> BehaviorL
     for name in ("interactions", "items"):
         name_in_file = getattr(config, name)
         if not name_in_file and folder is None:
-            hint = f"give the folder that holds it, or --table.{name} FILE"
+            hint = f"Give the folder that holds it, or --table.{name} FILE."
             raise InputError(f"there is no {name} file", where=f"table.{name}", hint=hint)
         paths.append(
             Path(name_in_file)
@@ -188,7 +188,7 @@ def log_of(
     if drop:
         stays = events["item"].is_in(catalog["item"].implode())
         if not stays.any():
-            hint = f"give the items that these events are with; the items are in {items.path}"
+            hint = f"Give the items that these events are with; the items are in {items.path}."
             raise InputError("no event is with any of the items", where=where, hint=hint)
         dropped |= {UNKNOWN_ITEM: int((~stays).sum())} if not stays.all() else {}
         events = events.filter(stays)

@@ -62,10 +62,10 @@ def read_tfds(name: str, data_dir: Path, seed: int) -> BehaviorLog:
     family, _, config = name.partition(":")[0].partition("/")
     if family not in _FIELDS or not config:
         what = f"no reader for the data set {name!r}"
-        hint = f"{nearest(family, _FIELDS)} Name its config too, as {PREFIX}movielens/1m-ratings"
+        hint = f"{nearest(family, _FIELDS)} Name its config too, as {PREFIX}movielens/1m-ratings."
         raise InputError(what, where=f"{PREFIX}{name}", hint=hint)
     if family == "movielens" and not config.endswith("-ratings"):
-        hint = f"use {PREFIX}movielens/{config.removesuffix('-movies')}-ratings"
+        hint = f"Use {PREFIX}movielens/{config.removesuffix('-movies')}-ratings."
         raise InputError("it holds films and no ratings", where=f"{PREFIX}{name}", hint=hint)
     folder = _prepared(name, data_dir)
     known = LogManifest(
