@@ -363,7 +363,10 @@ def _read_imported(arguments: list[Any], value: Any, where: str) -> Any:
         if argument is not ImportedSettings and not getattr(argument, "_is_protocol", False)
     ]
     if not plain:
-        problem = f"expected an object with the key 'import', got {shown(value)}"
+        problem = (
+            "expected an instance of a dataclass (in JSON, an object with the key 'import'), "
+            f"got {shown(value)}"
+        )
         raise InputError(problem, where=where)
     return _read(plain[0], value, where)
 

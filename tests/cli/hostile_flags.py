@@ -11,8 +11,10 @@ from typing import Annotated, Any, NamedTuple
 
 import tyro
 
+from irec_jax.cli.launch import Launch
 from irec_jax.cli.main import COMMANDS
 from irec_jax.experiment.config import Experiment
+from irec_jax.launching.targets import TARGETS
 
 
 class Flag(NamedTuple):
@@ -32,7 +34,9 @@ def flags_of(command: str) -> tuple[Flag, ...]:
     """All arguments of a command, with the experiment's if it takes them."""
     about = COMMANDS[command]
     settings = getattr(importlib.import_module(f"irec_jax.cli.{about.module}"), about.settings)
-    found = list(_flags(settings, ""))
+    # The flags of `irec launch` depend on `--on`: here are those of all targets.
+    classes = [settings] if isinstance(settings, type) else [Launch, *TARGETS.values()]
+    found = list({flag.name: flag for each in classes for flag in _flags(each, "")}.values())
     if about.takes_overrides:
         known = {flag.name for flag in found}
         found += [flag for flag in _flags(Experiment, "") if flag.name not in known]
@@ -50,6 +54,8 @@ def _flags(settings: type, prefix: str) -> Iterator[Flag]:
             name = next(filter(None, named), name)
             shown = [getattr(mark, "metavar", None) for mark in marks]
             place = next(filter(None, shown), name)
+        if isinstance(hint, typing.TypeVar):
+            continue
         if is_positional:
             yield Flag(place.upper(), frozenset(_kinds(hint)))
         elif dataclasses.is_dataclass(hint):

@@ -116,12 +116,12 @@ def test_a_folder_of_transformers_is_no_export(tmp_path, capsys):
     assert len(seen(model)) == 2
 
 
-def test_notes_and_logs_do_not_replace_each_other(config, tmp_path, capsys):
+def test_texts_and_logs_do_not_replace_each_other(config, tmp_path, capsys):
     log = tmp_path / "log"
     assert main([*PREPARE, str(log)]) == 0
     words = ["teach", str(config), "--by", "model", "--run", str(tmp_path), "--out", str(log)]
     assert main(words) == 2
-    assert "not notes: interactions.parquet" in capsys.readouterr().err
+    assert "not teacher texts: interactions.parquet" in capsys.readouterr().err
 
 
 def test_a_kill_between_the_renames_leaves_the_old_log(tmp_path):

@@ -99,7 +99,8 @@ except InputError as error:
 """
     command = [sys.executable, "-c", program]
     printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert "evaluation.baselines: 3 is not a baseline" in printed
+    assert "evaluation.baselines: expected an instance of a dataclass" in printed
+    assert "got 3" in printed
 
 
 def test_baselines_survive_json_without_an_import():

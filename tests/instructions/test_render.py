@@ -279,7 +279,7 @@ def test_a_template_or_language_that_is_not_there_is_refused(renderer: Renderer)
     request = Request(PRODUCT_SEARCH.scenario, (), "lamp")
     for change, what in (
         ({"template": "search-fnid"}, "Did you mean 'search-find'"),
-        ({"template": "next-which"}, "words sequential_recommendation"),
+        ({"template": "next-which"}, "is for sequential_recommendation"),
         ({"language": "zh"}, "no pack is in the language 'zh'"),
     ):
         with pytest.raises(InputError, match=what):

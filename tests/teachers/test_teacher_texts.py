@@ -238,7 +238,7 @@ def test_instructions_are_rendered_from_texts(split: Split, titles, tmp_path: Pa
         config,
         names=titles,
         seed=0,
-        teacher=StoredTextsTeacher.load(tmp_path / "notes", split),
+        teacher=StoredTextsTeacher.load(tmp_path / "texts", split),
     )
     assert len(renderer)
     for number in range(len(renderer)):
