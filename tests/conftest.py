@@ -4,8 +4,11 @@ a tiny experiment, its log, its model and runs of it, and a split of a few users
 import os
 
 # Before JAX starts: its devices and thread pools are fixed at the first use.
+# Programs of tests run for milliseconds and compile for seconds, so the compiler optimizes little.
 os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+    os.environ.get("XLA_FLAGS", "")
+    + " --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+    + " --xla_force_host_platform_device_count=8"
 )
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -30,6 +33,8 @@ from irec_jax.log.split import Role, Split, SplitProtocol
 from irec_jax.model.config import T5Config
 from irec_jax.model.params import initialize
 from irec_jax.training.checkpoint import Checkpoints, TrainState, model_fingerprint
+
+FAST_COMPILATION = os.environ["XLA_FLAGS"].rpartition(" ")[0].strip()
 
 # How long an example takes says more of what else the machine does than of our code.
 hypothesis.settings.register_profile("untimed", deadline=None)
@@ -66,8 +71,9 @@ def compiled(tmp_path_factory) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def cached(compiled) -> dict[str, str]:
-    """Variables with which a program uses that folder too."""
+    """Variables with which a program of one device compiles fast and uses that folder too."""
     return {
+        "XLA_FLAGS": FAST_COMPILATION,
         "JAX_COMPILATION_CACHE_DIR": str(compiled),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "0",

@@ -26,7 +26,6 @@ def test_a_guide_runs(guide: Path, tmp_path: Path, cached: dict[str, str]):
         **cached,
         "PATH": f"{irec.parent}:{os.environ['PATH']}",
         "PYTHONPATH": str(ROOT),
-        "XLA_FLAGS": "",
     }
     for kind, text in blocks:
         command = [sys.executable, "-c", text] if kind == "python" else ["bash", "-euc", text]

@@ -54,7 +54,6 @@ def environment(tmp_path_factory, cached) -> dict[str, str]:
         **cached,
         "PATH": f"{programs}:{os.environ['PATH']}",
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": "",
         "COLUMNS": "200",
         "PYTHONPATH": str(ROOT),
     }

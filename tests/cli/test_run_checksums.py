@@ -25,7 +25,7 @@ def log(tiny_log) -> BehaviorLog:
 @pytest.fixture(scope="module")
 def environment(cached) -> dict[str, str]:
     """One device, and compiled programs shared by all processes."""
-    return {**os.environ, **cached, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
+    return {**os.environ, **cached, "JAX_PLATFORMS": "cpu"}
 
 
 def tune_words(config: Path, run: Path, log: Path, steps: int) -> list[str]:

@@ -38,7 +38,7 @@ def tune(config, run, capfd):
 
 @pytest.fixture(scope="module")
 def environment(cached) -> dict[str, str]:
-    return {**os.environ, **cached, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
+    return {**os.environ, **cached, "JAX_PLATFORMS": "cpu"}
 
 
 def leave_lock(run: Path, **parts: object) -> Holder:

@@ -22,7 +22,7 @@ from irec_jax.training.checkpoint import load_params
 @pytest.fixture(scope="module")
 def environment(cached) -> dict[str, str]:
     """Environment variables for one device and a shared compilation cache."""
-    return {**os.environ, **cached, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
+    return {**os.environ, **cached, "JAX_PLATFORMS": "cpu"}
 
 
 def irec(environment, *words, **options) -> subprocess.CompletedProcess:

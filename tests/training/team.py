@@ -43,7 +43,7 @@ class Team:
             **os.environ,
             **cached,
             "PYTHONPATH": str(PROGRAM.parents[2]),
-            "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+            "XLA_FLAGS": f"{cached['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}",
             "IREC_MEETING_SECONDS": str(meeting_s),
         }
 
