@@ -11,6 +11,8 @@ from irec_jax.model.params import abstract, count
 from irec_jax.settings import from_json, to_json
 from irec_jax.training.optimizer import make_optimizer
 
+pytestmark = pytest.mark.fast
+
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.py"))
 
 

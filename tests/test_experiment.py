@@ -16,6 +16,8 @@ from irec_jax.model.lora import LoraConfig
 from irec_jax.settings import to_json
 from irec_jax.tokens.items import TokenWriter
 
+pytestmark = pytest.mark.fast
+
 
 @pytest.fixture
 def config(tiny_config: Path) -> Path:

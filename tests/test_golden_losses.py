@@ -8,10 +8,13 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from irec_jax.cli.tune import tune
 from irec_jax.experiment.materials import prepare
 from irec_jax.training.metrics_logger import read_losses
+
+pytestmark = pytest.mark.fast
 
 LOSSES = [
     7.024255752563477,

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.fast
+
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "irec_jax"
 THIS_FILE = Path(__file__)

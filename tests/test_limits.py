@@ -9,6 +9,8 @@ import pytest
 from irec_jax.experiment.config import Experiment
 from irec_jax.settings import flatten, to_json
 
+pytestmark = pytest.mark.fast
+
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "irec_jax"
 FILES = sorted(PACKAGE.rglob("*.py"))

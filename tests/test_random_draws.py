@@ -1,10 +1,13 @@
 """The generator is SplitMix64, and orders are permutations that never change."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from irec_jax.random_draws import RandomStream, derive_key, permutation, scramble
+
+pytestmark = pytest.mark.fast
 
 GAMMA = 0x9E3779B97F4A7C15
 WORDS = st.integers(0, 2**64 - 1)

@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from irec_jax.errors import InputError
 from irec_jax.settings import ImportedSettings, from_json, load_module, load_settings, to_json
 
+pytestmark = pytest.mark.fast
+
 
 class Color(enum.Enum):
     RED = "red"

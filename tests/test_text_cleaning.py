@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from irec_jax import text_cleaning as cleaning
 from irec_jax.text_cleaning import clean
 
+pytestmark = pytest.mark.fast
+
 
 def test_the_example_in_the_docstring():
     assert doctest.testmod(cleaning).failed == 0

@@ -6,6 +6,8 @@ from hypothesis import strategies as st
 
 from irec_jax.word_overlap import ngrams, overlaps, shared_share, words_of
 
+pytestmark = pytest.mark.fast
+
 
 @pytest.mark.parametrize(
     ("query", "title", "words", "pairs"),

@@ -13,6 +13,8 @@ from irec_jax.audit.bias_tests import (
     percentile,
 )
 
+pytestmark = pytest.mark.fast
+
 
 @given(st.lists(st.integers(5, 400), min_size=2, max_size=9))
 def test_chances_are_those_of_scipy(counts: list[int]):

@@ -24,6 +24,8 @@ from irec_jax.instructions.render import Renderer
 from irec_jax.instructions.teacher import LogTeacher
 from irec_jax.log.split import Split
 
+pytestmark = pytest.mark.fast
+
 WICKED = '<script>alert("1")</script> & lamp'
 TASKS = (
     TaskName.SEQUENTIAL_RECOMMENDATION,

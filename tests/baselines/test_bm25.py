@@ -19,6 +19,8 @@ from irec_jax.errors import InputError
 from irec_jax.instructions.forms import Intention, Preference, Request, Scenario, TaskForm
 from irec_jax.log.split import Role
 
+pytestmark = pytest.mark.fast
+
 CATALOG = pl.DataFrame(
     {
         "item": ["a", "b", "c", "d", "e"],

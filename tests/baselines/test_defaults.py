@@ -10,6 +10,8 @@ from irec_jax.evaluation.protocol import EvaluationConfig
 from irec_jax.log.events import TimeUnit
 from irec_jax.settings import ImportedSettings
 
+pytestmark = pytest.mark.fast
+
 
 def names(baselines):
     return [baseline.name for baseline in baselines]

@@ -15,6 +15,8 @@ from irec_jax.instructions.built_in_tasks import SEQUENTIAL_RECOMMENDATION
 from irec_jax.instructions.forms import Request
 from irec_jax.log.split import Role, Split, SplitProtocol
 
+pytestmark = pytest.mark.fast
+
 
 def slow_scores(split, history, window, last):
     """The definition, pair by pair."""

@@ -6,6 +6,8 @@ import pytest
 from irec_jax.baselines.popularity import Popularity
 from irec_jax.errors import InputError
 
+pytestmark = pytest.mark.fast
+
 
 def test_only_training_events_count(tiny, make_requests):
     scores = Popularity().build(tiny)(make_requests((), (0, 1))).scores

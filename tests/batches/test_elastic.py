@@ -14,6 +14,8 @@ from irec_jax.errors import InputError
 
 from .fakes import FakeRenderer, fake_writer
 
+pytestmark = pytest.mark.fast
+
 ROW = 64
 
 

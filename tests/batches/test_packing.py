@@ -5,6 +5,8 @@ from hypothesis import strategies as st
 
 from irec_jax.batches.packing import pack
 
+pytestmark = pytest.mark.fast
+
 
 @given(
     st.lists(st.tuples(st.integers(1, 20), st.integers(1, 8)), max_size=60),

@@ -101,7 +101,7 @@ def test_a_record_is_written_with_its_end(renderer, writer):
     made = encode_record(record, writer, 256, 32)
     assert made["inputs"].tolist() == [*writer.encode(record.inputs), EOS]
     assert made["targets"].tolist() == [*writer.encode(record.targets), EOS]
-    assert writer.item_of(made["targets"]) == record.target_item
+    assert writer.decode(made["targets"]) == writer.index.names[record.target_item]
     assert made["inputs"].tolist() == encode_prompt(record.inputs, writer, 256)
 
 

@@ -9,6 +9,8 @@ import pytest
 
 from irec_jax.cli.main import main
 
+pytestmark = pytest.mark.fast
+
 ROOT = Path(__file__).parents[2]
 
 

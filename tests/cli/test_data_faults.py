@@ -11,6 +11,8 @@ from irec_jax.cli.main import main
 from irec_jax.log.events import BehaviorLog
 from irec_jax.log.readers import lines, unpacking
 
+pytestmark = pytest.mark.fast
+
 ITEMS = "item,title\na,Red shoe\nb,Green hat\n"
 EVENTS = "user,item,time\nu0,a,1\nu1,b,2\n"
 

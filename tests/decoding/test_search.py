@@ -15,6 +15,8 @@ from irec_jax.decoding.legal import legal_sequences
 from irec_jax.errors import InputError
 from irec_jax.settings import from_json
 
+pytestmark = pytest.mark.fast
+
 VOCABULARY, STATES, REQUESTS = 96, 101, 20
 TABLE = np.random.default_rng(0).normal(0, 2, (STATES, VOCABULARY)).astype(np.float32)
 

@@ -18,6 +18,8 @@ from irec_jax.instructions.templates import load_packs
 from irec_jax.log.simulate import SimulateConfig, SimulatedWorld
 from irec_jax.log.split import Role, Split, SplitConfig, split_log
 
+pytestmark = pytest.mark.fast
+
 PACKS = load_packs(("en", "zh"), "shop")
 
 

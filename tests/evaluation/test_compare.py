@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 
 from irec_jax.evaluation.compare import bootstrap
 
+pytestmark = pytest.mark.fast
+
 
 def test_interval_equals_scipy():
     rng = np.random.default_rng(0)

@@ -14,6 +14,8 @@ from irec_jax.evaluation import compare, figures, metrics, report, report_tables
 from irec_jax.evaluation.metrics import METRICS, chance, full_ranks, per_request
 from irec_jax.evaluation.page import report_page
 
+pytestmark = pytest.mark.fast
+
 INF = math.inf
 SCORES_WITH_TIES = st.sampled_from([-INF, -1.0, 0.0, 0.5, 2.0, INF])
 sixty = settings(max_examples=60)

@@ -16,6 +16,8 @@ from irec_jax.instructions.built_in_tasks import PRODUCT_SEARCH, SEQUENTIAL_RECO
 from irec_jax.log.split import Role
 from irec_jax.settings import ImportedSettings, from_json, load_settings, to_json
 
+pytestmark = pytest.mark.fast
+
 
 def test_requests_are_for_the_last_events(make_split):
     split = make_split([[0, 1, 2, 3], [4, 5], [2, 0, 6]], items=8)

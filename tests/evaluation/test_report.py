@@ -20,6 +20,8 @@ from irec_jax.instructions.built_in_tasks import PRODUCT_SEARCH, SEQUENTIAL_RECO
 from irec_jax.instructions.forms import Ranking
 from irec_jax.log.split import Role
 
+pytestmark = pytest.mark.fast
+
 QUICK = EvaluationConfig(resamples=100)
 SEQUENTIAL = [SEQUENTIAL_RECOMMENDATION]
 

@@ -15,6 +15,8 @@ from irec_jax.instructions.forms import Intention, TaskName
 from irec_jax.instructions.passes import RecordOrder, RecordOrigin
 from irec_jax.random_draws import derive_key, permutation, scramble
 
+pytestmark = pytest.mark.fast
+
 ASKED = (
     TaskVariant(task_named(TaskName.SEQUENTIAL_RECOMMENDATION), Intention.NONE),
     TaskVariant(task_named(TaskName.PRODUCT_SEARCH), Intention.VAGUE),

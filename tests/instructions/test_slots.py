@@ -14,6 +14,8 @@ from irec_jax.instructions.tasks import Task
 from irec_jax.instructions.teacher import LogTeacher
 from irec_jax.settings import ImportedSettings, from_json, to_json
 
+pytestmark = pytest.mark.fast
+
 TEMPLATE = """
 [[template]]
 id = "after"

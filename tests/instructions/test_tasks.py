@@ -29,6 +29,8 @@ from irec_jax.instructions.forms import (
 )
 from irec_jax.log.split import Role, Split
 
+pytestmark = pytest.mark.fast
+
 
 def test_eligible_positions_by_role(split: Split):
     # Users start at 0, 6, 11, 14 and 16; queries stand at 0, 2, 5, 8 and 9.

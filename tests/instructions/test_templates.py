@@ -33,6 +33,8 @@ from irec_jax.instructions.templates import (
 )
 from irec_jax.text_cleaning import clean
 
+pytestmark = pytest.mark.fast
+
 DOMAINS = get_args(Domain)
 CONTEXT = "\n".join(f'{word} = "{word} said"' for word in CONTEXT_WORDS)
 PACK = f"""

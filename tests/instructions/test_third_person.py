@@ -7,6 +7,8 @@ import pytest
 from irec_jax.instructions.templates import load_pack
 from irec_jax.instructions.third_person import to_third_person
 
+pytestmark = pytest.mark.fast
+
 PERSONS = ("user", "shopper", "member", "client")
 
 # Words among which every rule finds something to do, in any order.

@@ -24,6 +24,8 @@ from irec_jax.launching.tpu_vm import TpuVmTarget
 from irec_jax.planning.topology import datasheet
 from irec_jax.settings import from_json, to_json
 
+pytestmark = pytest.mark.fast
+
 PRINTABLE = st.text(st.characters(exclude_categories=["C", "Z"], include_characters=" ")).filter(
     str.isprintable
 )

@@ -10,6 +10,8 @@ import pytest
 from irec_jax.launching.launch_plan import LaunchPlan
 from irec_jax.launching.tpu_vm import WHEEL, TpuVmTarget
 
+pytestmark = pytest.mark.fast
+
 GCLOUD = r"""#!/usr/bin/env bash
 # The state of the slice is a file; commands sent by ssh run here.
 verb="$1 $4"

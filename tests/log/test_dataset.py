@@ -5,6 +5,8 @@ from irec_jax.log.dataset import DataConfig, load_log, load_split
 from irec_jax.log.simulate import SimulateConfig
 from irec_jax.log.split import Role, SplitProtocol
 
+pytestmark = pytest.mark.fast
+
 SMALL = SimulateConfig(users=60, items=100)
 
 

@@ -8,6 +8,8 @@ from irec_jax.log.describe import describe
 from irec_jax.log.description_chart import draw
 from irec_jax.log.events import BehaviorLog, LogManifest, TimeUnit
 
+pytestmark = pytest.mark.fast
+
 SVG = "{http://www.w3.org/2000/svg}"
 
 

@@ -9,6 +9,8 @@ import pytest
 from irec_jax.errors import InputError
 from irec_jax.log.events import BehaviorLog, EventKind, LogManifest, TimeUnit
 
+pytestmark = pytest.mark.fast
+
 
 def catalog(**columns):
     table = {"item": ["a", "b"], "title": ["A thing", "B thing"], "categories": [["x"], []]}

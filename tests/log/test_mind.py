@@ -5,6 +5,8 @@ import pytest
 from irec_jax.log.readers.mind import UNLABELED
 from irec_jax.log.readers.table import BLANK_TITLE, UNKNOWN_ITEM
 
+pytestmark = pytest.mark.fast
+
 HEBREW = "\u05d7\u05d3\u05e9\u05d5\u05ea"
 ENTITY = '[{"Label": "Prince Philip", "Type": "P", "WikidataId": "Q80976"}]'
 

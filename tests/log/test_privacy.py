@@ -11,6 +11,8 @@ from irec_jax.log.events import BehaviorLog, LogManifest
 from irec_jax.log.privacy import FORGOTTEN, forget_user, pseudonyms
 from irec_jax.log.readers.table import TableConfig, read_table
 
+pytestmark = pytest.mark.fast
+
 
 @given(st.lists(st.one_of(st.none(), st.text(max_size=4)), max_size=40), st.integers(0, 5))
 def test_pseudonyms_are_a_relabeling(names, seed):

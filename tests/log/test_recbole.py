@@ -5,6 +5,8 @@ import pytest
 from irec_jax.log.events import TimeUnit
 from irec_jax.log.readers.table import UNKNOWN_ITEM
 
+pytestmark = pytest.mark.fast
+
 PERSIAN = "\u0641\u06cc\u0644\u0645"
 
 INTER = "user_id:token\titem_id:token\trating:float\ttimestamp:float\n"

@@ -16,6 +16,8 @@ from irec_jax.log.events import BehaviorLog
 from irec_jax.log.simulate import SimulateConfig, SimulatedWorld
 from irec_jax.log.taste import DAY, START, EffectStrengths
 
+pytestmark = pytest.mark.fast
+
 DOMAINS = ("shop", "content", "social", "finance")
 SMALL = SimulateConfig(users=150, items=120, seed=3)
 

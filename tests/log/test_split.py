@@ -12,6 +12,8 @@ from irec_jax.log.kcore import filter_core
 from irec_jax.log.readers.movietweetings import read_movietweetings
 from irec_jax.log.split import Role, SplitConfig, SplitProtocol, split_log
 
+pytestmark = pytest.mark.fast
+
 PROTOCOLS = list(SplitProtocol)
 
 

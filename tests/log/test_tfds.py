@@ -9,6 +9,8 @@ from array_record.python.array_record_module import ArrayRecordWriter
 
 from irec_jax.log.readers.movielens import PUBLISHED
 
+pytestmark = pytest.mark.fast
+
 # In the order of TFDS' own definition, which decides what the stored numbers mean.
 GENRES = [
     "Action",
@@ -210,7 +212,7 @@ def test_what_is_not_prepared_or_not_known_is_refused(tmp_path, refused):
         f"{tmp_path}: there is no prepared movielens/100k-ratings",
         "tfds build movielens/100k-ratings --file_format=array_record --data_dir=",
     )
-    refused("tfds:movielens/100k-movies", tmp_path, "no ratings", "use tfds:movielens/100k-ratings")
+    refused("tfds:movielens/100k-movies", tmp_path, "no ratings", "Use tfds:movielens/100k-ratings")
     refused("tfds:movie_lens/100k", tmp_path, "no reader", "Did you mean 'movielens'?")
     refused("tfds:movielens", tmp_path, "Name its config too")
     refused("tfds:", tmp_path, "no reader for the data set ''")

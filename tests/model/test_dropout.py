@@ -10,6 +10,8 @@ from scipy import stats
 
 from irec_jax.model.dropout import DropoutRng, dropout, fold_in, keep_mask
 
+pytestmark = pytest.mark.fast
+
 SHAPE = (4, 3, 64, 96)
 SIZE = int(np.prod(SHAPE))
 

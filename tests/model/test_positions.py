@@ -14,6 +14,8 @@ from irec_jax.model.positions import (
     buckets,
 )
 
+pytestmark = pytest.mark.fast
+
 
 @pytest.mark.parity
 @pytest.mark.parametrize("bidirectional", [True, False])

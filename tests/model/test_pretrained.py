@@ -24,6 +24,8 @@ from irec_jax.model.seq2seq import shift_right
 
 from .conftest import open_peer, random_params
 
+pytestmark = pytest.mark.fast
+
 
 @pytest.fixture
 def folder(config, tmp_path):

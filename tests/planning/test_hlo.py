@@ -10,6 +10,8 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from irec_jax.planning.hlo import Collective, read_traffic, sent_share
 
+pytestmark = pytest.mark.fast
+
 SIZES = {"data": 2, "fsdp": 4}
 ROWS, WIDTH = 16, 32  # per device
 

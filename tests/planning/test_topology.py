@@ -7,6 +7,8 @@ import pytest
 from irec_jax.errors import InputError
 from irec_jax.planning.topology import Topology, datasheet, libtpu_arguments
 
+pytestmark = pytest.mark.fast
+
 
 @pytest.mark.parametrize(
     ("text", "generation", "shape", "slices", "chips", "devices"),

@@ -23,6 +23,8 @@ from irec_jax.recommendation.filter_language import (
     to_text,
 )
 
+pytestmark = pytest.mark.fast
+
 SCHEMA = pl.Schema(
     {
         "price": pl.Float64(),

@@ -1,6 +1,7 @@
 """Result optimization: filters, order and diversification of candidates."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,6 +12,8 @@ from irec_jax.recommendation.refine import (
     drop_missing,
     drop_repeated,
 )
+
+pytestmark = pytest.mark.fast
 
 
 def candidates(items, scores):

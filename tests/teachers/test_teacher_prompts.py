@@ -38,6 +38,8 @@ from irec_jax.teachers.teacher_texts import (
 from irec_jax.teachers.text_checks import Rejection, check_text, names_title, parse_response
 from irec_jax.word_overlap import words_of
 
+pytestmark = pytest.mark.fast
+
 TITLES = [f"Brand{n} lamp model{n}" for n in range(12)]
 EVERYTHING = RequestScope(languages=("en",), events=99, reasons=True)
 

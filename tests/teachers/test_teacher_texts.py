@@ -31,6 +31,8 @@ from irec_jax.teachers.teacher_texts import (
     write_teacher_texts,
 )
 
+pytestmark = pytest.mark.fast
+
 LANGUAGES = ("en", "zh")
 
 

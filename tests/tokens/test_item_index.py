@@ -15,6 +15,8 @@ from irec_jax.tokens.text import EOS, PAD
 
 from .conftest import TITLES
 
+pytestmark = pytest.mark.fast
+
 CATALOG = pl.DataFrame({"title": TITLES})
 
 

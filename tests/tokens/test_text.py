@@ -14,6 +14,8 @@ from irec_jax.tokens.config import IndexKind, TokensConfig
 from irec_jax.tokens.text import EOS, PAD, UNKNOWN, train_codec
 from irec_jax.tokens.text import open_codec as open_tokenizer
 
+pytestmark = pytest.mark.fast
+
 T5_TEXT = "translate English to German: The house is wonderful."
 T5_IDS = [13959, 1566, 12, 2968, 10, 37, 629, 19, 1627, 5]
 

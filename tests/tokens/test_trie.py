@@ -5,6 +5,8 @@ from hypothesis import strategies as st
 
 from irec_jax.tokens.trie import build_trie
 
+pytestmark = pytest.mark.fast
+
 
 def flat(sequences):
     offsets = np.cumsum([0, *map(len, sequences)]).astype(np.int64)

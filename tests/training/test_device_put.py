@@ -11,6 +11,8 @@ from irec_jax.training.sharding import MeshConfig, batch_sharding, make_mesh
 
 from .conftest import ToyBatches
 
+pytestmark = pytest.mark.fast
+
 
 def test_processes_that_hold_the_same_rows_read_the_same():
     held = {0: {0, 1}, 1: {0, 1}, 2: {2, 3}, 3: {2, 3}}

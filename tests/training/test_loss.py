@@ -3,11 +3,14 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 import scipy.special
 
 from irec_jax.batches.batch import Batch
 from irec_jax.model.params import initialize, structure
 from irec_jax.training.loss import cross_entropy, token_loss
+
+pytestmark = pytest.mark.fast
 
 
 def test_cross_entropy_equals_scipys_at_real_positions():

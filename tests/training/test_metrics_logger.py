@@ -18,6 +18,8 @@ from irec_jax.training.hardware import measure_peak
 from irec_jax.training.metrics_logger import Hardware, MetricsLogger, StepRange, read_losses
 from irec_jax.training.sharding import MeshConfig, make_mesh
 
+pytestmark = pytest.mark.fast
+
 
 @pytest.mark.parametrize("config", [TINY, SMALL], ids=["tiny", "small"])
 def test_operations_are_those_of_the_published_formula(config):
