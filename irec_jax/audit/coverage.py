@@ -1,9 +1,9 @@
-"""How many wordings and instructions there are of every scenario, in every language and domain."""
+"""Number of templates and instructions of every scenario, in every language and domain."""
 
 import collections
 import dataclasses
 from collections.abc import Sequence
-from typing import get_args
+from typing import NamedTuple, get_args
 
 import numpy as np
 
@@ -21,108 +21,89 @@ DOMAINS: tuple[str, ...] = get_args(Domain)
 _PROGRESS_EVERY = 10_000
 
 
-@dataclasses.dataclass(frozen=True)
-class TemplateCounts:
-    """The names of the templates of something.
+class TemplateId(NamedTuple):
+    """A template of a pack.
 
     Attributes:
-        trained: Those for training.
-        held_out: Those that are kept from it.
+        language: BCP 47.
+        name: Its name in the pack.
+        held_out: Whether it is never used in training.
     """
 
-    trained: frozenset[str] = frozenset()
-    held_out: frozenset[str] = frozenset()
-
-    def __or__(self, other: "TemplateCounts") -> "TemplateCounts":
-        return TemplateCounts(self.trained | other.trained, self.held_out | other.held_out)
+    language: str
+    name: str
+    held_out: bool
 
 
 @dataclasses.dataclass(frozen=True)
 class CoverageRow:
-    """One kind of question in one language.
+    """Templates and instructions of one task and kind of query in one language.
 
     Attributes:
         task: The task's name.
         scenario: `Scenario.code`.
         strategy: A value of `Strategy`.
         language: BCP 47.
-        wordings: Domain -> templates; a domain that a pack does not know is left out.
-        instructions: How many one pass over the log makes, as languages are drawn; 0 where the
-            settings do not list the task or the language.
+        templates: Domain -> templates; a domain that the pack lacks is absent.
+        instructions: Number of one pass over the log, as languages are drawn; 0 if the settings
+            do not list the task or the language.
     """
 
     task: str
     scenario: str
     strategy: str
     language: str
-    wordings: dict[str, TemplateCounts]
+    templates: dict[str, frozenset[TemplateId]]
     instructions: int
 
 
 def count_coverage(renderer: Renderer) -> list[CoverageRow]:
-    """Counts every task there is, in the settings' packs and the built-in ones.
+    """Counts templates and instructions of every task, in the settings' packs and the built-in.
 
     Args:
-        renderer: Its packs are counted besides the built-in ones, and one pass of its records.
+        renderer: Gives the packs and one pass of records.
     """
-    made = _instructions(renderer)
-    names = dict.fromkeys((*renderer.prompt_writer.config.packs, *BUILT_IN_PACKS))
-    own_tasks = renderer.prompt_writer.config.own_tasks
-    packs = {name: _by_domain(name, own_tasks) for name in names}
+    instructions, config = _count_instructions(renderer), renderer.prompt_writer.config
+    names = dict.fromkeys((*config.packs, *BUILT_IN_PACKS))
+    packs = {name: _by_domain(name, config.own_tasks) for name in names}
     rows = []
-    for asked in [
-        TaskVariant(task, intention)
-        for task in (*TASKS, *own_tasks)
-        for intention in task.intentions
-    ]:
-        for name, domains in packs.items():
-            wordings = {domain: _wordings(pack, asked) for domain, pack in domains.items()}
-            language = next(iter(domains.values())).language
-            is_used = name in renderer.prompt_writer.config.packs
-            rows.append(
-                CoverageRow(
-                    task=asked.task.name.value,
-                    scenario=asked.scenario.code,
-                    strategy=asked.task.strategy.value,
+    for task in (*TASKS, *config.own_tasks):
+        for variant in (TaskVariant(task, intention) for intention in task.intentions):
+            for name, domains in packs.items():
+                language = next(iter(domains.values())).language
+                row = CoverageRow(
+                    task=task.name.value,
+                    scenario=variant.scenario.code,
+                    strategy=task.strategy.value,
                     language=language,
-                    wordings=wordings,
-                    instructions=made[asked, language] if is_used else 0,
+                    templates={d: _templates(pack, variant) for d, pack in domains.items()},
+                    instructions=instructions[variant, language] if name in config.packs else 0,
                 )
-            )
+                rows.append(row)
     return rows
 
 
-def count_templates(rows: Sequence[CoverageRow], domain: str) -> TemplateCounts:
-    """Returns the different templates of some rows in a domain, a language apart from another."""
-    total = TemplateCounts()
-    for row in rows:
-        here = row.wordings.get(domain, TemplateCounts())
-        total |= TemplateCounts(
-            *(
-                frozenset(f"{row.language} {name}" for name in names)
-                for names in (here.trained, here.held_out)
-            )
-        )
-    return total
+def distinct_templates(rows: Sequence[CoverageRow], domain: str) -> frozenset[TemplateId]:
+    """Returns the templates of all rows in a domain."""
+    return frozenset().union(*(row.templates.get(domain, ()) for row in rows))
 
 
-def _instructions(renderer: Renderer) -> collections.Counter[tuple[TaskVariant, str]]:
-    """Counts one pass by task and language; the languages are those that are drawn."""
-    made: collections.Counter[tuple[TaskVariant, str]] = collections.Counter()
+def _count_instructions(renderer: Renderer) -> collections.Counter[tuple[TaskVariant, str]]:
+    """Counts the records of one pass by task and drawn language."""
+    counts: collections.Counter[tuple[TaskVariant, str]] = collections.Counter()
     packs = renderer.prompt_writer.packs
     if len(packs) == 1:
-        counts = np.bincount(
-            renderer.record_order.examples.numbers, minlength=len(renderer.variants)
-        ).tolist()
-        for asked, count in zip(renderer.variants, counts, strict=True):
-            made[asked, packs[0].language] = count
-        return made
+        numbers = renderer.record_order.examples.numbers
+        records = np.bincount(numbers, minlength=len(renderer.variants)).tolist()
+        for variant, count in zip(renderer.variants, records, strict=True):
+            counts[variant, packs[0].language] = count
+        return counts
     with track("describe", len(renderer), unit="records") as advance:
         for number in range(len(renderer)):
-            made[renderer.origin(number).variant, renderer.drawn_template(number)[0]] += 1
+            counts[renderer.origin(number).variant, renderer.drawn_template(number)[0]] += 1
             if number % _PROGRESS_EVERY == _PROGRESS_EVERY - 1:
                 advance(_PROGRESS_EVERY, "")
-    return made
+    return counts
 
 
 def _by_domain(name: str, own_tasks: tuple[Task, ...]) -> dict[str, TemplatePack]:
@@ -130,19 +111,15 @@ def _by_domain(name: str, own_tasks: tuple[Task, ...]) -> dict[str, TemplatePack
     for domain in DOMAINS:
         try:
             packs[domain] = load_pack(name, domain, own_tasks)
-        except InputError:  # a pack of one's own need not know every domain
+        except InputError:  # a user's pack may lack domains
             if name in BUILT_IN_PACKS:
                 raise
     return packs
 
 
-def _wordings(pack: TemplatePack, asked: TaskVariant) -> TemplateCounts:
-    of_task = [
-        template
+def _templates(pack: TemplatePack, variant: TaskVariant) -> frozenset[TemplateId]:
+    return frozenset(
+        TemplateId(pack.language, template.name, template.held_out)
         for template in pack.templates
-        if template.task == asked.task.name and asked.intention in template.intentions
-    ]
-    return TemplateCounts(
-        frozenset(template.name for template in of_task if not template.held_out),
-        frozenset(template.name for template in of_task if template.held_out),
+        if template.task == variant.task.name and variant.intention in template.intentions
     )
