@@ -228,7 +228,8 @@ class Auditor(RecordChecker):
         for number, record in records:
             total += 1
             problems = self.check(number, record, counts)
-            found.update({kind.label for kind, _ in problems})
+            if problems:
+                found.update({kind.label for kind, _ in problems})
             for kind, problem in problems:
                 kept = examples[kind.label]
                 kept.append(FindingExample(number, problem))

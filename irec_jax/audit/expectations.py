@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from irec_jax.instructions.examples import TaskVariant
 from irec_jax.instructions.forms import ANSWER_MARK, Instruction, Part, Slot, TaskForm
+from irec_jax.instructions.passes import RecordOrigin
 from irec_jax.instructions.render import Renderer
 from irec_jax.instructions.tasks import INTENTION_CODES, Task
 from irec_jax.instructions.templates import Template, TemplatePack
@@ -82,7 +83,7 @@ class Expectations(NamedTuple):
     """A record, and the properties that follow from its number and the split.
 
     Attributes:
-        number: Record number.
+        origin: Its event, task and draw.
         record: Its content.
         profile: Its task.
         position: Its event.
@@ -92,7 +93,7 @@ class Expectations(NamedTuple):
         context: Phrase of its request context, "" if the task has no slot for one.
     """
 
-    number: int
+    origin: RecordOrigin
     record: Instruction
     profile: TaskProfile
     position: int

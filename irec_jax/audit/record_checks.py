@@ -16,11 +16,12 @@ from irec_jax.audit.bias_tests import (
 )
 from irec_jax.audit.expectations import Expectations, TaskProfile
 from irec_jax.audit.split_index import SplitIndex
-from irec_jax.audit.text_leaks import Finding, ItemNames, Problem, PromptSearch, cut_text
+from irec_jax.audit.text_leaks import Finding, ItemNames, Problem, cut_text, search_prompt
 from irec_jax.audit.title_leaks import RequestText, TextLeaks
 from irec_jax.instructions.config import ContextPart
 from irec_jax.instructions.context import RequestContext
 from irec_jax.instructions.forms import Instruction, Part, Slot, TaskForm, graded_part
+from irec_jax.instructions.passes import RecordOrigin
 from irec_jax.instructions.render import ANSWER_HISTORY, Renderer
 from irec_jax.instructions.templates import TemplatePack
 from irec_jax.instructions.third_person import to_third_person
@@ -67,8 +68,7 @@ class RecordChecker:
                 break
         else:
             return [(Finding.TEMPLATE, f"no pack is in the language '{record.language}'")]
-        profile = self.profiles[origin.variant_number]
-        expected = self._expect(number, record, profile, origin.position, pack)
+        expected = self._expect(origin, record, pack)
         found = [*self._labels(expected), *self._candidates(expected)]
         problems, answer_texts = self._answer(expected)
         found += problems
@@ -77,25 +77,25 @@ class RecordChecker:
         if prompt_texts is None and not found:
             found.append((Finding.PROMPT, f"'{record.inputs}'"))
         for slot, text in (prompt_texts or {}).items():
-            words = words_of(text)
-            if slot is Slot.QUERY:
+            words, is_query = words_of(text), slot is Slot.QUERY
+            if is_query:
                 self._count_overlap(expected, words, counts)
-            found += self.text_leaks.read(self._request_text(expected, slot, text, words), counts)
-            hidden = [part for part in answer_texts.values() if part.casefold() in text.casefold()]
-            found += [(Finding.HIDDEN, f"'{part}' in '{text}'") for part in hidden]
+            is_typed = is_query and self._is_typed(expected, text)
+            found += self.text_leaks.read(
+                RequestText(expected, text, words, is_query, is_typed), counts
+            )
+            for part in answer_texts.values():
+                if part.casefold() in text.casefold():
+                    found.append((Finding.HIDDEN, f"'{part}' in '{text}'"))
         if Part.QUERY in answer_texts:
             self._count_overlap(expected, words_of(answer_texts[Part.QUERY]), counts)
         self._count(expected, counts)
         return found
 
     def _expect(
-        self,
-        number: int,
-        record: Instruction,
-        profile: TaskProfile,
-        position: int,
-        pack: TemplatePack,
+        self, origin: RecordOrigin, record: Instruction, pack: TemplatePack
     ) -> Expectations:
+        profile, position = self.profiles[origin.variant_number], origin.position
         split_index, config = self.split_index, self.renderer.prompt_writer.config
         start = max(split_index.starts.item(position), position - config.max_history)
         target = split_index.split.items.item(position)
@@ -114,7 +114,7 @@ class RecordChecker:
             if ContextPart.POPULAR in config.context:
                 items[Slot.CONTEXT] = split_index.popular(position)
             context = self.context.phrase(position, pack, self.names.join(items[Slot.CONTEXT]))
-        return Expectations(number, record, profile, position, pack, target, items, context)
+        return Expectations(origin, record, profile, position, pack, target, items, context)
 
     def _labels(self, expected: Expectations) -> list[Problem]:
         record, profile, index = expected.record, expected.profile, self.split_index
@@ -192,15 +192,14 @@ class RecordChecker:
         """Checks a prompt; returns its problems, and the texts of its written slots if it fits."""
         record, task = expected.record, expected.profile.task
         template = expected.profile.templates.get((record.language, record.template))
-        slots = task.slots if template is None else template.slots
+        slots = tuple(task.slots) if template is None else template.slots
         join, items = self.names.join, expected.items
         values = {slot: join(items[slot]) for slot in slots if slot in items}
         if Slot.CONTEXT in values:
             values[Slot.CONTEXT] = expected.context
         literals, texts, found = (), None, []
         if template is None:
-            problem = f"'{record.template}' is not for {record.task}"
-            found.append((Finding.TEMPLATE, problem))
+            found.append((Finding.TEMPLATE, f"'{record.template}' is not for {record.task}"))
         else:
             literals = template.literals
             texts = cut_text(record.inputs, literals, slots, values)
@@ -210,39 +209,27 @@ class RecordChecker:
             found.append((Finding.SPACES, f"'{record.inputs}'"))
         if texts is not None:
             return found, texts
-        search = PromptSearch(
-            literals=literals,
-            values={slot: values.get(slot, "") for slot in slots},
-            items={**items, Slot.PREFERENCE: self.split_index.before(expected.position)},
-            hidden={
-                Finding.TARGET: (expected.target,) if task.hides_target else (),
-                Finding.HIDDEN: items[Slot.HISTORY] if Part.HISTORY in task.answer_parts else (),
-                Finding.FUTURE: self.split_index.later(expected.position),
-            },
-            texts=list(answer_texts.values()),
-            user=self.split_index.users.item(expected.position),
-            names=self.names,
-        )
-        return [*found, *search.search(record.inputs)], None
+        index, position = self.split_index, expected.position
+        hidden = {text.casefold(): Finding.HIDDEN for text in answer_texts.values()}
+        for finding, some in (
+            (Finding.TARGET, (expected.target,) if task.hides_target else ()),
+            (Finding.HIDDEN, items[Slot.HISTORY] if Part.HISTORY in task.answer_parts else ()),
+            (Finding.FUTURE, index.later(position)),
+        ):
+            for name in (name for item in some for name in self.names.of(item)):
+                hidden.setdefault(name, finding)
+        hidden.setdefault(str(index.users.item(position)), Finding.USER)
+        values = {slot: values.get(slot, "") for slot in slots}
+        items = {**items, Slot.PREFERENCE: index.before(position)}
+        found += search_prompt(record.inputs, literals, values, items, hidden, self.names)
+        return found, None
 
-    def _request_text(
-        self, expected: Expectations, slot: Slot, text: str, words: Words
-    ) -> RequestText:
-        """Describes the text of a written slot for `TextLeaks`."""
-        position, pack, task = expected.position, expected.pack, expected.profile.task
-        is_query, is_typed, split = slot is Slot.QUERY, False, self.split_index.split
-        if is_query and split.intentions.item(position) == expected.profile.code:
-            typed = clean(split.queries[position])
-            is_typed = text == to_third_person(typed, pack.language, pack.person)
-        return RequestText(
-            text=text,
-            words=words,
-            position=position,
-            is_query=is_query,
-            is_typed=is_typed,
-            hides_target=task.hides_target,
-            answers=expected.items[Slot.HISTORY] if Part.HISTORY in task.answer_parts else (),
-        )
+    def _is_typed(self, expected: Expectations, query: str) -> bool:
+        """Returns whether the user typed a query, apart from its grammatical person."""
+        split, position, pack = self.split_index.split, expected.position, expected.pack
+        if split.intentions.item(position) != expected.profile.code:
+            return False
+        return query == to_third_person(clean(split.queries[position]), pack.language, pack.person)
 
     def _count_overlap(self, expected: Expectations, words: Words, counts: Counts) -> None:
         """Counts the share of the content words of a query that occur in the target's title."""
@@ -256,7 +243,7 @@ class RecordChecker:
     def _count(self, expected: Expectations, counts: Counts) -> None:
         """Counts the draws and lengths that are judged over many records."""
         profile, record, position = expected.profile, expected.record, expected.position
-        language, template = self.renderer.drawn_template(expected.number)
+        language, template = self.renderer.drawn_template(expected.origin)
         counts[Measure.LANGUAGES, "", f"{language}*1"] += 1
         if (record.language, record.template) != (language, template):
             counts[Measure.COUNTED, "", FALLBACKS] += 1

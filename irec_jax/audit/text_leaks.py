@@ -130,64 +130,56 @@ def cut_text(
     return texts
 
 
-@dataclasses.dataclass(frozen=True)
-class PromptSearch:
-    """Search of a prompt that is not as expected, for all that it may not hold.
+def search_prompt(
+    prompt: str,
+    literals: Sequence[str],
+    values: Mapping[Slot, str],
+    items: Mapping[Slot, Sequence[int]],
+    hidden: Mapping[str, Finding],
+    names: ItemNames,
+) -> list[Problem]:
+    """Searches a prompt that is not as expected for all that it may not hold.
 
-    Attributes:
+    Args:
+        prompt: The prompt.
         literals: The fixed text of its template, () if the template is unknown.
         values: Slot -> the text that belongs there, "" if unknown.
         items: Slot -> the items that may be named there.
-        hidden: Finding -> the items that may be named nowhere else.
-        texts: Texts that are a part of the answer.
-        user: The user's number.
+        hidden: Case-folded text that may occur nowhere else -> the finding that it is.
         names: Names of items.
     """
+    rest, wrong_slots = _unexpected(prompt, literals, values, names.separator)
+    found = [(Finding.SLOT, mark) for mark in slot_marks(rest)]
+    rest = rest.casefold()
+    allowed = [item for slot in wrong_slots for item in items.get(slot, ())]
+    kinds = {**hidden, **{name: None for item in allowed for name in names.of(item)}}
+    for text in sorted(filter(rest.__contains__, kinds), key=len, reverse=True):
+        rest, times = re.subn(_alone(text), names.separator, rest)
+        kind = kinds[text]
+        found += [(kind, text)] if times and kind is not None else []
+    pieces = map(str.strip, rest.split(names.separator.strip() or None))
+    known = item_tokens(rest) or [piece for piece in pieces if piece in names.known]
+    unknown = [_FINDING_OF_SLOT[slot] for slot in wrong_slots if slot in _FINDING_OF_SLOT]
+    found += [((*unknown, Finding.STRANGER)[0], name) for name in known]
+    return [(kind, f"'{what}' in '{prompt}'") for kind, what in dict.fromkeys(found)]
 
-    literals: Sequence[str]
-    values: Mapping[Slot, str]
-    items: Mapping[Slot, Sequence[int]]
-    hidden: Mapping[Finding, Sequence[int]]
-    texts: Sequence[str]
-    user: int
-    names: ItemNames
 
-    def search(self, prompt: str) -> list[Problem]:
-        """Returns all that a prompt holds and may not."""
-        rest, wrong_slots = self._unexpected(prompt)
-        found = [(Finding.SLOT, mark) for mark in slot_marks(rest)]
-        rest = rest.casefold()
-        found += [(Finding.HIDDEN, text) for text in self.texts if text.casefold() in rest]
-        allowed = [item for slot in wrong_slots for item in self.items.get(slot, ())]
-        kinds: dict[str, Finding | None] = {}
-        for kind, items in ((None, allowed), *self.hidden.items()):
-            for name in (name for item in items for name in self.names.of(item)):
-                kinds.setdefault(name, kind)
-        for name in sorted(filter(rest.__contains__, kinds), key=len, reverse=True):
-            rest, times = re.subn(_alone(name), self.names.separator, rest)
-            kind = kinds[name]
-            found += [(kind, name)] if times and kind is not None else []
-        pieces = map(str.strip, rest.split(self.names.separator.strip() or None))
-        known = item_tokens(rest) or [piece for piece in pieces if piece in self.names.known]
-        unknown = [_FINDING_OF_SLOT[slot] for slot in wrong_slots if slot in _FINDING_OF_SLOT]
-        found += [((*unknown, Finding.STRANGER)[0], name) for name in known]
-        found += [(Finding.USER, str(self.user))] if holds_number(rest, self.user) else []
-        return [(kind, f"'{what}' in '{prompt}'") for kind, what in dict.fromkeys(found)]
-
-    def _unexpected(self, prompt: str) -> tuple[str, list[Slot]]:
-        """Returns a prompt without the expected texts, and the slots that have another text."""
-        mask, wrong_slots, place = self.names.separator, [], 0
-        for slot, value in sorted(self.values.items(), key=lambda pair: -len(pair[1])):
-            if value and value in prompt:
-                prompt = prompt.replace(value, mask, 1)
-            else:
-                wrong_slots.append(slot)
-        for literal in self.literals:
-            start = prompt.find(literal, place)
-            if start >= 0:
-                prompt = prompt[:start] + mask + prompt[start + len(literal) :]
-                place = start + len(mask)
-        return prompt, wrong_slots
+def _unexpected(
+    prompt: str, literals: Sequence[str], values: Mapping[Slot, str], mask: str
+) -> tuple[str, list[Slot]]:
+    """Returns a prompt with `mask` for the expected texts, and the slots with another text."""
+    wrong_slots, place = [], 0
+    for slot, value in sorted(values.items(), key=lambda pair: -len(pair[1])):
+        if value and value in prompt:
+            prompt = prompt.replace(value, mask, 1)
+        else:
+            wrong_slots.append(slot)
+    for literal in literals:
+        start = prompt.find(literal, place)
+        if start >= 0:
+            prompt = prompt[:start] + mask + prompt[start + len(literal) :]
+            place = start + len(mask)
+    return prompt, wrong_slots
 
 
 def holds_number(text: str, number: int) -> bool:

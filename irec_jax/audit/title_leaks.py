@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Int
 
 from irec_jax.audit.bias_tests import TYPED_TITLES, Counts, Measure
+from irec_jax.audit.expectations import Expectations
 from irec_jax.audit.split_index import SplitIndex
 from irec_jax.audit.text_leaks import (
     Finding,
@@ -17,6 +18,7 @@ from irec_jax.audit.text_leaks import (
     item_tokens,
     slot_marks,
 )
+from irec_jax.instructions.forms import Part, Slot
 from irec_jax.random_draws import scramble
 from irec_jax.word_overlap import Words, words_of
 
@@ -63,22 +65,18 @@ class RequestText(NamedTuple):
     """A text in the prompt of a record.
 
     Attributes:
+        expected: The record.
         text: As in the prompt.
         words: Its words.
-        position: Event of the record.
         is_query: Whether it is a query; another text may hold the titles of earlier events.
         is_typed: Whether the user typed it.
-        hides_target: Whether the prompt hides the item of the event.
-        answers: Other items that are a part of the answer.
     """
 
+    expected: Expectations
     text: str
     words: Words
-    position: int
     is_query: bool
     is_typed: bool
-    hides_target: bool
-    answers: Sequence[int]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -109,22 +107,24 @@ class TextLeaks:
             counts: Incremented by typed titles, short titles and short numbers.
         """
         index, titles, words = self.split_index, self.titles, frozenset(text.words.run)
-        item: int = index.split.items.item(text.position)
-        found = self._marks(text, item) if "<" in text.text or "{" in text.text else []
+        item, position = text.expected.target, text.expected.position
+        task = text.expected.profile.task
+        answers = text.expected.items[Slot.HISTORY] if Part.HISTORY in task.answer_parts else ()
+        found = self._marks(text, answers) if "<" in text.text or "{" in text.text else []
         if text.is_typed:
-            if text.hides_target and self._is_named(text, words, item):
+            if task.hides_target and self._is_named(text, words, item):
                 counts[Measure.COUNTED, "", TYPED_TITLES] += 1
             return found
-        later = index.later(text.position)[:LATER_EVENTS]
-        for i in [i for i in (*text.answers, *later) if titles[i].longest in words]:
+        later = index.later(position)[:LATER_EVENTS]
+        for i in [i for i in (*answers, *later) if titles[i].longest in words]:
             is_sure = len(titles[i].content) >= _SURE_WORDS
             if is_sure and i != item and self._is_named(text, words, i):
-                finding = Finding.HIDDEN if i in text.answers else Finding.FUTURE
+                finding = Finding.HIDDEN if i in answers else Finding.FUTURE
                 found.append((finding, f"'{self.names.titles[i]}' in '{text.text}'"))
-        user = index.users.item(text.position)
+        user = index.users.item(position)
         if user >= _SURE_NUMBER and holds_number(text.text, user):
             found.append((Finding.USER, f"{user} in '{text.text}'"))
-        if text.hides_target:
+        if task.hides_target:
             title = titles[item]
             is_sure = len(title.content) > 1 and self._is_named(text, words, item)
             if is_sure or (not title.run and self._holds_signs(text, item)):
@@ -132,15 +132,15 @@ class TextLeaks:
             self._count_coincidences(text, words, counts)
         return found
 
-    def _marks(self, text: RequestText, item: int) -> list[Problem]:
+    def _marks(self, text: RequestText, answers: Sequence[int]) -> list[Problem]:
         """Finds the tokens of items, and the marks of slots that are in no title."""
-        found = []
+        found, item = [], text.expected.target
         if "<" in text.text and self.names.are_tokens:
-            kinds = {self.names.written[i].casefold(): Finding.HIDDEN for i in text.answers}
+            kinds = {self.names.written[i].casefold(): Finding.HIDDEN for i in answers}
             kinds[self.names.written[item].casefold()] = Finding.TARGET
             found += [(kinds.get(t, Finding.STRANGER), t) for t in item_tokens(text.text)]
         if "{" in text.text and not text.is_typed:
-            items = (item, *self.split_index.before(text.position))
+            items = (item, *self.split_index.before(text.expected.position))
             titles = " ; ".join(self.names.titles[i] for i in items)
             found += [(Finding.SLOT, m) for m in slot_marks(text.text) if m not in titles]
         return [(kind, f"'{what}' in '{text.text}'") for kind, what in found]
@@ -152,7 +152,8 @@ class TextLeaks:
 
     def _count_coincidences(self, text: RequestText, words: frozenset[str], counts: Counts) -> None:
         """Counts the short number and the one-word title of the event, and of another one."""
-        users, items, position = self.split_index.users, self.split_index.split.items, text.position
+        users, items = self.split_index.users, self.split_index.split.items
+        position = text.expected.position
         other = self.others.item(scramble(position) % len(self.others))
         for cell, own, compared in (("own", position, other), ("other", other, position)):
             user, item = users.item(own), items.item(own)
@@ -178,7 +179,7 @@ class TextLeaks:
             return False
         if text.is_typed:
             return True
-        before = [] if text.is_query else self.split_index.before(text.position)
+        before = [] if text.is_query else self.split_index.before(text.expected.position)
         catalog, labels = self.split_index.split.catalog, []
         for i in (item, *before):
             row = catalog.row(i, named=True)

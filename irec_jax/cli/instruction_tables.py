@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from rich.table import Table
 
 from irec_jax.audit.audit import Audit
-from irec_jax.audit.coverage import DOMAINS, CoverageRow, TemplateId, distinct_templates
+from irec_jax.cli.template_coverage import DOMAINS, CoverageRow, TemplateId, distinct_templates
 from irec_jax.instruction_sets.store import StoreManifest
 
 

@@ -27,7 +27,7 @@ class Rerendering:
             found.add("prompt")
         if self.answer(number, record, pack, texts) != record.targets:
             found.add("answer")
-        drawn = self.writer.pack(self.renderer.drawn_template(number)[0])
+        drawn = self.writer.pack(self.renderer.drawn_template(self.renderer.origin(number))[0])
         if drawn is not pack and "" not in self.texts(number, drawn).values():
             found.add("language")
         return found

@@ -643,7 +643,9 @@ def test_one_language_only(world, rendered, monkeypatch):
 
 def test_a_language_that_was_not_drawn(world, rendered):
     renderer = rendered(TaskName.PRODUCT_SEARCH, names=ATOMIC, context=(), packs=("en", "zh"))
-    chinese = next(n for n in range(len(renderer)) if renderer.drawn_template(n)[0] == "zh")
+    chinese = next(
+        n for n in range(len(renderer)) if renderer.drawn_template(renderer.origin(n))[0] == "zh"
+    )
     position = renderer.origin(chinese).position
     pack = renderer.prompt_writer.packs[0]
     intention = renderer.origin(chinese).variant.intention
@@ -672,7 +674,7 @@ def test_fallbacks_are_counted(world, rendered):
     audit = audited(renderer, world, passes=2)
     numbers = range(2 * len(renderer))
     records = [renderer.record(n) for n in numbers]
-    drawn = [renderer.drawn_template(n) for n in numbers]
+    drawn = [renderer.drawn_template(renderer.origin(n)) for n in numbers]
     differs = [(r.language, r.template) != d for r, d in zip(records, drawn, strict=True)]
     assert audit.problems(InstructionsConfig()) == []
     assert audit.counted("fallbacks") == sum(differs)
@@ -687,7 +689,10 @@ def test_a_template_whose_slot_would_stay_empty_gives_way_and_is_counted(world, 
     telling = {template.name for template in templates if Slot.CONTEXT in template.slots}
     given_way = 0
     for number in range(3 * len(renderer)):
-        record, (_, drawn) = renderer.record(number), renderer.drawn_template(number)
+        record, (_, drawn) = (
+            renderer.record(number),
+            renderer.drawn_template(renderer.origin(number)),
+        )
         gives_way = drawn in telling and not places[renderer.origin(number).position]
         given_way += gives_way
         assert record.template not in telling if gives_way else record.template == drawn

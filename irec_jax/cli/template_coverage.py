@@ -100,7 +100,8 @@ def _count_instructions(renderer: Renderer) -> collections.Counter[tuple[TaskVar
         return counts
     with track("describe", len(renderer), unit="records") as advance:
         for number in range(len(renderer)):
-            counts[renderer.origin(number).variant, renderer.drawn_template(number)[0]] += 1
+            origin = renderer.origin(number)
+            counts[origin.variant, renderer.drawn_template(origin)[0]] += 1
             if number % _PROGRESS_EVERY == _PROGRESS_EVERY - 1:
                 advance(_PROGRESS_EVERY, "")
     return counts
