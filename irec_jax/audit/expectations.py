@@ -5,6 +5,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from irec_jax.audit.bias_tests import Measure
 from irec_jax.instructions.examples import TaskVariant
 from irec_jax.instructions.forms import ANSWER_MARK, Instruction, Part, Slot, TaskForm
 from irec_jax.instructions.passes import RecordOrigin
@@ -29,7 +30,7 @@ class TaskProfile:
         answer_items: Largest number of items in an answer.
         answer_literals: The fixed text around the parts of an answer.
         templates: (language, template name) -> the template.
-        groups: (language, whether there is a context) -> group name, and template name -> cell.
+        cells: (language, whether there is a context) -> template name -> key of its count.
     """
 
     task: Task
@@ -41,14 +42,14 @@ class TaskProfile:
     answer_items: int
     answer_literals: tuple[str, ...]
     templates: Mapping[tuple[str, str], Template]
-    groups: Mapping[tuple[str, bool], tuple[str, Mapping[str, str]]]
+    cells: Mapping[tuple[str, bool], Mapping[str, tuple[str, str, str]]]
 
     @classmethod
     def build(cls, variant: TaskVariant, renderer: Renderer) -> "TaskProfile":
         """Collects the properties and templates of a task."""
         task, config = variant.task, renderer.prompt_writer.config
         by_name: dict[tuple[str, str], Template] = {}
-        groups: dict[tuple[str, bool], tuple[str, Mapping[str, str]]] = {}
+        cells: dict[tuple[str, bool], Mapping[str, tuple[str, str, str]]] = {}
         for pack in renderer.prompt_writer.packs:
             templates = [
                 template
@@ -56,11 +57,9 @@ class TaskProfile:
                 if config.context or Slot.CONTEXT not in template.slots
             ]
             by_name |= {(pack.language, template.name): template for template in templates}
-            name = f"{task.name.value} {variant.intention.value} {pack.language}"
+            group = f"{task.name.value} {variant.intention.value} {pack.language}"
             for has_context in (True, False):
-                cells = _cells(templates, has_context)
-                suffix = "" if len(cells) == len(templates) else " without a context"
-                groups[pack.language, has_context] = (name + suffix, cells)
+                cells[pack.language, has_context] = _cells(group, templates, has_context)
         has_several = task.is_ranked and not task.needs_query
         return cls(
             task=task,
@@ -75,7 +74,7 @@ class TaskProfile:
             answer_items=config.answer_items if has_several else 1,
             answer_literals=("", *[ANSWER_MARK] * (len(task.answer_parts) - 1), ""),
             templates=by_name,
-            groups=groups,
+            cells=cells,
         )
 
 
@@ -103,14 +102,18 @@ class Expectations(NamedTuple):
     context: str
 
 
-def _cells(templates: Sequence[Template], has_context: bool) -> dict[str, str]:
-    """Returns the cell of each template that can be filled: its name and its number of draws.
+def _cells(
+    group: str, templates: Sequence[Template], has_context: bool
+) -> dict[str, tuple[str, str, str]]:
+    """Returns the key of the count of each template that can be filled.
 
-    A draw of a template that cannot be filled leads to the next one that can.
+    Its cell is the name and the number of draws that lead to it: a draw of a template that cannot
+    be filled leads to the next one that can.
     """
     fitting = [t for t in templates if has_context or Slot.CONTEXT not in t.slots]
     draws: collections.Counter[str] = collections.Counter()
     for place in range(len(templates) if fitting else 0):
         following = (*templates[place:], *templates)
         draws[next(template.name for template in following if template in fitting)] += 1
-    return {name: f"{name}*{count}" for name, count in draws.items()}
+    group += "" if len(fitting) == len(templates) else " without a context"
+    return {name: (Measure.TEMPLATES, group, f"{name}*{count}") for name, count in draws.items()}

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 
 from irec_jax.audit.bias_tests import (
@@ -99,16 +100,15 @@ class RecordChecker:
         split_index, config = self.split_index, self.renderer.prompt_writer.config
         start = max(split_index.starts.item(position), position - config.max_history)
         target = split_index.split.items.item(position)
-        candidates = [c for c in record.candidates if 0 <= c < len(self.names.written)]
         items: dict[Slot, Sequence[int]] = {
             Slot.HISTORY: split_index.split.items[start:position].tolist(),
             Slot.TARGET: (target,),
-            Slot.CANDIDATES: candidates,
-            Slot.CANDIDATE: candidates[:1],
-            Slot.FIRST: candidates[:1],
-            Slot.SECOND: candidates[1:2],
             Slot.CONTEXT: (),
         }
+        if profile.candidates:
+            candidates = [c for c in record.candidates if 0 <= c < len(self.names.written)]
+            items[Slot.CANDIDATES], items[Slot.SECOND] = candidates, candidates[1:2]
+            items[Slot.CANDIDATE] = items[Slot.FIRST] = candidates[:1]
         context = ""
         if config.context and Slot.CONTEXT in profile.task.slots:
             if ContextPart.POPULAR in config.context:
@@ -169,7 +169,7 @@ class RecordChecker:
             elif part is Part.HISTORY:
                 values[part] = self.names.join(expected.items[Slot.HISTORY][-ANSWER_HISTORY:])
         texts = cut_text(answer, profile.answer_literals, parts, values)
-        if not answer.strip() or "" in (*values.values(), *(texts or {}).values()):
+        if not answer.strip() or "" in values.values() or (texts and "" in texts.values()):
             return [(Finding.EMPTY, f"a part of the answer '{answer}' is empty")], {}
         if texts is None:
             finding = Finding.FUTURE if self._lists_later(expected, values) else Finding.ANSWER
@@ -203,9 +203,10 @@ class RecordChecker:
         else:
             literals = template.literals
             texts = cut_text(record.inputs, literals, slots, values)
-        if not record.inputs.strip() or "" in (texts or {}).values():
+        stripped = record.inputs.strip()
+        if not stripped or (texts and "" in texts.values()):
             return [*found, (Finding.EMPTY, f"the prompt '{record.inputs}'")], None
-        if "  " in record.inputs or record.inputs != record.inputs.strip():
+        if "  " in record.inputs or record.inputs != stripped:
             found.append((Finding.SPACES, f"'{record.inputs}'"))
         if texts is not None:
             return found, texts
@@ -256,9 +257,9 @@ class RecordChecker:
         elif profile.candidates and expected.target in candidates:
             place = _place(candidates.index(expected.target), len(candidates))
             counts[Measure.PLACES, f"{profile.labels[2]} ({len(candidates)})", place] += 1
-        group, cells = profile.groups[record.language, bool(expected.context)]
+        cells = profile.cells[record.language, bool(expected.context)]
         if record.template in cells:
-            counts[Measure.TEMPLATES, group, cells[record.template]] += 1
+            counts[cells[record.template]] += 1
         before = position - self.split_index.starts.item(position)
         if profile.task.needs_history and before > len(expected.items[Slot.HISTORY]):
             counts[Measure.COUNTED, "", CUT_HISTORIES] += 1
@@ -269,12 +270,12 @@ class RecordChecker:
 
     def outcomes(self) -> Counts:
         """Returns a count of 0 for every outcome that can be drawn."""
-        keys = [
+        keys: list[tuple[str, str, str]] = [
             (Measure.LANGUAGES, "", f"{p.language}*1") for p in self.renderer.prompt_writer.packs
         ]
         for profile in self.profiles:
-            for group, cells in profile.groups.values():
-                keys += [(Measure.TEMPLATES, group, cell) for cell in cells.values()]
+            for cells in profile.cells.values():
+                keys += cells.values()
             if profile.task.form is TaskForm.POINTWISE:
                 keys += [(Measure.VERDICTS, profile.labels[2], cell) for cell in ("yes", "no")]
             for size in range(2, profile.candidates + 1):
@@ -283,6 +284,7 @@ class RecordChecker:
         return collections.Counter(dict.fromkeys(keys, 0))
 
 
+@functools.cache
 def _place(place: int, size: int) -> str:
     """Names a place among candidates, in an order that sorts."""
     return f"{place + 1:0{len(str(size))}}*1"

@@ -109,15 +109,17 @@ def cut_text(
     Returns:
         The texts of the slots that `values` lacks; None if the text is not as expected.
     """
-    fixed, free = [literals[0]], []
+    fixed, free, last = [], [], literals[0]
     for slot, literal in zip(slots, literals[1:], strict=True):
         if slot in values:
-            fixed[-1] += values[slot] + literal
+            last += values[slot] + literal
         else:
             free.append(slot)
-            fixed.append(literal)
+            fixed.append(last)
+            last = literal
     if not free:
-        return {} if text == fixed[0] else None
+        return {} if text == last else None
+    fixed.append(last)
     start, end = len(fixed[0]), len(text) - len(fixed[-1])
     if start > end or not (text.startswith(fixed[0]) and text.endswith(fixed[-1])):
         return None
