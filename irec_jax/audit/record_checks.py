@@ -161,7 +161,8 @@ class RecordChecker:
         parts, values = profile.task.answer_parts, {}
         for part in parts:
             if part is Part.ITEM:
-                items = self.split_index.run(expected.position, profile.answer_items)
+                count, position = profile.answer_items, expected.position
+                items = (target,) if count == 1 else self.split_index.run(position, count)
                 values[part] = self.names.join(items)
             elif part is Part.VERDICT:
                 is_target = expected.record.candidates == (target,)

@@ -76,8 +76,6 @@ class SplitIndex:
 
     def run(self, position: int, count: int) -> list[int]:
         """Returns up to `count` items from an event on, as long as user and role are the same."""
-        if count == 1:
-            return [self.split.items.item(position)]
         end = min(position + count, self.stops.item(position))
         roles = self.split.roles[position:end].tolist()
         same = next((n for n, role in enumerate(roles) if role != roles[0]), len(roles))
