@@ -17,6 +17,7 @@ from jaxtyping import Bool
 from irec_jax.audit.audit import Audit, Auditor, FindingExample
 from irec_jax.audit.bias_tests import Measure
 from irec_jax.audit.split_index import SplitIndex
+from irec_jax.audit.text_leaks import cut_text
 from irec_jax.errors import InputError
 from irec_jax.instructions.built_in_tasks import TASKS, task_named
 from irec_jax.instructions.config import ContextPart, InstructionsConfig
@@ -821,6 +822,22 @@ def test_overlap_is_counted_by_intention(world, rendered):
     }
     records = {group: c["records"] for group, c in audit.tally(Measure.OVERLAP).items()}
     assert records == {group: len(some) for group, some in shares.items()}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("A x . B my words . C other words !", {"mine": "my words", "more": "other words"}),
+        ("A x . B a . C b . C c !", {"mine": "a", "more": "b . C c"}),
+        ("A y . B my words . C other words !", None),
+        ("A x . B my words other words !", None),
+        ("A x . B my words . C other words ! And", None),
+        ("A x . B !", None),
+    ],
+)
+def test_slots_that_the_audit_does_not_know_hold_any_text(text: str, expected: dict | None):
+    literals, slots = ("A ", " . B ", " . C ", " !"), ("history", "mine", "more")
+    assert cut_text(text, literals, slots, {"history": "x"}) == expected
 
 
 def test_every_kind_of_task_is_tried():
