@@ -1,8 +1,7 @@
 """The overlap of a text with a title, in words."""
 
-import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Collection
 from typing import NamedTuple
 
 CJK_RANGES = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
@@ -58,40 +57,11 @@ def words_of(text: str) -> Words:
     return Words(tuple(run), tuple([word for word in run if word not in STOP_WORDS]))
 
 
-def ngrams(words: Sequence[str], size: int) -> frozenset[str]:
-    """Returns the different runs of one word or of two, each as one string.
+def shared_share(text: Collection[str], title: Collection[str]) -> float | None:
+    """Returns the share of a text's different words that a title has too, None without words.
 
-    >>> sorted(ngrams(("red", "lamp", "red"), 2))
-    ['lamp red', 'red lamp']
-    """
-    if size == 1:
-        return frozenset(words)
-    return frozenset([f"{first} {second}" for first, second in itertools.pairwise(words)])
-
-
-def shared_share(text: frozenset[str], title: frozenset[str]) -> float | None:
-    """Returns the share of a text's n-grams that a title has too, None where it has none.
-
-    >>> shared_share(ngrams(("red", "lamp"), 1), ngrams(("lamp", "large"), 1))
+    >>> shared_share(("red", "lamp", "red"), ("lamp", "large"))
     0.5
     """
-    return len(text & title) / len(text) if text else None
-
-
-def overlaps(
-    text: Sequence[str], title: tuple[frozenset[str], frozenset[str]]
-) -> tuple[float | None, float | None]:
-    """Returns the shares of a text's words and pairs of words that a title has too.
-
-    Args:
-        text: Words of content, in order.
-        title: The title's words and pairs.
-
-    >>> title = ("red", "lamp", "large")
-    >>> overlaps(("a", "red", "lamp"), (ngrams(title, 1), ngrams(title, 2)))
-    (0.6666666666666666, 0.5)
-    """
-    words = shared_share(ngrams(text, 1), title[0])
-    if words == 0:  # nor a pair: most texts do not name what they are about
-        return words, 0.0 if len(text) > 1 else None
-    return words, shared_share(ngrams(text, 2), title[1])
+    words = set(text)
+    return len(words.intersection(title)) / len(words) if words else None

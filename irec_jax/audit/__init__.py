@@ -1,1 +1,1 @@
-"""The audit of instruction sets: leaks, bias and coverage."""
+"""The audit of instruction sets: leaks, bias and a page with a sample."""

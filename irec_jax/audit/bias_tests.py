@@ -3,10 +3,10 @@
 import collections
 import enum
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 
-class Measure(enum.Enum):
+class Measure(enum.StrEnum):
     """Kinds of counts that an audit keeps besides findings."""
 
     VERDICTS = "verdicts"
@@ -14,67 +14,59 @@ class Measure(enum.Enum):
     TEMPLATES = "templates"
     LANGUAGES = "languages"
     OVERLAP = "overlap"
-    OVERLAP_PAIRS = "overlap of pairs"
     COINCIDENCES = "coincidences"
     LENGTHS = "lengths"
     COUNTED = "counted"
 
 
-Key = tuple[str, str, str | int | float]
-"""The value of a `Measure`, a group, and what is counted: a name, a length or a share."""
+Counts = collections.Counter[tuple[str, str, str | int]]
+"""(`Measure`, group, cell) -> count; a cell is a name or a length."""
 
-Counts = collections.Counter[Key]
+Tally = dict[str, dict[str, int]]
+"""Group -> cell -> count; a cell that is drawn several times as often ends in `*` and a weight."""
 
 MILLION = 1_000_000
 RECORDS, MILLIONTHS = "records", "millionths"
-"""Cells of an overlap: how many queries, and the sum of their shares in whole millionths."""
+"""Cells of an overlap: number of queries, and the sum of their shares in whole millionths."""
 
 CUT_HISTORIES, FALLBACKS = "cut histories", "fallbacks"
 LANGUAGE_FALLBACKS, TYPED_TITLES = "language fallbacks", "typed titles"
-"""What is counted of `Measure.COUNTED`."""
+"""Cells of `Measure.COUNTED`."""
 
-Tally = dict[str, dict[str, int]]
-"""Group -> what is counted -> how often; an outcome that is drawn ends in `*` and its weight."""
+MIN_P_VALUE = 1e-6
+"""A test with a smaller p-value refuses a set."""
 
-LEAST_CHANCE = 1e-6
-"""Counts that honest draws give more rarely than this are taken for a bias."""
+_MIN_EXPECTED = 5
 
-_LEAST_EXPECTED = 5
+# SciPy is imported where it is used: workers count without it.
 
 
-def chance_of_counts(counts: Sequence[int], weights: Sequence[int]) -> float:
-    """Returns the chi-square p-value of counts that were drawn with given weights.
+def drawn_p_value(cells: Mapping[str, int]) -> float:
+    """Returns the p-value of counts under draws with the weights of their cells (chi-square).
 
     Args:
-        counts: How often each outcome came.
-        weights: How likely each is, in any unit, more than 0.
+        cells: Cell -> count; a cell without `*` has the weight 1.
 
     Returns:
-        1.0 where an outcome is expected fewer than 5 times: too little to judge.
+        1.0 if an outcome is expected fewer than 5 times.
     """
-    total, whole = sum(counts), sum(weights)
-    expected = [total * weight / whole for weight in weights]
-    if len(counts) < 2 or min(expected) < _LEAST_EXPECTED:
+    weights = [int(cell.rpartition("*")[2]) if "*" in cell else 1 for cell in cells]
+    total, counts = sum(cells.values()), list(cells.values())
+    expected = [total * weight / sum(weights) for weight in weights]
+    if len(counts) < 2 or min(expected) < _MIN_EXPECTED:
         return 1.0
-    from scipy import special  # workers count, and need no SciPy
+    from scipy import stats
 
-    distance = sum((c - e) ** 2 / e for c, e in zip(counts, expected, strict=True))
-    return float(special.chdtrc(len(counts) - 1, distance))
-
-
-def chance_of_halves(first: int, second: int) -> float:
-    """Returns the two-sided binomial p-value of two outcomes that are equally likely."""
-    from scipy import special
-
-    tail = float(special.bdtr(min(first, second), first + second, 0.5))
-    return min(1.0, 2 * tail)
+    return float(stats.chisquare(counts, expected).pvalue)
 
 
-def chance_of_more(own: int, other: int) -> float:
-    """Returns the p-value of `own` being that much larger than `other`, were both as likely."""
-    from scipy import special
+def excess_p_value(own: int, other: int) -> float:
+    """Returns the p-value of `own` being that much larger if both are equally likely (binomial)."""
+    if not own + other:
+        return 1.0
+    from scipy import stats
 
-    return float(special.bdtr(other, own + other, 0.5))
+    return float(stats.binomtest(own, own + other, alternative="greater").pvalue)
 
 
 def percentile(counts: Mapping[int, int], share: float) -> int:

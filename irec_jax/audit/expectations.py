@@ -1,18 +1,20 @@
 """Properties that all records of a task share, and the expected content of one record."""
 
+import collections
 import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from irec_jax.audit.text_leaks import TemplatePieces
+from irec_jax.audit.bias_tests import Measure
 from irec_jax.instructions.examples import TaskVariant
-from irec_jax.instructions.forms import Instruction, Part, Slot, TaskForm
+from irec_jax.instructions.forms import ANSWER_MARK, Instruction, Part, Slot, TaskForm
+from irec_jax.instructions.passes import RecordOrigin
 from irec_jax.instructions.render import Renderer
-from irec_jax.instructions.slots import slot_name
+from irec_jax.instructions.slots import AnySlot
 from irec_jax.instructions.tasks import INTENTION_CODES, Task
 from irec_jax.instructions.templates import Template, TemplatePack
 
-_SIZES = {TaskForm.POINTWISE: 1, TaskForm.PAIRWISE: 2, TaskForm.MATCHING: 0}
+_CANDIDATES = {TaskForm.POINTWISE: 1, TaskForm.PAIRWISE: 2, TaskForm.MATCHING: 0}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,119 +22,99 @@ class TaskProfile:
     """Properties that all records of a task and kind of query share.
 
     Attributes:
-        asked: The task and the kind of query.
-        task: The task alone.
-        labels: Scenario, strategy and task, as records write them.
-        code: Of the kind of query, as splits write it.
-        size: How many candidates a prompt has.
-        listed: How many items an answer lists at most.
-        kind: Of the query, as reports write it.
-        names_item: Whether records name an item as their target.
-        reads_preference: As the task says.
-        shows_query: Whether prompts hold one and hide the target.
-        shows_preference: Whether prompts hold one and hide the target.
-        wordings: (language, template) -> the template.
-        groups: (language, whether there is a context) -> its name, and the cell of each template.
+        task: The task.
+        labels: Scenario, strategy, task, split and seed, as records write them.
+        kind: The kind of query, as reports write it.
+        code: The same, a value of `INTENTION_CODES`, 0 for none.
+        names_item: Whether records have a target item.
+        candidates: Number of candidates in a prompt.
+        answer_items: Largest number of items in an answer.
+        answer_literals: The fixed text around the parts of an answer.
+        templates: (language, template name) -> the template.
+        cells: (language, whether there is a context) -> template name -> key of its count.
     """
 
-    asked: TaskVariant
     task: Task
-    labels: tuple[str, str, str]
-    code: int
-    size: int
-    listed: int
+    labels: tuple[str, str, str, str, int]
     kind: str
+    code: int
     names_item: bool
-    reads_preference: bool
-    shows_query: bool
-    shows_preference: bool
-    wordings: Mapping[tuple[str, str], TemplatePieces]
-    groups: Mapping[tuple[str, bool], tuple[str, Mapping[str, str]]]
+    candidates: int
+    answer_items: int
+    answer_literals: tuple[str, ...]
+    templates: Mapping[tuple[str, str], Template]
+    cells: Mapping[tuple[str, bool], Mapping[str, tuple[str, str, str]]]
 
     @classmethod
-    def build(cls, asked: TaskVariant, renderer: Renderer) -> "TaskProfile":
-        """Reads the templates of a task."""
-        task, config = asked.task, renderer.prompt_writer.config
-        wordings: dict[tuple[str, str], TemplatePieces] = {}
-        groups: dict[tuple[str, bool], tuple[str, dict[str, str]]] = {}
+    def build(cls, variant: TaskVariant, renderer: Renderer) -> "TaskProfile":
+        """Collects the properties and templates of a task."""
+        task, config = variant.task, renderer.prompt_writer.config
+        by_name: dict[tuple[str, str], Template] = {}
+        cells: dict[tuple[str, bool], Mapping[str, tuple[str, str, str]]] = {}
         for pack in renderer.prompt_writer.packs:
             templates = [
                 template
-                for template in pack.of(task.name, asked.intention)
+                for template in pack.of(task.name, variant.intention)
                 if config.context or Slot.CONTEXT not in template.slots
             ]
-            for template in templates:
-                wordings[pack.language, template.name] = template_pieces(template)
-            name = f"{task.name.value} {asked.intention.value} {pack.language}"
+            by_name |= {(pack.language, template.name): template for template in templates}
+            group = f"{task.name.value} {variant.intention.value} {pack.language}"
             for has_context in (True, False):
-                cells = _cells(templates, has_context)
-                suffix = "" if len(cells) == len(templates) else " without a context"
-                groups[pack.language, has_context] = (name + suffix, cells)
-        one_item = not task.is_ranked or task.needs_query
+                cells[pack.language, has_context] = _cells(group, templates, has_context)
+        has_several = task.is_ranked and not task.needs_query
         return cls(
-            asked=asked,
             task=task,
-            labels=(asked.scenario.code, task.strategy.value, task.name.value),
-            code=INTENTION_CODES.get(asked.intention, 0),
-            size=_SIZES.get(task.form, config.candidates),
-            listed=1 if one_item else config.answer_items,
-            kind=asked.intention.value,
+            labels=(
+                *(variant.scenario.code, task.strategy.value, task.name.value),
+                *(renderer.role.name.lower(), renderer.seed),
+            ),
+            kind=variant.intention.value,
+            code=INTENTION_CODES.get(variant.intention, 0),
             names_item=task.answer_parts != (Part.PREFERENCE,),
-            reads_preference=task.reads_preference,
-            shows_query=task.needs_query and task.hides_target,
-            shows_preference=task.needs_preference and task.hides_target,
-            wordings=wordings,
-            groups=groups,
+            candidates=_CANDIDATES.get(task.form, config.candidates),
+            answer_items=config.answer_items if has_several else 1,
+            answer_literals=("", *[ANSWER_MARK] * (len(task.answer_parts) - 1), ""),
+            templates=by_name,
+            cells=cells,
         )
 
 
-def template_pieces(template: Template) -> TemplatePieces:
-    """Cuts a template into what the audit reads it by."""
-    pieces = zip([slot_name(slot) for slot in template.slots], template.literals[1:], strict=True)
-    return TemplatePieces(template.literals[0], tuple(pieces))
-
-
 class Expectations(NamedTuple):
-    """A record, and what its number says that it is about.
+    """A record, and the properties that follow from its number and the split.
 
     Attributes:
-        number: The record's.
+        origin: Its event, task and draw.
         record: Its content.
-        plan: Its task.
+        profile: Its task.
         position: Its event.
-        pack: The words of its language.
-        target: The item of its event.
-        history: Item numbers that its prompt may show.
-        candidates: Those of the record that are items.
-        query: What the user wants, "" where the task reads none.
-        preference: What the user likes, "" where the task reads none.
-        popular: Item numbers that a context may name.
+        pack: Template pack of its language.
+        target: Item of its event.
+        items: Slot -> the items that it may name.
+        context: Phrase of its request context, "" if the task has no slot for one.
     """
 
-    number: int
+    origin: RecordOrigin
     record: Instruction
-    plan: TaskProfile
+    profile: TaskProfile
     position: int
     pack: TemplatePack
     target: int
-    history: Sequence[int]
-    candidates: Sequence[int]
-    query: str
-    preference: str
-    popular: Sequence[int]
+    items: Mapping[AnySlot, Sequence[int]]
+    context: str
 
 
-def _cells(templates: Sequence[Template], has_context: bool) -> dict[str, str]:
-    """Names the templates that can be filled, and how many draws of the list lead to each.
+def _cells(
+    group: str, templates: Sequence[Template], has_context: bool
+) -> dict[str, tuple[str, str, str]]:
+    """Returns the key of the count of each template that can be filled.
 
-    A draw of one that cannot be filled continues with the next that can.
+    Its cell is the name and the number of draws that lead to it: a draw of a template that cannot
+    be filled leads to the next one that can.
     """
-    fits = [has_context or Slot.CONTEXT not in template.slots for template in templates]
-    draws = dict.fromkeys((t.name for t, f in zip(templates, fits, strict=True) if f), 0)
-    for place in range(len(templates)):
-        for step in range(len(templates)):
-            other = (place + step) % len(templates)
-            if fits[other]:
-                draws[templates[other].name] += 1
-                break
-    return {name: f"{name}*{count}" for name, count in draws.items()}
+    fitting = [t for t in templates if has_context or Slot.CONTEXT not in t.slots]
+    draws: collections.Counter[str] = collections.Counter()
+    for place in range(len(templates) if fitting else 0):
+        following = (*templates[place:], *templates)
+        draws[next(template.name for template in following if template in fitting)] += 1
+    group += "" if len(fitting) == len(templates) else " without a context"
+    return {name: (Measure.TEMPLATES, group, f"{name}*{count}") for name, count in draws.items()}

@@ -1,12 +1,10 @@
-"""Reads one record against what the split says that it may show."""
+"""Checks of one record against the split."""
 
+import collections
 import dataclasses
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Mapping, Sequence
 
-import numpy as np
-from jaxtyping import Bool
-
-from irec_jax.audit.answer_checks import check_answer
 from irec_jax.audit.bias_tests import (
     CUT_HISTORIES,
     FALLBACKS,
@@ -16,357 +14,279 @@ from irec_jax.audit.bias_tests import (
     RECORDS,
     Counts,
     Measure,
-    Tally,
 )
 from irec_jax.audit.expectations import Expectations, TaskProfile
 from irec_jax.audit.split_index import SplitIndex
-from irec_jax.audit.text_leaks import Finding, ItemNames, Problem, ShownValues, diagnose
-from irec_jax.audit.title_leaks import RequestText, TextLeaks, titles_of
+from irec_jax.audit.text_leaks import Finding, ItemNames, Problem, cut_text, search_prompt
+from irec_jax.audit.title_leaks import RequestText, TextLeaks
 from irec_jax.instructions.config import ContextPart
 from irec_jax.instructions.context import RequestContext
-from irec_jax.instructions.forms import Instruction, Part, Slot, TaskForm
+from irec_jax.instructions.forms import Instruction, Part, Slot, TaskForm, graded_part
 from irec_jax.instructions.passes import RecordOrigin
-from irec_jax.instructions.render import Renderer, preference_variant
-from irec_jax.instructions.slots import SlotInputs, fill_slot
+from irec_jax.instructions.render import ANSWER_HISTORY, Renderer
+from irec_jax.instructions.slots import AnySlot
 from irec_jax.instructions.templates import TemplatePack
 from irec_jax.instructions.third_person import to_third_person
-from irec_jax.log.split import Split
-from irec_jax.word_overlap import overlaps, words_of
-
-_VERDICTS, _PLACES = Measure.VERDICTS.value, Measure.PLACES.value
-_TEMPLATES, _LANGUAGES = Measure.TEMPLATES.value, Measure.LANGUAGES.value
-_LENGTHS, _COUNTED = Measure.LENGTHS.value, Measure.COUNTED.value
-_OVERLAPS = (Measure.OVERLAP.value, Measure.OVERLAP_PAIRS.value)
-_WRITTEN = (Part.QUERY, Part.PREFERENCE)
+from irec_jax.text_cleaning import clean
+from irec_jax.word_overlap import Words, shared_share, words_of
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class RecordChecker:
-    """Looks at one record.
+    """Checks single records against the split that they were made from; it can be pickled.
 
     Attributes:
-        renderer: Says what each number is about.
-        evidence: The split.
-        names: How items are called.
-        telling: Reads queries and preferences.
-        moments: The times and places of the split.
-        has_context: `[events]` bool, where there is a context.
-        plans: One for each of `renderer.variants`.
-        count: Counts the tokens of a text; without it, words are counted.
-        role: Which events are targets, a value of `Role`.
-        role_name: The same, as records write it.
+        renderer: Gives the event, task, drawn language and drawn template of a record number,
+            the names of items and the template packs; it renders nothing here.
+        split_index: The split.
+        names: Names of items.
+        text_leaks: Searches texts that a user or a teacher wrote.
+        context: Times and places of the split.
+        profiles: One for each of `renderer.variants`.
+        count_tokens: Counts the tokens of a text; None counts words.
     """
 
     renderer: Renderer
-    evidence: SplitIndex
+    split_index: SplitIndex
     names: ItemNames
-    telling: TextLeaks
-    moments: RequestContext
-    has_context: Bool[np.ndarray, " events"]
-    plans: tuple[TaskProfile, ...]
-    count: Callable[[str], int] | None
-    role: int
-    role_name: str
+    text_leaks: TextLeaks
+    context: RequestContext
+    profiles: tuple[TaskProfile, ...]
+    count_tokens: Callable[[str], int] | None
 
-    @classmethod
-    def build(
-        cls, renderer: Renderer, split: Split, count: Callable[[str], int] | None = None
-    ) -> "RecordChecker":
-        """Lays a split out for questions; see `irec_jax.audit.audit.Auditor.build`."""
-        evidence = SplitIndex.build(split)
-        wording = renderer.prompt_writer
-        names = ItemNames(wording.names, titles_of(evidence), wording.separator)
-        moments = RequestContext.build(split, wording.config.context)
-        return cls(
-            renderer=renderer,
-            evidence=evidence,
-            names=names,
-            telling=TextLeaks.build(evidence, names, renderer.role),
-            moments=moments,
-            has_context=moments.has_phrase(),
-            plans=tuple(TaskProfile.build(asked, renderer) for asked in renderer.variants),
-            count=count,
-            role=int(renderer.role),
-            role_name=renderer.role.name.lower(),
-        )
-
-    def inspect(self, number: int, record: Instruction, counts: Counts) -> list[Problem]:
-        """Says what is wrong with a record.
+    def check(self, number: int, record: Instruction, counts: Counts) -> list[Problem]:
+        """Returns the problems of a record.
 
         Args:
-            number: Which one it is.
+            number: Record number.
             record: Its content.
-            counts: Grows by what is counted of it.
+            counts: Incremented by the counts of this record.
         """
-        source = self.renderer.origin(number)
-        position = source.position
-        if not 0 <= position < len(self.evidence.users):
-            return [(Finding.ROLE, f"there is no event {position}")]
+        origin = self.renderer.origin(number)
+        if not 0 <= origin.position < len(self.split_index.users):
+            return [(Finding.ROLE, f"there is no event {origin.position}")]
         for pack in self.renderer.prompt_writer.packs:
             if pack.language == record.language:
                 break
         else:
             return [(Finding.TEMPLATE, f"no pack is in the language '{record.language}'")]
-        subject = self.subject(number, record, source, pack)
-        found = self._labels(subject)
-        found += self._candidates(subject)
-        found += self._prompt(subject)
-        found += check_answer(subject, self.evidence, self.names, self.renderer)
-        found += self._drawn(subject, counts)
-        if subject.query or subject.preference:
-            found += self._texts(subject, counts)
-        self._tally(subject, counts)
-        return found
-
-    def subject(
-        self,
-        number: int,
-        record: Instruction,
-        source: RecordOrigin,
-        pack: TemplatePack,
-    ) -> Expectations:
-        """Puts a record beside what the split says of its event.
-
-        Args:
-            number: The record's.
-            record: Its content.
-            source: Its task and its event.
-            pack: The words of its language.
-        """
-        evidence, config = self.evidence, self.renderer.prompt_writer.config
-        plan, position = self.plans[source.variant_number], source.position
-        start = max(evidence.starts.item(position), position - config.max_history)
-        items = len(self.names.written)
-        query = preference = ""
-        if plan.code:
-            query = self._query(plan, position, pack)
-        if plan.reads_preference:
-            preference = self._preference(source, record, pack.language)
-        return Expectations(
-            number=number,
-            record=record,
-            plan=plan,
-            position=position,
-            pack=pack,
-            target=evidence.split.items.item(position),
-            history=evidence.split.items[start:position].tolist(),
-            candidates=[item for item in record.candidates if 0 <= item < items],
-            query=query,
-            preference=preference,
-            popular=evidence.popular(position) if ContextPart.POPULAR in config.context else (),
-        )
-
-    def shown(self, subject: Expectations) -> ShownValues:
-        """Lists what the prompt of a record may show, and what it hides."""
-        task, evidence = subject.plan.task, self.evidence
-        items = {
-            Slot.HISTORY: subject.history,
-            Slot.PREFERENCE: evidence.before(subject.position),
-            Slot.TARGET: (subject.target,),
-            Slot.CANDIDATE: subject.candidates,
-            Slot.FIRST: subject.candidates[:1],
-            Slot.SECOND: subject.candidates[1:2],
-            Slot.CANDIDATES: subject.candidates,
-            Slot.CONTEXT: subject.popular,
-        }
-        slots = [slot for slot in Slot if slot in task.slots]
-        texts = {Part.QUERY: subject.query, Part.PREFERENCE: subject.preference}
-        return ShownValues(
-            values={slot.value: self.value(slot.value, subject) for slot in slots},
-            items={slot.value: items.get(slot, ()) for slot in slots},
-            target=subject.target if task.hides_target else None,
-            later=evidence.later(subject.position),
-            texts=[texts[part] for part in task.answer_parts if part in _WRITTEN],
-            answers=subject.history if Part.HISTORY in task.answer_parts else (),
-            user=evidence.users.item(subject.position),
-        )
-
-    def value(self, slot: str, subject: Expectations) -> str:
-        """Returns the text that belongs into a slot, "" if it has no text."""
-        inputs = SlotInputs(
-            history=subject.history,
-            candidates=subject.candidates,
-            query=subject.query,
-            preference=subject.preference,
-            target=subject.target,
-        )
-        if slot == Slot.CONTEXT.value:
-            popular = self.names.join(subject.popular)
-            context = self.moments.phrase(subject.position, subject.pack, popular)
-            inputs = inputs._replace(context=context)
-        return fill_slot(Slot(slot), inputs, self.names.join)
-
-    def _query(self, plan: TaskProfile, position: int, pack: TemplatePack) -> str:
-        text = self.renderer.teacher.query(position, plan.asked.intention, pack.language)
-        return to_third_person(text, pack.language, pack.person)
-
-    def _preference(self, source: RecordOrigin, record: Instruction, language: str) -> str:
-        """Returns the preference of an event that the record holds, any if it holds none."""
-        teacher, text = self.renderer.teacher, ""
-        likely = preference_variant(source.draw, teacher.variants)
-        for step in range(teacher.variants):
-            variant = (likely + step) % teacher.variants
-            text = teacher.preference(source.position, variant, language)
-            if text in record.inputs or text in record.targets:
-                break
-        return text
-
-    def _labels(self, subject: Expectations) -> list[Problem]:
-        record, plan, evidence = subject.record, subject.plan, self.evidence
-        role, found = evidence.split.roles.item(subject.position), []
-        if role != self.role or record.split != self.role_name:
-            message = (
-                f"event {subject.position} has the role {role}, the record says {record.split}"
+        expected = self._expect(origin, record, pack)
+        found = [*self._labels(expected), *self._candidates(expected)]
+        problems, answer_texts = self._answer(expected)
+        found += problems
+        problems, prompt_texts = self._prompt(expected, answer_texts)
+        found += problems
+        if prompt_texts is None and not found:
+            found.append((Finding.PROMPT, f"'{record.inputs}'"))
+        for slot, text in (prompt_texts or {}).items():
+            words, is_query = words_of(text), slot is Slot.QUERY
+            if is_query:
+                self._count_overlap(expected, words, counts)
+            is_typed = is_query and self._is_typed(expected, text)
+            found += self.text_leaks.read(
+                RequestText(expected, text, words, is_query, is_typed), counts
             )
-            found.append((Finding.ROLE, f"{message}, and {self.role_name} is asked for"))
-        if evidence.early.item(subject.position):
-            message = f"the events before event {subject.position} hold a later one"
-            found.append((Finding.FUTURE, message))
-        target = subject.target if plan.names_item else -1
-        wanted = (evidence.users.item(subject.position), target, self.renderer.seed, *plan.labels)
-        labels = (record.scenario, record.strategy, record.task)
-        if (record.user, record.target_item, record.seed, *labels) != wanted:
-            found.append((Finding.LABEL, f"not the user, item, seed and task of {wanted}"))
+            for part in answer_texts.values():
+                if part.casefold() in text.casefold():
+                    found.append((Finding.HIDDEN, f"'{part}' in '{text}'"))
+        if Part.QUERY in answer_texts:
+            self._count_overlap(expected, words_of(answer_texts[Part.QUERY]), counts)
+        self._count(expected, counts)
         return found
 
-    def _candidates(self, subject: Expectations) -> list[Problem]:
-        plan, offered = subject.plan, subject.record.candidates
-        if not plan.size:
-            return [(Finding.CANDIDATES, f"{offered} for no candidates")] if offered else []
-        problem = ""
-        evidence, target = self.evidence, subject.target
-        if len(offered) != len(subject.candidates):
+    def _expect(
+        self, origin: RecordOrigin, record: Instruction, pack: TemplatePack
+    ) -> Expectations:
+        profile, position = self.profiles[origin.variant_number], origin.position
+        split_index, config = self.split_index, self.renderer.prompt_writer.config
+        start = max(split_index.starts.item(position), position - config.max_history)
+        target = split_index.split.items.item(position)
+        items: dict[AnySlot, Sequence[int]] = {
+            Slot.HISTORY: split_index.split.items[start:position].tolist(),
+            Slot.TARGET: (target,),
+            Slot.CONTEXT: (),
+        }
+        if profile.candidates:
+            candidates = [c for c in record.candidates if 0 <= c < len(self.names.written)]
+            items[Slot.CANDIDATES], items[Slot.SECOND] = candidates, candidates[1:2]
+            items[Slot.CANDIDATE] = items[Slot.FIRST] = candidates[:1]
+        context = ""
+        if config.context and Slot.CONTEXT in profile.task.slots:
+            if ContextPart.POPULAR in config.context:
+                items[Slot.CONTEXT] = split_index.popular(position)
+            context = self.context.phrase(position, pack, self.names.join(items[Slot.CONTEXT]))
+        return Expectations(origin, record, profile, position, pack, target, items, context)
+
+    def _labels(self, expected: Expectations) -> list[Problem]:
+        record, profile, index = expected.record, expected.profile, self.split_index
+        found, position = [], expected.position
+        if index.split.roles.item(position) != self.renderer.role:
+            found.append((Finding.ROLE, f"event {position} is not of {self.renderer.role.name}"))
+        if index.follows_later.item(position):
+            problem = f"the events before event {position} include a later one"
+            found.append((Finding.FUTURE, problem))
+        owner = (index.users.item(position), expected.target if profile.names_item else -1)
+        labels = (record.scenario, record.strategy, record.task, record.split, record.seed)
+        if labels != profile.labels or (record.user, record.target_item) != owner:
+            kind = Finding.LABEL if record.split == profile.labels[3] else Finding.ROLE
+            found.append((kind, f"not the user and item {owner}, and labels {profile.labels}"))
+        return found
+
+    def _candidates(self, expected: Expectations) -> list[Problem]:
+        profile, candidates = expected.profile, expected.record.candidates
+        if not profile.candidates:
+            return [(Finding.CANDIDATES, f"{candidates}: expected none")] if candidates else []
+        problem, target = "", expected.target
+        if len(candidates) != len(expected.items[Slot.CANDIDATES]):
             problem = "not all are items"
-        elif len(set(offered)) < len(offered):
+        elif len(set(candidates)) < len(candidates):
             problem = "one occurs twice"
-        elif plan.task.form is not TaskForm.POINTWISE and target not in offered:
+        elif profile.task.form is not TaskForm.POINTWISE and target not in candidates:
             problem = f"the target {target} is not among them"
         else:
-            had = {target, *evidence.before(subject.position)}
-            wrong = [item for item in offered if item != target]
-            if len(offered) != plan.size and len(wrong) != self._drawable(had):
-                problem = f"not {plan.size}"
-            for item in wrong:
-                if item in had:
-                    problem = f"the user has had {item}"
-                elif not evidence.warm.item(item):
-                    problem = f"{item} was not met in training"
-        return [(Finding.CANDIDATES, f"{offered}: {problem}")] if problem else []
+            known = {target, *self.split_index.before(expected.position)}
+            negatives, warm = [c for c in candidates if c != target], self.split_index.warm
+            if len(candidates) != profile.candidates:
+                available = int(warm.sum()) - sum(warm.item(item) for item in known)
+                problem = "" if len(negatives) == available else f"not {profile.candidates}"
+            for item in negatives:
+                if item in known:
+                    problem = f"item {item} is in the user's history"
+                elif not warm.item(item):
+                    problem = f"item {item} has no training event"
+        return [(Finding.CANDIDATES, f"{candidates}: {problem}")] if problem else []
 
-    def _prompt(self, subject: Expectations) -> list[Problem]:
-        record = subject.record
-        wording = subject.plan.wordings.get((record.language, record.template))
-        found = []
-        if wording is None:
-            found.append(
-                (Finding.TEMPLATE, f"'{record.template}' is not for {subject.plan.labels[2]}")
-            )
+    def _answer(self, expected: Expectations) -> tuple[list[Problem], dict[Part, str]]:
+        """Checks an answer; returns its problems and the texts of its written parts."""
+        profile, answer, target = expected.profile, expected.record.targets, expected.target
+        parts, values = profile.task.answer_parts, {}
+        for part in parts:
+            if part is Part.ITEM:
+                count, position = profile.answer_items, expected.position
+                items = (target,) if count == 1 else self.split_index.run(position, count)
+                values[part] = self.names.join(items)
+            elif part is Part.VERDICT:
+                is_target = expected.record.candidates == (target,)
+                values[part] = expected.pack.yes if is_target else expected.pack.no
+            elif part is Part.HISTORY:
+                values[part] = self.names.join(expected.items[Slot.HISTORY][-ANSWER_HISTORY:])
+        texts = cut_text(answer, profile.answer_literals, parts, values)
+        if not answer.strip() or "" in values.values() or (texts and "" in texts.values()):
+            return [(Finding.EMPTY, f"a part of the answer '{answer}' is empty")], {}
+        if texts is None:
+            finding = Finding.FUTURE if self._lists_later(expected, values) else Finding.ANSWER
+            return [(finding, f"the answer '{answer}' lacks {list(values.values())}")], {}
+        if parts[-1] is Part.ITEM:
+            name = self.names.written[target]
+            if graded_part(answer) != values[Part.ITEM] or name in self.names.shared:
+                return [(Finding.ANSWER, f"'{answer}' cannot be read back to '{name}'")], texts
+        return [], texts
+
+    def _lists_later(self, expected: Expectations, values: Mapping[Part, str]) -> bool:
+        """Returns whether an answer lists a later item that does not belong there."""
+        later = {self.names.written[item] for item in self.split_index.later(expected.position)}
+        listed = set(graded_part(expected.record.targets).split(self.names.separator))
+        return bool(later & listed - set(values.get(Part.ITEM, "").split(self.names.separator)))
+
+    def _prompt(
+        self, expected: Expectations, answer_texts: Mapping[Part, str]
+    ) -> tuple[list[Problem], dict[AnySlot, str] | None]:
+        """Checks a prompt; returns its problems, and the texts of its written slots if it fits."""
+        record, task = expected.record, expected.profile.task
+        template = expected.profile.templates.get((record.language, record.template))
+        slots = tuple(task.slots) if template is None else template.slots
+        join, items = self.names.join, expected.items
+        values = {slot: join(items[slot]) for slot in slots if slot in items}
+        if Slot.CONTEXT in values:
+            values[Slot.CONTEXT] = expected.context
+        literals, texts, found = (), None, []
+        if template is None:
+            found.append((Finding.TEMPLATE, f"'{record.template}' is not for {record.task}"))
         else:
-            text = wording.first
-            for slot, literal in wording.pieces:
-                text += self.value(slot, subject) + literal
-            if text == record.inputs and "  " not in text:
-                return found
-        return found + diagnose(record.inputs, wording, self.shown(subject), self.names)
+            literals = template.literals
+            texts = cut_text(record.inputs, literals, slots, values)
+        stripped = record.inputs.strip()
+        if not stripped or (texts and "" in texts.values()):
+            return [*found, (Finding.EMPTY, f"the prompt '{record.inputs}'")], None
+        if "  " in record.inputs or record.inputs != stripped:
+            found.append((Finding.SPACES, f"'{record.inputs}'"))
+        if texts is not None:
+            return found, texts
+        index, position = self.split_index, expected.position
+        hidden = {text.casefold(): Finding.HIDDEN for text in answer_texts.values()}
+        for finding, some in (
+            (Finding.TARGET, (expected.target,) if task.hides_target else ()),
+            (Finding.HIDDEN, items[Slot.HISTORY] if Part.HISTORY in task.answer_parts else ()),
+            (Finding.FUTURE, index.later(position)),
+        ):
+            for name in (name for item in some for name in self.names.of(item)):
+                hidden.setdefault(name, finding)
+        hidden.setdefault(str(index.users.item(position)), Finding.USER)
+        values = {slot: values.get(slot, "") for slot in slots}
+        items = {**items, Slot.PREFERENCE: index.before(position)}
+        found += search_prompt(record.inputs, literals, values, items, hidden, self.names)
+        return found, None
 
-    def _drawable(self, had: set[int]) -> int:
-        """Counts the items of training that are no longer new to a user."""
-        return int(self.evidence.warm.sum()) - sum(self.evidence.warm.item(item) for item in had)
+    def _is_typed(self, expected: Expectations, query: str) -> bool:
+        """Returns whether the user typed a query, apart from its grammatical person."""
+        split, position, pack = self.split_index.split, expected.position, expected.pack
+        if split.intentions.item(position) != expected.profile.code:
+            return False
+        return query == to_third_person(clean(split.queries[position]), pack.language, pack.person)
 
-    def _drawn(self, subject: Expectations, counts: Counts) -> list[Problem]:
-        """Compares the language and the template with those that were drawn."""
-        record = subject.record
-        language, template = self.renderer.drawn_template(subject.number)
-        counts[_LANGUAGES, "", f"{language}*1"] += 1
-        if (record.language, record.template) == (language, template):
-            return []
-        counts[_COUNTED, "", FALLBACKS] += 1
-        if record.language == language:
-            return []
-        counts[_COUNTED, "", LANGUAGE_FALLBACKS] += 1
-        pack = next(p for p in self.renderer.prompt_writer.packs if p.language == language)
-        plan, position, teacher = subject.plan, subject.position, self.renderer.teacher
-        can = [
-            not plan.code or self._query(plan, position, pack),
-            not plan.task.reads_preference or teacher.preference(position, 0, language),
-            not plan.task.reads_reason or teacher.reason(position, language),
-        ]
-        message = f"'{language}' was drawn and can be written, the record is in '{record.language}'"
-        return [(Finding.TEMPLATE, message)] if all(can) else []
+    def _count_overlap(self, expected: Expectations, words: Words, counts: Counts) -> None:
+        """Counts the share of the content words of a query that occur in the target's title."""
+        title = self.text_leaks.titles[expected.target].content
+        share = shared_share(words.content, title)
+        if share is not None:
+            group = f"{expected.profile.kind} {expected.record.language}"
+            counts[Measure.OVERLAP, group, RECORDS] += 1
+            counts[Measure.OVERLAP, group, MILLIONTHS] += round(share * MILLION)
 
-    def _texts(self, subject: Expectations, counts: Counts) -> list[Problem]:
-        """Reads the query and the preference."""
-        plan, position, found = subject.plan, subject.position, []
-        if subject.query:
-            words = words_of(subject.query)
-            title = self.telling.title(subject.target).ngrams
-            group = f"{plan.kind} {subject.record.language}"
-            for measure, share in zip(_OVERLAPS, overlaps(words.content, title), strict=True):
-                if share is not None:
-                    counts[measure, group, share] += 1
-            if plan.shows_query:
-                typed = self.evidence.typed(position, plan.code)
-                text = RequestText(subject.query, words, position, True, typed)
-                found += self.telling.read(text, counts)
-        if plan.shows_preference:
-            words = words_of(subject.preference)
-            text = RequestText(subject.preference, words, position, False, False)
-            found += self.telling.read(text, counts)
-        return found
-
-    def _tally(self, subject: Expectations, counts: Counts) -> None:
-        """Counts what only many records together can say something of."""
-        plan, record, position = subject.plan, subject.record, subject.position
-        if plan.task.form is TaskForm.POINTWISE:
-            verdict = "yes" if record.targets == subject.pack.yes else "no"
-            counts[_VERDICTS, plan.labels[2], verdict] += 1
-        elif plan.size and subject.target in subject.candidates:
-            size, place = len(subject.candidates), subject.candidates.index(subject.target)
-            counts[_PLACES, f"{plan.labels[2]} ({size})", _place(place, size)] += 1
-        group, cells = plan.groups[record.language, self.has_context.item(position)]
+    def _count(self, expected: Expectations, counts: Counts) -> None:
+        """Counts the draws and lengths that are judged over many records."""
+        profile, record, position = expected.profile, expected.record, expected.position
+        language, template = self.renderer.drawn_template(expected.origin)
+        counts[Measure.LANGUAGES, "", f"{language}*1"] += 1
+        if (record.language, record.template) != (language, template):
+            counts[Measure.COUNTED, "", FALLBACKS] += 1
+            if record.language != language:
+                counts[Measure.COUNTED, "", LANGUAGE_FALLBACKS] += 1
+        candidates = record.candidates
+        if profile.task.form is TaskForm.POINTWISE:
+            verdict = "yes" if record.targets == expected.pack.yes else "no"
+            counts[Measure.VERDICTS, profile.labels[2], verdict] += 1
+        elif profile.candidates and expected.target in candidates:
+            place = _place(candidates.index(expected.target), len(candidates))
+            counts[Measure.PLACES, f"{profile.labels[2]} ({len(candidates)})", place] += 1
+        cells = profile.cells[record.language, bool(expected.context)]
         if record.template in cells:
-            counts[_TEMPLATES, group, cells[record.template]] += 1
-        if plan.task.needs_history:
-            before = position - self.evidence.starts.item(position)
-            if before > len(subject.history):
-                counts[_COUNTED, "", CUT_HISTORIES] += 1
+            counts[cells[record.template]] += 1
+        before = position - self.split_index.starts.item(position)
+        if profile.task.needs_history and before > len(expected.items[Slot.HISTORY]):
+            counts[Measure.COUNTED, "", CUT_HISTORIES] += 1
+        count = self.count_tokens
         for text, content in (("prompt", record.inputs), ("answer", record.targets)):
-            length = content.count(" ") + 1 if self.count is None else self.count(content)
-            counts[_LENGTHS, text, length] += 1
+            length = content.count(" ") + 1 if count is None else count(content)
+            counts[Measure.LENGTHS, text, length] += 1
 
-    def tallies(self, counts: Counts) -> dict[str, Tally]:
-        """Returns counts by measure and group, with a 0 where an outcome never came."""
-        tallies: dict[str, Tally] = {}
-        for (measure, group, cell), count in counts.items():
-            cells = tallies.setdefault(measure, {}).setdefault(group, {})
-            for name, times in _shares(cell) if isinstance(cell, float) else ((str(cell), 1),):
-                cells[name] = cells.get(name, 0) + times * count
-        for plan in self.plans:
-            for group, cells in plan.groups.values():
-                _fill_up(tallies.get(_TEMPLATES, {}).get(group), list(cells.values()))
-        for group, cells in tallies.get(_PLACES, {}).items():
-            size = int(group.rpartition("(")[2].rstrip(")"))
-            _fill_up(cells, [_place(place, size) for place in range(size)])
-        languages = [f"{pack.language}*1" for pack in self.renderer.prompt_writer.packs]
-        _fill_up(tallies.get(_LANGUAGES, {}).get(""), languages)
-        return {
-            measure: {group: dict(sorted(cells.items())) for group, cells in sorted(tally.items())}
-            for measure, tally in sorted(tallies.items())
-        }
+    def outcomes(self) -> Counts:
+        """Returns a count of 0 for every outcome that can be drawn."""
+        keys: list[tuple[str, str, str]] = [
+            (Measure.LANGUAGES, "", f"{p.language}*1") for p in self.renderer.prompt_writer.packs
+        ]
+        for profile in self.profiles:
+            for cells in profile.cells.values():
+                keys += cells.values()
+            if profile.task.form is TaskForm.POINTWISE:
+                keys += [(Measure.VERDICTS, profile.labels[2], cell) for cell in ("yes", "no")]
+            for size in range(2, profile.candidates + 1):
+                group = f"{profile.labels[2]} ({size})"
+                keys += [(Measure.PLACES, group, _place(place, size)) for place in range(size)]
+        return collections.Counter(dict.fromkeys(keys, 0))
 
 
+@functools.cache
 def _place(place: int, size: int) -> str:
-    """Names a place among candidates, so that names sort as places do; all are as likely."""
+    """Names a place among candidates, in an order that sorts."""
     return f"{place + 1:0{len(str(size))}}*1"
-
-
-def _shares(share: float) -> tuple[tuple[str, int], ...]:
-    """Returns what one share adds to a tally of shares."""
-    tenth = f"{int(share * 10) / 10:.1f}"
-    return (RECORDS, 1), (MILLIONTHS, round(share * MILLION)), (tenth, 1)
-
-
-def _fill_up(cells: dict[str, int] | None, outcomes: list[str]) -> None:
-    if cells is not None:
-        for outcome in outcomes:
-            cells.setdefault(outcome, 0)

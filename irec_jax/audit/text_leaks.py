@@ -1,4 +1,4 @@
-"""Kinds of problems in a record, and the search for them in a prompt that is not as expected."""
+"""Kinds of problems in a record, and the search for them in a text that is not as expected."""
 
 import collections
 import dataclasses
@@ -6,122 +6,63 @@ import enum
 import functools
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from irec_jax.instructions.forms import Slot
+from irec_jax.instructions.slots import AnySlot
 
 _SLOT = re.compile(r"\{(?:" + "|".join(slot.value for slot in Slot) + r")\}")
 _TOKEN = re.compile(r"<item_\d+>")
-_MASK = " \x00 "
 
 
 class Finding(enum.Enum):
-    """Kind of problem in a record; the value is its name in reports."""
+    """Kind of problem in a record; the value is its meaning."""
 
-    TARGET = "target"
-    FUTURE = "future"
-    USER = "user"
-    STRANGER = "stranger"
-    HIDDEN = "hidden"
-    CANDIDATES = "candidates"
-    POPULAR = "popular"
-    TEXT = "text"
-    PROMPT = "prompt"
-    SLOT = "slot"
-    SPACES = "spaces"
-    LABEL = "label"
-    ROLE = "role"
-    TEMPLATE = "template"
-    ANSWER = "answer"
-    EMPTY = "empty"
+    TARGET = "the prompt names the item that it hides"
+    FUTURE = "the record shows what its user did later, or in a later part of the split"
+    USER = "the prompt holds the user's number"
+    STRANGER = (
+        "the prompt names an item that neither the history, the candidates nor what was popular "
+        "explain"
+    )
+    HIDDEN = "the prompt holds a part of the answer"
+    CANDIDATES = "the candidates are not the target and items of training that its user has not had"
+    POPULAR = "an item named as popular was not popular in the training events of the days before"
+    PROMPT = "the prompt is not what its template and events give"
+    SLOT = "a slot is not filled"
+    SPACES = "there are spaces at an end, or two in a row"
+    LABEL = "user, item, scenario, task, strategy or seed are not those of its event"
+    ROLE = "its event is not of the part of the split that it says"
+    TEMPLATE = "its template or language is not one that it may be written with"
+    ANSWER = "the answer is not what its events give, or cannot be read back to the item"
+    EMPTY = "the prompt or the answer is empty"
 
+    @property
+    def label(self) -> str:
+        """Its name in reports."""
+        return self.name.lower()
 
-MEANINGS = {
-    Finding.TARGET: "the prompt names the item that it hides",
-    Finding.FUTURE: "the record shows what its user did later, or in a later part of the split",
-    Finding.USER: "the prompt holds the user's number",
-    Finding.STRANGER: "the prompt names an item that neither the history, the candidates nor what "
-    "was popular explain",
-    Finding.HIDDEN: "the prompt holds a part of the answer",
-    Finding.CANDIDATES: "the candidates are not the target and items of training that its user "
-    "has not had",
-    Finding.POPULAR: "an item named as popular was not popular in the training events of the "
-    "days before",
-    Finding.TEXT: "the query or the preference is not the one of its event",
-    Finding.PROMPT: "the prompt is not what its template and events give",
-    Finding.SLOT: "a slot is not filled",
-    Finding.SPACES: "there are spaces at an end, or two in a row",
-    Finding.LABEL: "user, item, scenario, task, strategy or seed are not those of its event",
-    Finding.ROLE: "its event is not of the part of the split that it says",
-    Finding.TEMPLATE: "its template or language is not one that it may be written with",
-    Finding.ANSWER: "the answer is not what its events give, or cannot be read back to the item",
-    Finding.EMPTY: "the prompt or the answer is empty",
-}
 
 Problem = tuple[Finding, str]
 
-_STRANGER_IN = {
-    Slot.CONTEXT.value: Finding.POPULAR,
-    Slot.CANDIDATE.value: Finding.CANDIDATES,
-    Slot.FIRST.value: Finding.CANDIDATES,
-    Slot.SECOND.value: Finding.CANDIDATES,
-    Slot.CANDIDATES.value: Finding.CANDIDATES,
+_FINDING_OF_SLOT = {
+    Slot.CONTEXT: Finding.POPULAR,
+    Slot.CANDIDATE: Finding.CANDIDATES,
+    Slot.FIRST: Finding.CANDIDATES,
+    Slot.SECOND: Finding.CANDIDATES,
+    Slot.CANDIDATES: Finding.CANDIDATES,
 }
-_OTHERWISE_IN = {
-    **_STRANGER_IN,
-    Slot.QUERY.value: Finding.TEXT,
-    Slot.PREFERENCE.value: Finding.TEXT,
-}
-
-
-@dataclasses.dataclass(frozen=True)
-class TemplatePieces:
-    """A template, cut into what the audit reads it by.
-
-    Attributes:
-        first: The text before the first slot.
-        pieces: Each slot and the text behind it.
-    """
-
-    first: str
-    pieces: tuple[tuple[str, str], ...]
-
-    @property
-    def slots(self) -> list[str]:
-        """Its slots."""
-        return [slot for slot, _ in self.pieces]
-
-
-@dataclasses.dataclass(frozen=True)
-class ShownValues:
-    """Values that a prompt may show, and those that it hides.
-
-    Attributes:
-        values: Slot -> the text that belongs there.
-        items: Slot -> the items that may be named there.
-        target: The item that it hides, None where it is shown.
-        later: Items of the user's later events.
-        texts: Texts that are a part of the answer.
-        answers: Items that are a part of the answer, besides the target.
-        user: The user's number.
-    """
-
-    values: Mapping[str, str]
-    items: Mapping[str, Sequence[int]]
-    target: int | None
-    later: Sequence[int]
-    texts: Sequence[str]
-    answers: Sequence[int]
-    user: int
+"""The finding of an item that does not belong into a slot; `Finding.STRANGER` in other slots."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ItemNames:
-    """How items are called, in prompts and in the catalog.
+    """Names of items, in prompts and in the catalog.
 
     Attributes:
         written: `[items]` names in prompts.
-        titles: `[items]` cleaned titles of the catalog, "" for an item without a title.
-        separator: The text between two names.
+        titles: `[items]` cleaned titles of the catalog, "" for a missing one.
+        separator: Text between two names.
     """
 
     written: Sequence[str]
@@ -129,7 +70,7 @@ class ItemNames:
     separator: str
 
     def join(self, items: Sequence[int]) -> str:
-        """Writes item numbers one after the other."""
+        """Returns the names of item numbers with the separator between them."""
         return self.separator.join([self.written[item] for item in items])
 
     def of(self, item: int) -> Iterator[str]:
@@ -155,139 +96,113 @@ class ItemNames:
         return frozenset(name for item in range(len(self.written)) for name in self.of(item))
 
 
-def diagnose(
-    inputs: str, wording: TemplatePieces | None, shown: ShownValues, names: ItemNames
-) -> list[Problem]:
-    """Says what is wrong with a prompt that is not what its template and events give.
+def cut_text(
+    text: str, literals: Sequence[str], slots: Sequence[Any], values: Mapping[Any, str]
+) -> dict[Any, str] | None:
+    """Cuts a prompt or an answer at its fixed text, and compares the slots that are known.
 
     Args:
-        inputs: The prompt.
-        wording: Its template, None where that is not known: then the prompt is only searched for
-            what it may not hold.
-        shown: What belongs into it.
-        names: How items are called.
+        text: The prompt or the answer.
+        literals: Its fixed text, one piece more than slots.
+        slots: Its slots, or the parts of the answer, in order.
+        values: Slot -> the text that belongs there; another slot may hold any text.
 
     Returns:
-        At least one problem where the template is known.
+        The texts of the slots that `values` lacks; None if the text is not as expected.
     """
-    if not inputs.strip():
-        return [(Finding.EMPTY, "the prompt is empty")]
-    found = [(Finding.SLOT, f"'{mark}' is left") for mark in slot_marks(inputs)]
-    if "  " in inputs or inputs != inputs.strip():
-        found.append((Finding.SPACES, f"'{inputs}'"))
-    parts = None if wording is None else _parts(inputs, wording, shown.values)
-    if parts is None:
-        slots = list(shown.values) if wording is None else wording.slots
-        left, is_whole = _without(inputs, [shown.values.get(slot, "") for slot in slots])
-        # What is left when all that belongs into a prompt is taken out may name nothing.
-        bare = dataclasses.replace(shown, items={}) if wording and is_whole else shown
-        found += _search(left, "", bare, names)
-    else:
-        for slot, text in parts:
-            if text != shown.values.get(slot):
-                belongs = shown.values.get(slot, "")
-                what = _search(text, slot, shown, names)
-                otherwise = _OTHERWISE_IN.get(slot, Finding.PROMPT)
-                if not what and not found:
-                    what = [(otherwise, f"{{{slot}}} is '{text}', and should be '{belongs}'")]
-                found += what
-    if not found and wording is not None:
-        found.append((Finding.PROMPT, f"'{inputs}'"))
-    return list(dict.fromkeys(found))
+    fixed, free, last = [], [], literals[0]
+    for slot, literal in zip(slots, literals[1:], strict=True):
+        if slot in values:
+            last += values[slot] + literal
+        else:
+            free.append(slot)
+            fixed.append(last)
+            last = literal
+    if not free:
+        return {} if text == last else None
+    fixed.append(last)
+    start, end = len(fixed[0]), len(text) - len(fixed[-1])
+    if start > end or not (text.startswith(fixed[0]) and text.endswith(fixed[-1])):
+        return None
+    texts, rest = {}, text[start:end]
+    for slot, literal in zip(free[:-1], fixed[1:-1], strict=True):
+        texts[slot], literal, rest = rest.partition(literal)
+        if not literal:
+            return None
+    texts[free[-1]] = rest
+    return texts
+
+
+def search_prompt(
+    prompt: str,
+    literals: Sequence[str],
+    values: Mapping[AnySlot, str],
+    items: Mapping[AnySlot, Sequence[int]],
+    hidden: Mapping[str, Finding],
+    names: ItemNames,
+) -> list[Problem]:
+    """Searches a prompt that is not as expected for all that it may not hold.
+
+    Args:
+        prompt: The prompt.
+        literals: The fixed text of its template, () if the template is unknown.
+        values: Slot -> the text that belongs there, "" if unknown.
+        items: Slot -> the items that may be named there.
+        hidden: Case-folded text that may occur nowhere else -> the finding that it is.
+        names: Names of items.
+    """
+    rest, wrong_slots = _unexpected(prompt, literals, values, names.separator)
+    found = [(Finding.SLOT, mark) for mark in slot_marks(rest)]
+    rest = rest.casefold()
+    allowed = [item for slot in wrong_slots for item in items.get(slot, ())]
+    kinds = {**hidden, **{name: None for item in allowed for name in names.of(item)}}
+    for text in sorted(filter(rest.__contains__, kinds), key=len, reverse=True):
+        rest, times = re.subn(_alone(text), names.separator, rest)
+        kind = kinds[text]
+        found += [(kind, text)] if times and kind is not None else []
+    pieces = map(str.strip, rest.split(names.separator.strip() or None))
+    known = item_tokens(rest) or [piece for piece in pieces if piece in names.known]
+    unknown = [_FINDING_OF_SLOT[slot] for slot in wrong_slots if slot in _FINDING_OF_SLOT]
+    found += [((*unknown, Finding.STRANGER)[0], name) for name in known]
+    return [(kind, f"'{what}' in '{prompt}'") for kind, what in dict.fromkeys(found)]
+
+
+def _unexpected(
+    prompt: str, literals: Sequence[str], values: Mapping[AnySlot, str], mask: str
+) -> tuple[str, list[AnySlot]]:
+    """Returns a prompt with `mask` for the expected texts, and the slots with another text."""
+    wrong_slots, place = [], 0
+    for slot, value in sorted(values.items(), key=lambda pair: -len(pair[1])):
+        if value and value in prompt:
+            prompt = prompt.replace(value, mask, 1)
+        else:
+            wrong_slots.append(slot)
+    for literal in literals:
+        start = prompt.find(literal, place)
+        if start >= 0:
+            prompt = prompt[:start] + mask + prompt[start + len(literal) :]
+            place = start + len(mask)
+    return prompt, wrong_slots
 
 
 def holds_number(text: str, number: int) -> bool:
-    """Says whether a number occurs in a text, alone among digits."""
+    """Returns whether a number occurs in a text without digits beside it."""
     written = str(number)
     return written in text and bool(re.search(rf"(?<!\d){written}(?!\d)", text))
 
 
 def item_tokens(text: str) -> list[str]:
-    """Returns what looks like the token of an item."""
+    """Returns the item tokens in a text, such as `<item_17>`."""
     return _TOKEN.findall(text.casefold())
 
 
 def slot_marks(text: str) -> list[str]:
-    """Returns what looks like a slot that is not filled."""
+    """Returns the marks of slots in a text, such as `{history}`."""
     return _SLOT.findall(text)
 
 
-def _parts(
-    inputs: str, wording: TemplatePieces, values: Mapping[str, str]
-) -> list[tuple[str, str]] | None:
-    """Cuts a prompt at the text of its template; None if that text is missing."""
-    if not inputs.startswith(wording.first):
-        return None
-    place, parts = len(wording.first), []
-    for number, (slot, literal) in enumerate(wording.pieces):
-        value = values.get(slot, "")
-        if inputs.startswith(value + literal, place):
-            end = place + len(value)
-        elif number + 1 == len(wording.pieces):
-            end = len(inputs) - len(literal)
-        else:
-            end = inputs.find(literal, place)
-        if end < place or not inputs.startswith(literal, end):
-            return None
-        parts.append((slot, inputs[place:end]))
-        place = end + len(literal)
-    return parts if place == len(inputs) else None
-
-
-def _search(text: str, slot: str, shown: ShownValues, names: ItemNames) -> list[Problem]:
-    """Looks for all that may not occur in a text, the longest names first.
-
-    Args:
-        text: A part of a prompt.
-        slot: Where it occurs, "" for the whole prompt.
-        shown: What may occur there.
-        names: How items are called.
-    """
-    everywhere = [item for items in shown.items.values() for item in items]
-    kinds: dict[str, Finding | None] = {}
-    groups: tuple[tuple[Finding | None, Sequence[int]], ...] = (
-        (None, shown.items.get(slot, ()) if slot else everywhere),
-        (Finding.TARGET, () if shown.target is None else (shown.target,)),
-        (Finding.HIDDEN, shown.answers),
-        (Finding.FUTURE, shown.later),
-    )
-    for kind, items in groups:
-        for item in items:
-            for name in names.of(item):
-                kinds.setdefault(name, kind)
-    found: list[Problem] = []
-    left = text.casefold()
-    for name in sorted(kinds, key=len, reverse=True):
-        if name not in left:
-            continue
-        left, times = re.subn(_alone(name), _MASK, left)
-        kind = kinds[name]
-        if times and kind is not None:
-            found.append((kind, f"'{name}' in '{text}'"))
-    hidden = [part for part in shown.texts if part and part.casefold() in text.casefold()]
-    found += [(Finding.HIDDEN, f"'{one}'") for one in hidden]
-    strangers = item_tokens(left)
-    if not strangers:
-        pieces = [piece.strip() for piece in left.split(names.separator.strip() or None)]
-        strangers = [piece for piece in pieces if piece in names.known]
-    stranger = _STRANGER_IN.get(slot, Finding.STRANGER)
-    found += [(stranger, f"'{one}' in '{text}'") for one in strangers]
-    if holds_number(left, shown.user):
-        found.append((Finding.USER, f"{shown.user} in '{text}'"))
-    return found
-
-
 def _alone(name: str) -> str:
-    """Returns the pattern of a name that is not a part of a longer word."""
+    """Returns the pattern of a name that is not part of a longer word."""
     start = r"(?<![a-z0-9])" if name[:1].isascii() and name[:1].isalnum() else ""
     end = r"(?![a-z0-9])" if name[-1:].isascii() and name[-1:].isalnum() else ""
     return start + re.escape(name) + end
-
-
-def _without(inputs: str, values: Sequence[str]) -> tuple[str, bool]:
-    """Takes texts out of a prompt, each once, and says whether all were there."""
-    is_whole = True
-    for value in sorted(values, key=len, reverse=True):
-        is_whole &= value in inputs
-        inputs = inputs.replace(value, _MASK, 1) if value else inputs
-    return inputs, is_whole

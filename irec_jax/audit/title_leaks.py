@@ -1,14 +1,14 @@
-"""Leaks in the words of a query or a preference."""
+"""Search of the texts that a user or a teacher wrote for titles and user numbers."""
 
 import dataclasses
-import functools
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int
 
 from irec_jax.audit.bias_tests import TYPED_TITLES, Counts, Measure
+from irec_jax.audit.expectations import Expectations
 from irec_jax.audit.split_index import SplitIndex
 from irec_jax.audit.text_leaks import (
     Finding,
@@ -18,244 +18,183 @@ from irec_jax.audit.text_leaks import (
     item_tokens,
     slot_marks,
 )
-from irec_jax.log.split import Role
+from irec_jax.instructions.forms import Part, Slot
 from irec_jax.random_draws import scramble
-from irec_jax.text_cleaning import clean
-from irec_jax.word_overlap import Words, ngrams, words_of
+from irec_jax.word_overlap import Words, words_of
 
 LATER_EVENTS = 50
-"""How many of a user's next events a text is compared with."""
+"""Number of a user's next events whose titles are searched for."""
 
-_SURE_DIGITS = 5  # shorter numbers are also years, prices and sizes
-_SURE_WORDS = 3  # of the title of a later item, which nothing in a text has to do with
-_KEPT_TITLES = 50_000
 USERS, TITLES = "user numbers", "titles of one word"
-_COINCIDENCES, _COUNTED = Measure.COINCIDENCES.value, Measure.COUNTED.value
+
+_SURE_NUMBER = 10_000  # smaller numbers are also years, prices and sizes
+_SURE_WORDS = 3  # shorter titles of other items also occur by chance
+_KEPT_TITLES = 50_000
 
 
 class TitleWords(NamedTuple):
-    """A title in words.
+    """Words of a title.
 
     Attributes:
-        words: All of it.
-        different: `words.run` as a set.
-        ngrams: The runs of one and of two words of content.
+        run: All of them.
+        content: The content words.
+        longest: The longest content word, "" without one.
     """
 
-    words: Words
-    different: frozenset[str]
-    ngrams: tuple[frozenset[str], frozenset[str]]
+    run: tuple[str, ...]
+    content: tuple[str, ...]
+    longest: str
+
+
+class TitleCache(dict[int, TitleWords]):
+    """Item number -> `TitleWords`, computed when it is first asked for."""
+
+    def __init__(self, names: ItemNames) -> None:
+        super().__init__()
+        self.names = names
+
+    def __missing__(self, item: int) -> TitleWords:
+        if len(self) >= _KEPT_TITLES:
+            self.clear()
+        words = words_of(self.names.titles[item] or self.names.written[item])
+        title = self[item] = TitleWords(*words, max(words.content, key=len, default=""))
+        return title
 
 
 class RequestText(NamedTuple):
-    """A query or a preference, and its event.
+    """A text in the prompt of a record.
 
     Attributes:
-        text: As written in the prompt.
-        words: The same in words.
-        position: The event that it was written for.
-        is_query: Whether it is a query.
-        typed: Whether the user wrote it.
+        expected: The record.
+        text: As in the prompt.
+        words: Its words.
+        is_query: Whether it is a query; another text may hold the titles of earlier events.
+        is_typed: Whether the user typed it.
     """
 
+    expected: Expectations
     text: str
     words: Words
-    position: int
     is_query: bool
-    typed: bool
+    is_typed: bool
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TextLeaks:
-    """Looks for titles and user numbers in texts that somebody wrote.
+    """Searches written texts for titles and user numbers.
 
-    A title of two words and more, or a number of five digits, occurs in a text for a reason. A
-    shorter one can occur there by chance ("Her", or user 12), so it is only counted, beside how
-    often the same texts hold that of another event, drawn at random: were it chance, both would
-    be as many.
+    A title of two or more content words, or a number of five digits, is a leak. A shorter one
+    can occur by chance ("Her", or user 12): it is counted, and so is that of another event drawn
+    at random. Under chance both counts are equally likely.
 
     Attributes:
-        evidence: The split.
-        names: How items are called.
-        labels: `[items]` brand and categories.
-        others: `[targets]` the positions that another event is drawn from.
+        split_index: The split.
+        names: Names of items.
+        others: `[targets]` positions from which the other event is drawn.
+        titles: The words of titles.
     """
 
-    evidence: SplitIndex
+    split_index: SplitIndex
     names: ItemNames
-    labels: Sequence[tuple[str, ...]]
     others: Int[np.ndarray, " targets"]
-    _titles: dict[int, TitleWords] = dataclasses.field(default_factory=dict, repr=False)
-
-    @classmethod
-    def build(cls, evidence: SplitIndex, names: ItemNames, role: Role) -> "TextLeaks":
-        """Reads the catalog of a split."""
-        catalog = evidence.split.catalog
-        columns = [catalog[name].to_list() for name in ("brand",) if name in catalog.columns]
-        lists = catalog["categories"].to_list() if "categories" in catalog.columns else []
-        labels = [
-            tuple(str(label) for label in (*brand, *(categories or ())) if label)
-            for brand, categories in zip(
-                zip(*columns, strict=True) if columns else [()] * catalog.height,
-                lists or [()] * catalog.height,
-                strict=True,
-            )
-        ]
-        return cls(evidence, names, labels, evidence.split.targets(role))
-
-    def __getstate__(self) -> dict[str, Any]:
-        kept = {name: value for name, value in self.__dict__.items() if name != "_anchors"}
-        return {**kept, "_titles": {}}
-
-    def title(self, item: int) -> TitleWords:
-        """Returns the title of an item in words."""
-        found = self._titles.get(item)
-        if found is None:
-            if len(self._titles) >= _KEPT_TITLES:
-                self._titles.clear()
-            words = words_of(self.names.titles[item] or self.names.written[item])
-            pairs = (ngrams(words.content, 1), ngrams(words.content, 2))
-            found = self._titles[item] = TitleWords(words, frozenset(words.run), pairs)
-        return found
-
-    @functools.cached_property
-    def _anchors(self) -> "_Anchors":
-        return _Anchors(self)
+    titles: TitleCache
 
     def read(self, text: RequestText, counts: Counts) -> list[Problem]:
-        """Says what a text gives away of what comes after it.
+        """Returns the leaks in a text.
 
         Args:
-            text: A text that the prompt shows while it hides the target.
-            counts: Grows by what is counted of it.
+            text: The text.
+            counts: Incremented by typed titles, short titles and short numbers.
         """
-        found: list[Problem] = []
-        if "{" in text.text and not text.typed:
-            found += self._slots(text)
+        index, titles, words = self.split_index, self.titles, frozenset(text.words.run)
+        item, position = text.expected.target, text.expected.position
+        task = text.expected.profile.task
+        answers = text.expected.items[Slot.HISTORY] if Part.HISTORY in task.answer_parts else ()
+        found = self._marks(text, answers) if "<" in text.text or "{" in text.text else []
+        if text.is_typed:
+            if task.hides_target and self._is_named(text, words, item):
+                counts[Measure.COUNTED, "", TYPED_TITLES] += 1
+            return found
+        later = index.later(position)[:LATER_EVENTS]
+        for i in [i for i in (*answers, *later) if titles[i].longest in words]:
+            is_sure = len(titles[i].content) >= _SURE_WORDS
+            if is_sure and i != item and self._is_named(text, words, i):
+                finding = Finding.HIDDEN if i in answers else Finding.FUTURE
+                found.append((finding, f"'{self.names.titles[i]}' in '{text.text}'"))
+        user = index.users.item(position)
+        if user >= _SURE_NUMBER and holds_number(text.text, user):
+            found.append((Finding.USER, f"{user} in '{text.text}'"))
+        if task.hides_target:
+            title = titles[item]
+            is_sure = len(title.content) > 1 and self._is_named(text, words, item)
+            if is_sure or (not title.run and self._holds_signs(text, item)):
+                found.append((Finding.TARGET, f"'{self.names.titles[item]}' in '{text.text}'"))
+            self._count_coincidences(text, words, counts)
+        return found
+
+    def _marks(self, text: RequestText, answers: Sequence[int]) -> list[Problem]:
+        """Finds the tokens of items, and the marks of slots that are in no title."""
+        found, item, expected = [], text.expected.target, text.expected
+        before = self.split_index.before(expected.position)
         if "<" in text.text and self.names.are_tokens:
-            found += self._tokens(text)
-        item: int = self.evidence.split.items.item(text.position)
-        title, held = self.title(item), frozenset(text.words.run)
-        whole = text.words.run
-        if not (title.different or text.typed):
-            found += self._signs(text, self.names.titles[item])
-        if title.different <= held and _occurs(title, whole):
-            if text.typed:
-                counts[_COUNTED, "", TYPED_TITLES] += 1
-            elif not self._explained(title, item, text):
-                if len(title.words.content) > 1:
-                    found.append((Finding.TARGET, f"'{self.names.titles[item]}' in '{text.text}'"))
-                else:
-                    counts[_COINCIDENCES, TITLES, "own"] += 1
-        if not text.typed:
-            if len(whole) >= _SURE_WORDS:
-                found += self._later(text, held)
-            self._compare(text, held, found, counts)
-        return found
+            written = self.names.written
+            kinds = {written[i].casefold(): Finding.HIDDEN for i in answers}
+            kinds[written[item].casefold()] = Finding.TARGET
+            explained = () if text.is_query else (*before, *expected.items.get(Slot.CANDIDATES, ()))
+            names = {written[i].casefold() for i in explained} - set(kinds)
+            tokens = [token for token in item_tokens(text.text) if token not in names]
+            found += [(kinds.get(token, Finding.STRANGER), token) for token in tokens]
+        if "{" in text.text and not text.is_typed:
+            items = (item, *before)
+            titles = " ; ".join(self.names.titles[i] for i in items)
+            found += [(Finding.SLOT, m) for m in slot_marks(text.text) if m not in titles]
+        return [(kind, f"'{what}' in '{text.text}'") for kind, what in found]
 
-    def _slots(self, text: RequestText) -> list[Problem]:
-        """Finds the marks of slots that are in no title."""
-        items = [self.evidence.split.items.item(text.position)]
-        titles = [self.names.titles[i] for i in items + self.evidence.before(text.position)]
-        left = [mark for mark in slot_marks(text.text) if not any(mark in t for t in titles)]
-        return [(Finding.SLOT, f"'{mark}' is left in '{text.text}'") for mark in left]
+    def _holds_signs(self, text: RequestText, item: int) -> bool:
+        """Returns whether a text holds a title without words, such as one of emoji."""
+        title = self.names.titles[item]
+        return not title.isascii() and title in text.text
 
-    def _signs(self, text: RequestText, title: str) -> list[Problem]:
-        """Finds a title that has no words, such as one of emoji."""
-        is_shown = not title.isascii() and title in text.text
-        return [(Finding.TARGET, f"'{title}' in '{text.text}'")] if is_shown else []
-
-    def _tokens(self, text: RequestText) -> list[Problem]:
-        target: int = self.evidence.split.items.item(text.position)
-        own = self.names.written[target].casefold()
-        return [
-            (Finding.TARGET if token == own else Finding.STRANGER, f"{token} in '{text.text}'")
-            for token in item_tokens(text.text)
-        ]
-
-    def _later(self, text: RequestText, held: frozenset[str]) -> list[Problem]:
-        later = self.evidence.later(text.position)[:LATER_EVENTS]
-        # Hardly ever is there one, and this asks for all without a turn of Python's for each.
-        if held.isdisjoint(map(self._anchors.__getitem__, later)):
-            return []
-        found, target = [], self.evidence.split.items.item(text.position)
-        for item in later:
-            title = self.title(item)
+    def _count_coincidences(self, text: RequestText, words: frozenset[str], counts: Counts) -> None:
+        """Counts the short number and the one-word title of the event, and of another one."""
+        users, items = self.split_index.users, self.split_index.split.items
+        position = text.expected.position
+        other = self.others.item(scramble(position) % len(self.others))
+        for cell, own, compared in (("own", position, other), ("other", other, position)):
+            user, item = users.item(own), items.item(own)
+            if str(user) in words and user < _SURE_NUMBER and user != users.item(compared):
+                counts[Measure.COINCIDENCES, USERS, cell] += 1
             if (
-                title.different <= held
-                and len(title.words.content) >= _SURE_WORDS
-                and _occurs(title, text.words.run)
-                and item != target
-                and not self._explained(title, item, text)
+                self.titles[item].longest in words
+                and len(self.titles[item].content) == 1
+                and (own == position or item != items.item(position))
+                and self._is_named(text, words, item)
             ):
-                found.append((Finding.FUTURE, f"'{self.names.titles[item]}' in '{text.text}'"))
-        return found
+                counts[Measure.COINCIDENCES, TITLES, cell] += 1
 
-    def _compare(
-        self,
-        text: RequestText,
-        held: frozenset[str],
-        found: list[Problem],
-        counts: Counts,
-    ) -> None:
-        """Looks for the user's number, and for the number and the title of another event."""
-        users, items = self.evidence.users, self.evidence.split.items
-        other = self.others.item(scramble(text.position) % len(self.others))
-        user, stranger = users.item(text.position), users.item(other)
-        if user >= 10 ** (_SURE_DIGITS - 1):
-            if holds_number(text.text, user):
-                found.append((Finding.USER, f"{user} in '{text.text}'"))
-        elif str(user) in held and user != stranger:
-            counts[_COINCIDENCES, USERS, "own"] += 1
-        if stranger != user and stranger < 10 ** (_SURE_DIGITS - 1) and str(stranger) in held:
-            counts[_COINCIDENCES, USERS, "other"] += 1
-        item = items.item(other)
-        title = self.title(item)
-        if (
-            title.different <= held
-            and len(title.words.content) == 1
-            and item != items.item(text.position)
-            and _occurs(title, text.words.run)
-            and not self._explained(title, item, text)
-        ):
-            counts[_COINCIDENCES, TITLES, "other"] += 1
+    def _is_named(self, text: RequestText, words: frozenset[str], item: int) -> bool:
+        """Returns whether a text holds the title of an item, and for no other reason.
 
-    def _explained(self, title: TitleWords, item: int, text: RequestText) -> bool:
-        """Says whether a title is also a name of something else that a text may speak of.
-
-        Of a category or a brand of the item, say, or the end of a longer title in the history
-        that a preference is written from.
+        Other reasons: the title is a category or brand of an item that the text is about, or
+        occurs in the title of an earlier event, unless the text is a query. They do not count in
+        a text that the user typed.
         """
-        history = () if text.is_query else self.evidence.before(text.position)
-        about = [item, *history]
-        if any(_occurs(title, words_of(name).run) for i in about for name in self.labels[i]):
+        title = self.titles[item]
+        if title.longest not in words or not _occurs(title, text.words.run):
+            return False
+        if text.is_typed:
             return True
-        return any(_occurs(title, self.title(shown).words.run) for shown in history)
+        before = [] if text.is_query else self.split_index.before(text.expected.position)
+        catalog, labels = self.split_index.split.catalog, []
+        for i in (item, *before):
+            row = catalog.row(i, named=True)
+            labels += [row.get("brand"), *(row.get("categories") or ())]
+        others = [words_of(str(label)).run for label in labels if label]
+        others += [self.titles[i].run for i in before]
+        return not any(_occurs(title, run) for run in others)
 
 
-class _Anchors(dict[int, str]):
-    """The longest word of the titles met so far, "" of one too short to look for."""
-
-    def __init__(self, telling: TextLeaks) -> None:
-        super().__init__()
-        self._telling = telling
-
-    def __missing__(self, item: int) -> str:
-        if len(self) >= _KEPT_TITLES:
-            self.clear()
-        content = self._telling.title(item).words.content
-        anchor = self[item] = max(content, key=len) if len(content) >= _SURE_WORDS else ""
-        return anchor
-
-
-def titles_of(evidence: SplitIndex) -> list[str]:
-    """Returns `[items]` cleaned titles, "" for an item without a title."""
-    return [clean(title or "") for title in evidence.split.catalog["title"].to_list()]
-
-
-def _occurs(title: TitleWords, words: Sequence[str]) -> bool:
-    """Says whether a title that says anything occurs in a text, word after word."""
-    run = title.words.run
-    if not title.words.content:
-        return False
-    return any(words[i : i + len(run)] == run for i in range(len(words) - len(run) + 1))
+def _occurs(title: TitleWords, run: Sequence[str]) -> bool:
+    """Returns whether the words of a title occur in a row in a text."""
+    own = title.run
+    return any(run[i : i + len(own)] == own for i in range(len(run) - len(own) + 1))

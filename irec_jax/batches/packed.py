@@ -25,6 +25,7 @@ from irec_jax.errors import InputError
 from irec_jax.files import check_output_folder, write_text
 from irec_jax.instruction_sets.contents import audit_of
 from irec_jax.instructions.forms import Instruction
+from irec_jax.settings import to_json
 from irec_jax.storage.shards import (
     Runner,
     ShardReport,
@@ -146,7 +147,7 @@ def write_packed(
         run = runner or (lambda job, left, advance: run_in_workers(job, left, workers, advance))
         reports = build.make(PackedContents(packing, auditor), shards, run, "pack")
         if auditor is not None:
-            config = auditor.inspector.renderer.prompt_writer.config
+            config = auditor.renderer.prompt_writer.config
             audit_of(reports).refuse(config, where=str(folder))
         manifest = _manifest(packing, records, made_from, reports)
         text = json.dumps(dataclasses.asdict(manifest), indent=2)
@@ -184,7 +185,7 @@ class PackedContents:
                 seen.clear()
             advance(size)
         if self.auditor is not None:
-            summary["audit"] = self.auditor.audit(seen).to_json()
+            summary["audit"] = to_json(self.auditor.audit(seen))
         return summary | {"tokens": tokens.tolist(), "cuts": [cuts.inputs, cuts.targets]}
 
     def _window(

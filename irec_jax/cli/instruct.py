@@ -9,12 +9,12 @@ from typing import Annotated
 import tyro
 
 from irec_jax.audit.audit import Auditor
-from irec_jax.audit.coverage import count_coverage
 from irec_jax.batches.lengths import TokenCount
 from irec_jax.batches.packed import MANIFEST_FILE as PACKED_FILE
 from irec_jax.batches.packed import PackedManifest, write_packed
 from irec_jax.bounds import Range, check_between
 from irec_jax.cli.instruction_tables import audit_table, coverage_table, stored_table
+from irec_jax.cli.template_coverage import count_coverage
 from irec_jax.errors import InputError
 from irec_jax.experiment.loading import load_experiment
 from irec_jax.experiment.materials import Materials, open_rows, packing_of, prepare

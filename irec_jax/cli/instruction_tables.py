@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from rich.table import Table
 
 from irec_jax.audit.audit import Audit
-from irec_jax.audit.coverage import DOMAINS, CoverageRow, TemplateCounts, count_templates
+from irec_jax.cli.template_coverage import DOMAINS, CoverageRow, TemplateId, distinct_templates
 from irec_jax.instruction_sets.store import StoreManifest
 
 
@@ -53,7 +53,7 @@ def coverage_table(rows: Sequence[CoverageRow], domain: str) -> Table:
     for row in rows:
         table.add_row(
             *(row.task, row.scenario, row.strategy, row.language),
-            *(_both(row.wordings.get(name)) for name in DOMAINS),
+            *(_both(row.templates.get(name)) for name in DOMAINS),
             f"{row.instructions:,}" if row.instructions else "-",
         )
     table.add_section()
@@ -61,13 +61,14 @@ def coverage_table(rows: Sequence[CoverageRow], domain: str) -> Table:
         *("all", f"{len({row.scenario for row in rows})} scenarios"),
         f"{len({row.strategy for row in rows})} strategies",
         f"{len({row.language for row in rows})} languages",
-        *(_both(count_templates(rows, name)) for name in DOMAINS),
+        *(_both(distinct_templates(rows, name)) for name in DOMAINS),
         f"{sum(row.instructions for row in rows):,}",
     )
     return table
 
 
-def _both(wordings: TemplateCounts | None) -> str:
-    if wordings is None:
+def _both(templates: frozenset[TemplateId] | None) -> str:
+    if templates is None:
         return "-"
-    return f"{len(wordings.trained)} + {len(wordings.held_out)}"
+    held_out = sum(template.held_out for template in templates)
+    return f"{len(templates) - held_out} + {held_out}"

@@ -20,7 +20,7 @@ from irec_jax.instruction_sets.contents import InstructionContents, audit_of
 from irec_jax.instruction_sets.record_encoding import decode_record
 from irec_jax.instructions.forms import Instruction
 from irec_jax.instructions.render import Renderer
-from irec_jax.settings import to_json
+from irec_jax.settings import from_json, to_json
 from irec_jax.storage.shards import (
     Runner,
     ShardReport,
@@ -161,7 +161,7 @@ def write_instruction_set(
         audit = audit_of(reports)
         if auditor is not None:
             audit.refuse(renderer.prompt_writer.config, where=str(folder))
-            text = json.dumps(audit.to_json(), indent=2)
+            text = json.dumps(to_json(audit), indent=2)
             write_text(build.files / AUDIT_FILE, f"{text}\n")
             write_sample(build.files / SAMPLE_FILE, auditor, audit, renderer.record, records)
         manifest = _manifest(renderer, records, reports)
@@ -193,7 +193,8 @@ def read_audit(folder: Path) -> Audit:
     Raises:
         InputError: The audit is missing or damaged.
     """
-    return Audit.from_json(read_manifest(folder / AUDIT_FILE, "audit", _HINT))
+    path = folder / AUDIT_FILE
+    return from_json(Audit, read_manifest(path, "audit", _HINT), where=str(path))
 
 
 def _manifest(renderer: Renderer, records: int, reports: Sequence[ShardReport]) -> StoreManifest:

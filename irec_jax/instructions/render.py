@@ -169,13 +169,12 @@ class Renderer:
         """Returns the example and the draw of a record; see `record`."""
         return self.record_order.origin(number)
 
-    def drawn_template(self, number: int) -> tuple[str, str]:
+    def drawn_template(self, origin: RecordOrigin) -> tuple[str, str]:
         """Returns the language and the name of the template that are drawn for a record.
 
         The record has others if its texts do not exist in that language, or if a slot of the
         template would stay empty.
         """
-        origin = self.origin(number)
         pack_number = self._first_pack(origin.draw)
         templates = self._templates[origin.variant_number, pack_number]
         template = templates[draw_field(origin.draw, DrawField.TEMPLATE) % len(templates)]

@@ -33,6 +33,7 @@ from irec_jax.instructions.forms import Instruction, TaskName
 from irec_jax.instructions.render import Renderer
 from irec_jax.instructions.teacher import LogTeacher
 from irec_jax.log.split import Split
+from irec_jax.settings import from_json
 from irec_jax.storage import shards
 from irec_jax.storage.record_checksums import record_sha256
 
@@ -185,7 +186,7 @@ def test_any_number_of_workers_writes_the_same_files(
     stored = (tmp_path / "one" / "audit.json").read_bytes()
     assert hashlib.sha256(stored).hexdigest() == one.audit
     whole = auditor.audit((n, renderer.record(n)) for n in range(1_000))
-    assert Audit.from_json(json.loads(stored)) == whole
+    assert from_json(Audit, json.loads(stored)) == whole
     assert audit_records(renderer, auditor, 1_000, workers=2) == whole
     assert renderer.prompt_writer.names[0] in (tmp_path / "one" / "sample.html").read_text()
 

@@ -4,6 +4,8 @@ import dataclasses
 
 import pytest
 
+from irec_jax.audit.audit import Auditor
+from irec_jax.audit.text_leaks import Finding
 from irec_jax.errors import InputError
 from irec_jax.instructions.config import InstructionsConfig
 from irec_jax.instructions.forms import CustomTaskName, Intention, Preference, Slot
@@ -49,9 +51,21 @@ def pack(tmp_path) -> str:
     return str(path)
 
 
-def render(split, titles, pack: str, task: Task) -> list[str]:
+@dataclasses.dataclass(frozen=True)
+class Leak:
+    name: str = "last"
+
+    def fill(self, inputs, write):
+        return write((inputs.target,))
+
+
+def renderer_of(split, names, pack: str, task: Task) -> Renderer:
     config = InstructionsConfig(tasks=(), packs=(pack,), own_tasks=(task,))
-    renderer = Renderer.build(split, config, titles, seed=0, teacher=LogTeacher.of(split))
+    return Renderer.build(split, config, names, seed=0, teacher=LogTeacher.of(split))
+
+
+def render(split, titles, pack: str, task: Task) -> list[str]:
+    renderer = renderer_of(split, titles, pack, task)
     return [renderer.record(number).inputs for number in range(len(renderer))]
 
 
@@ -108,3 +122,16 @@ def test_what_is_not_a_slot_is_refused():
 def test_a_template_without_the_slot_is_refused(split, titles, pack):
     with pytest.raises(InputError, match=r"\{history\} occurs 0 times"):
         render(split, titles, pack, task_with(LastItems(), Slot.HISTORY))
+
+
+@pytest.mark.parametrize("is_atomic", [True, False])
+@pytest.mark.parametrize(
+    ("slot", "findings"), [(LastItems(), set()), (Leak(), {Finding.TARGET.label})]
+)
+def test_the_audit_searches_the_text_for_the_answer(split, titles, pack, slot, findings, is_atomic):
+    names = [f"<item_{n}>" for n in range(len(titles))] if is_atomic else titles
+    renderer = renderer_of(split, names, pack, task_with(slot))
+    audit = Auditor.build(renderer, split).audit(
+        (number, renderer.record(number)) for number in range(len(renderer))
+    )
+    assert set(audit.found) == findings
