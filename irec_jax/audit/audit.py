@@ -32,6 +32,7 @@ from irec_jax.instructions.context import RequestContext
 from irec_jax.instructions.forms import Instruction
 from irec_jax.instructions.render import Renderer
 from irec_jax.log.split import Split
+from irec_jax.terminal import printable
 from irec_jax.text_cleaning import clean
 
 EXAMPLES = 5
@@ -232,7 +233,7 @@ class Auditor(RecordChecker):
                 found.update({kind.label for kind, _ in problems})
             for kind, problem in problems:
                 kept = examples[kind.label]
-                kept.append(FindingExample(number, problem))
+                kept.append(FindingExample(number, printable(problem)))
                 if len(kept) > 4 * EXAMPLES:
                     kept[:] = sorted(kept)[:EXAMPLES]
         return Audit(

@@ -28,6 +28,7 @@ from irec_jax.instructions.render import Renderer
 from irec_jax.instructions.teacher import LogTeacher
 from irec_jax.log.split import Role, Split
 from irec_jax.settings import from_json, to_json
+from irec_jax.terminal import printable
 from irec_jax.word_overlap import words_of
 
 from .rerendering import Rerendering
@@ -749,7 +750,7 @@ COUNTS = st.dictionaries(WORDS, st.integers(0, 2**60), max_size=3)
 EXAMPLE = st.builds(
     FindingExample,
     number=st.integers(0, 99),
-    problem=st.text(st.characters(min_codepoint=32), max_size=3),
+    problem=st.text(st.characters(min_codepoint=32), max_size=3).map(printable),
 )
 PARTS = st.fixed_dictionaries(
     {
