@@ -10,10 +10,17 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 GUIDES = sorted((ROOT / "docs").glob("*.md"))
+LONG = {"adapters", "planning", "pretrained"}  # tests of their commands are in tests/cli
 BLOCK = re.compile(r"^```(python|bash)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize("guide", GUIDES, ids=lambda guide: guide.stem)
+@pytest.mark.parametrize(
+    "guide",
+    [
+        pytest.param(guide, id=guide.stem, marks=pytest.mark.slow if guide.stem in LONG else ())
+        for guide in GUIDES
+    ],
+)
 def test_a_guide_runs(guide: Path, tmp_path: Path, cached: dict[str, str]):
     blocks = BLOCK.findall(guide.read_text(encoding="utf-8"))
     assert blocks, f"{guide} shows nothing to run"
