@@ -55,6 +55,7 @@ COMMANDS = {
     "quickstart": Command("quickstart", "Quickstart", "all steps on a simulated log"),
     "data prepare": Command("data", "Prepare", "convert a source into a behavior log"),
     "data describe": Command("data", "Describe", "counts, lengths, ties and leaks of a log"),
+    "new": Command("new", "New", "write a config file that suits a log"),
     "instruct": Command("instruct", "Instruct", "render and store an instruction set", True),
     "teach": Command("teach", "Teach", "generate preferences and queries with a model", True),
     "tune": Command("tune", "Tune", "train a model, or resume training", True),
