@@ -73,7 +73,7 @@ class Instruct:
         """
         self._check()
         runner = self._runner()
-        materials = prepare(load_experiment(self.experiment, overrides))
+        materials = prepare(load_experiment(self.experiment, overrides, "instruct"))
         renderer = materials.renderer
         if self.describe:
             domain = materials.experiment.instructions.domain

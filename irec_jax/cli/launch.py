@@ -90,7 +90,7 @@ class Launch(Generic[TargetT]):
         if self.submit and isinstance(target, HostTarget):
             hint = f"Remove it: {self.on} runs at once."
             raise InputError("there is nothing to submit", where="--submit", hint=hint)
-        experiment = load_experiment(self.experiment, overrides)
+        experiment = load_experiment(self.experiment, overrides, "launch")
         plan = LaunchPlan(
             experiment=self.experiment,
             run=self.out or Path("runs") / self.experiment.stem,

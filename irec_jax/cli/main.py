@@ -16,6 +16,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import tyro
@@ -54,6 +55,7 @@ COMMANDS = {
     "quickstart": Command("quickstart", "Quickstart", "all steps on a simulated log"),
     "data prepare": Command("data", "Prepare", "convert a source into a behavior log"),
     "data describe": Command("data", "Describe", "counts, lengths, ties and leaks of a log"),
+    "new": Command("new", "New", "write a config file that suits a log"),
     "instruct": Command("instruct", "Instruct", "render and store an instruction set", True),
     "teach": Command("teach", "Teach", "generate preferences and queries with a model", True),
     "tune": Command("tune", "Tune", "train a model, or resume training", True),
@@ -65,6 +67,8 @@ COMMANDS = {
     "evaluate": Command("evaluate", "Evaluate", "rank the whole catalog and report"),
     "recommend": Command("recommend", "Recommend", "recommend for a history and an instruction"),
     "plan": Command("plan", "PlanCommand", "memory, time and cost of a run on a TPU", True),
+    "settings": Command("settings_help", "Settings", "list or search the settings of experiments"),
+    "doctor": Command("doctor", "Doctor", "versions, devices, memory and speed of this machine"),
     "export": Command("export", "Export", "write a Hugging Face folder"),
 }
 
@@ -126,13 +130,29 @@ def _dispatch(command_line: list[str]) -> int:
     if command.by_arguments:
         settings = settings(rest)
     if command.takes_overrides:
-        parsed, overrides = tyro.cli(
-            settings, prog=f"irec {name}", args=rest, return_unknown_args=True
-        )
+        try:
+            parsed, overrides = tyro.cli(
+                settings, prog=f"irec {name}", args=rest, return_unknown_args=True
+            )
+        except SystemExit as stop:
+            if stop.code == EXIT_OK:  # help was asked for and is printed
+                _print_settings(rest)
+            raise
         parsed.run(overrides)
     else:
         tyro.cli(settings, prog=f"irec {name}", args=rest).run()
     return EXIT_OK
+
+
+def _print_settings(arguments: Sequence[str]) -> None:
+    """Prints the settings of the experiment that is among the arguments, or the defaults."""
+    from irec_jax.cli.settings_help import print_settings
+    from irec_jax.experiment.loading import load_experiment
+    from irec_jax.experiment.setting_list import list_settings
+
+    files = [Path(argument) for argument in arguments if argument.endswith(".py")]
+    experiment = load_experiment(files[0]) if files else None
+    print_settings(list_settings(experiment), whole_texts=False)
 
 
 def _unknown_command(command_line: list[str]) -> InputError:

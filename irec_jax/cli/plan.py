@@ -80,7 +80,7 @@ class PlanCommand:
             SystemExit: The run does not fit.
         """
         _check(self)
-        experiment = load_experiment(self.experiment, overrides)
+        experiment = load_experiment(self.experiment, overrides, "plan")
         topology = Topology.parse(self.topology, self.slices)
         inputs = make_inputs(experiment, topology, vocabulary=self.vocabulary, items=self.items)
         check_plan_can_fit(inputs)

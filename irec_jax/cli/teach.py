@@ -85,7 +85,7 @@ class Teach:
         """
         self._check()
         check_texts_folder(self.out)
-        experiment = load_experiment(self.experiment, overrides)
+        experiment = load_experiment(self.experiment, overrides, "teach")
         instructions = experiment.instructions
         packs = load_packs(instructions.packs, instructions.domain, instructions.own_tasks)
         scope = RequestScope(

@@ -12,12 +12,13 @@ from irec_jax.experiment.config import Experiment
 from irec_jax.settings import check_texts, load_module, to_json
 
 
-def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
+def load_experiment(path: Path, overrides: Sequence[str] = (), command: str = "tune") -> Experiment:
     """Reads `experiment` from a Python file and sets leaves from the command line.
 
     Args:
         path: A file as in `configs/`.
         overrides: Such as `["--train.steps", "2000"]`.
+        command: The command that was given them, for messages.
 
     Raises:
         InputError: If there is no such file, or it does not define an `Experiment`. An unknown
@@ -33,7 +34,7 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
         tyro.conf.EnumChoicesFromValues[tyro.conf.AvoidSubcommands[Experiment]],
         default=experiment,
         args=list(overrides),
-        prog=f"irec COMMAND {path}",
+        prog=f"irec {command} {path}",
     )
     check_texts(to_json(experiment), str(path))
     return experiment
