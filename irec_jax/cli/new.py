@@ -31,7 +31,7 @@ class New:
         """Writes the file.
 
         Raises:
-            InputError: The file exists or is no Python file, or the log is missing or too short.
+            InputError: The file exists or does not end in .py, or the log is missing or too short.
         """
         where = str(self.experiment)
         if self.experiment.suffix != ".py":
