@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import grain
+import jax
 import tyro
 from jax.sharding import Mesh
 
@@ -26,6 +27,7 @@ from irec_jax.instructions.render import Renderer
 from irec_jax.log.split import Role
 from irec_jax.model.lora import LoraConfig, abstract_adapters, trained_share
 from irec_jax.model.params import abstract, count
+from irec_jax.planning.host_speed import estimate_hours, measure_flops
 from irec_jax.planning.limits import check_run_fits
 from irec_jax.run_checksums import check_run_folder
 from irec_jax.run_lock import TUNE, RunLock
@@ -131,6 +133,7 @@ def tune(
     on_first(lambda: save_run(run, materials))
     if is_first():
         _report_model_and_data(materials, run)
+        _report_long_run(experiment, run)
     decisive = {**fingerprint(experiment), "sources": sources}
     del decisive["model"], decisive["lora"]  # `train` adds them itself
     if experiment.train.packed:
@@ -255,6 +258,22 @@ def _report_model_and_data(materials: Materials, run: Path) -> None:
         report(
             run, f"{trained:,} of them are trained ({share:.2%}): {_describe_lora(experiment.lora)}"
         )
+
+
+def _report_long_run(experiment: Experiment, run: Path) -> None:
+    """Says what takes long before it starts, if the run has only processors and takes an hour."""
+    if jax.default_backend() != "cpu" or jax.process_count() > 1:
+        return
+    hours = estimate_hours(experiment, measure_flops())
+    if hours < 1:
+        return
+    report(
+        run,
+        f"this run takes about {hours:,.0f} hours on the processors of this machine: "
+        f"{count(abstract(experiment.model)):,} parameters for {experiment.train.steps:,} steps of "
+        f"{experiment.train.batch_size:,} rows. For less, lower model.width and the layers, or "
+        "train.steps; `irec new` writes a config that suits a log.",
+    )
 
 
 def _describe_lora(lora: LoraConfig) -> str:

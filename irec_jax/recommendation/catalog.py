@@ -22,6 +22,9 @@ of an item's row as a dict."""
 Reference = str | int
 """An item: its id or its title as text, or its row in the catalog as a number."""
 
+References = Reference | Sequence[Reference]
+"""Items, or one item without a list around it."""
+
 SUGGESTIONS = 3
 
 
@@ -101,8 +104,11 @@ class Catalog:
             hint=self._nearest(reference),
         )
 
-    def numbers(self, references: Sequence[Reference], where: str) -> tuple[int, ...]:
+    def numbers(self, references: References, where: str) -> tuple[int, ...]:
         """Returns the item number of each reference; see `number`."""
+        # A text is a sequence too: of letters, each of which would be looked up.
+        if isinstance(references, str | int):
+            references = (references,)
         return tuple(self.number(reference, where) for reference in references)
 
     def mask(self, where: Where | None) -> Bool[np.ndarray, " items"]:

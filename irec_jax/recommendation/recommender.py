@@ -19,7 +19,7 @@ from irec_jax.instructions.built_in_tasks import task_for
 from irec_jax.instructions.forms import Ranking, Request, TaskForm
 from irec_jax.instructions.prompts import PromptWriter
 from irec_jax.model.params import Params, structure
-from irec_jax.recommendation.catalog import Catalog, Reference, Where
+from irec_jax.recommendation.catalog import Catalog, References, Where
 from irec_jax.recommendation.explain import Explanation, explain_items
 from irec_jax.recommendation.refine import (
     Candidates,
@@ -137,10 +137,10 @@ class Recommender:
 
     def request(
         self,
-        history: Sequence[Reference] = (),
+        history: References = (),
         instruction: str = "",
         *,
-        exclude: Sequence[Reference] = (),
+        exclude: References = (),
         extras: Extras = NO_EXTRAS,
     ) -> Request:
         """Makes the request of a history, an instruction and their extras.
@@ -176,11 +176,11 @@ class Recommender:
 
     def recommend(
         self,
-        history: Sequence[Reference] = (),
+        history: References = (),
         instruction: str = "",
         k: int = 10,
         *,
-        exclude: Sequence[Reference] = (),
+        exclude: References = (),
         where: Where | None = None,
         extras: Extras = NO_EXTRAS,
     ) -> list[Recommendation]:
@@ -226,10 +226,10 @@ class Recommender:
     def explain(
         self,
         recommendations: Sequence[Recommendation],
-        history: Sequence[Reference] = (),
+        history: References = (),
         instruction: str = "",
         *,
-        exclude: Sequence[Reference] = (),
+        exclude: References = (),
         where: Where | None = None,
         extras: Extras = NO_EXTRAS,
     ) -> Explanation:

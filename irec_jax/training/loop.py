@@ -52,6 +52,9 @@ def train(inputs: TrainingInputs) -> TrainState:
             open_loop_metrics(inputs, start, start_time, watchdog) as metrics,
             open_checkpointer(inputs, checkpoints, metrics, start, frozen) as checkpointer,
         ):
+            if start >= config.steps:
+                done = f"the run has {start:,} steps, and train.steps is {config.steps:,}"
+                metrics.report(f"{done}: nothing is left to train. Raise train.steps for more.")
             with metrics.phase(start, Phase.COMPILE):
                 checkpointer.warm_up(state)
             for step in range(start, config.steps):

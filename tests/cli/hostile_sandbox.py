@@ -171,6 +171,11 @@ class Sandbox:
             "data describe": Call(
                 "data describe", {"LOG": str(self["log"]), "--picture": out}, made
             ),
+            "new": Call(
+                "new", {"EXPERIMENT": f"{out}.py", "--log": str(self["log"])}, (Path(f"{out}.py"),)
+            ),
+            "settings": Call("settings", {"WORD": "batch", "--experiment": config}),
+            "doctor": Call("doctor", {}),
             "instruct": Call(
                 "instruct", {"EXPERIMENT": config, "--out": out, "--records": "6"}, made
             ),

@@ -6,6 +6,7 @@ import pytest
 
 from irec_jax.cli import doctor
 from irec_jax.cli.main import main
+from irec_jax.planning import host_speed
 
 
 def test_it_reports_versions_devices_and_speeds(capsys, monkeypatch):
@@ -32,7 +33,7 @@ def test_a_device_that_does_not_compute_is_a_failure(name, capsys, monkeypatch):
 
 
 def test_a_wrong_product_is_noticed(monkeypatch):
-    monkeypatch.setattr(doctor.jnp, "matmul", lambda a, b, precision: a @ b + 1)
+    monkeypatch.setattr(host_speed.jnp, "matmul", lambda a, b, precision: a @ b + 1)
     with pytest.raises(ArithmeticError, match="the product is off by 1"):
         doctor.time_product()
 

@@ -130,6 +130,7 @@ def test_a_run_of_another_config_is_refused_and_unchanged(run, config, environme
     assert losses(run) == before
 
 
+@pytest.mark.slow  # the parts are tested in tests/training/test_frozen.py and test_lora.py
 def test_adapters_of_an_exported_run_are_tuned_resumed_and_merged(
     run, config, environment, tmp_path
 ):

@@ -278,3 +278,10 @@ def test_a_request_with_candidates_ranks_them_alone(recommender):
     pointwise = dataclasses.replace(scenario, form=TaskForm.POINTWISE)
     with pytest.raises(InputError, match="a pointwise request has no ranking"):
         recommender.rank([dataclasses.replace(reranking, scenario=pointwise, candidates=(9,))])
+
+
+@pytest.mark.parametrize("item", ["i3", "blue tent 12", 7])
+def test_one_item_needs_no_list(recommender, item):
+    assert recommender.recommend(item, k=3) == recommender.recommend([item], k=3)
+    answer = recommender.recommend(instruction="something light", exclude=item, k=20)
+    assert answer == recommender.recommend(instruction="something light", exclude=[item], k=20)

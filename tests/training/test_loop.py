@@ -147,6 +147,17 @@ def test_train_returns_and_saves_the_last_state(make_inputs, tmp_path, tiny):
     assert (again.step, read_losses(tmp_path)) == (6, before), "a finished run does nothing"
 
 
+@pytest.mark.parametrize("steps", [6, 4])
+def test_a_finished_run_says_that_nothing_is_left(make_inputs, tmp_path, capsys, steps):
+    state = train(make_inputs(tmp_path))
+    assert "nothing is left" not in capsys.readouterr().err
+    config = TrainConfig(steps=steps, batch_size=8, log_every=2, checkpoint_every=4)
+    again = train(make_inputs(tmp_path, train=config))
+    jax.tree.map(np.testing.assert_array_equal, again.params, state.params)
+    printed = " ".join(capsys.readouterr())
+    assert f"the run has 6 steps, and train.steps is {steps}: nothing is left" in printed
+
+
 def test_dropout_is_on_and_depends_on_the_seed(make_inputs, tmp_path):
     once = TrainConfig(steps=1, batch_size=8)
     for name, seed in {"a": 0, "b": 0, "c": 1}.items():
