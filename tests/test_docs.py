@@ -10,12 +10,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 GUIDES = sorted((ROOT / "docs").glob("*.md"))
-LONG = {
-    "adapters",
-    "instruction-sets",
-    "planning",
-    "pretrained",
-}  # tests of their commands are in tests/cli
+# Tests of their commands are in tests/cli.
+LONG = {"adapters", "instruction-sets", "planning", "pretrained", "your-own-log"}
 BLOCK = re.compile(r"^```(python|bash)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 

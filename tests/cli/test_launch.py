@@ -234,6 +234,7 @@ esac
 """
 
 
+@pytest.mark.slow
 def test_a_slurm_job_saves_before_the_limit_and_resumes(
     config, irec, environment, losses, tmp_path
 ):

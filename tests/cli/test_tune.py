@@ -90,6 +90,7 @@ def test_ctrl_c_saves_and_exits_with_130_and_the_same_command_resumes(
     assert len(after) == len(before) + 3
 
 
+@pytest.mark.slow  # its parts are tested in tests/batches/test_packed.py
 def test_packed_rows_are_read_and_those_of_another_config_refused(config, environment, tmp_path):
     rows, run = tmp_path / "rows", tmp_path / "run"
     done = irec(environment, "instruct", config, "--packed", rows, "--records", 300)

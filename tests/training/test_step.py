@@ -88,8 +88,8 @@ FEW = ("2 tensor", "8 data x fsdp x tensor", "8 replica x fsdp x tensor")
     [
         ("none", 1, "packed", tuple(MESHES)),
         ("none", 2, "unpacked", FEW),
-        ("dots", 1, "packed", FEW[1:2]),
-        ("full", 2, "unpacked", FEW[1:]),
+        pytest.param("dots", 1, "packed", FEW[1:2], marks=pytest.mark.slow),
+        pytest.param("full", 2, "unpacked", FEW[1:], marks=pytest.mark.slow),
     ],
 )
 def test_losses_and_gradients_are_equal_on_every_mesh(
@@ -122,6 +122,7 @@ def test_the_gradient_is_that_of_the_mean_loss_over_all_tokens(model, weights, b
     np.testing.assert_allclose(gradient["embedding"], expected["embedding"], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_rematerialization_needs_less_memory(model):
     deep = dataclasses.replace(model, encoder_layers=8, decoder_layers=8, width=64, mlp_dim=256)
     mesh = make_mesh(MeshConfig(data=1), jax.devices()[:1])
