@@ -18,7 +18,7 @@ from irec_jax.instructions.examples import TaskVariant, list_examples
 from irec_jax.instructions.forms import ANSWER_MARK, Instruction, Part, Slot, TaskForm
 from irec_jax.instructions.passes import RecordOrder, RecordOrigin
 from irec_jax.instructions.prompts import SEPARATOR, PromptWriter
-from irec_jax.instructions.slots import SlotInputs, fill_slot, slot_name
+from irec_jax.instructions.slots import SlotInputs, slot_name
 from irec_jax.instructions.tasks import Task
 from irec_jax.instructions.teacher import Teacher
 from irec_jax.instructions.templates import Template, TemplatePack
@@ -213,10 +213,9 @@ class Renderer:
             context=context,
             target=self.items.item(position),
         )
-        write = self.prompt_writer.join_names
         labels = self._labels[variant_number]
         return Instruction(
-            inputs=template.fill({slot: fill_slot(slot, inputs, write) for slot in template.slots}),
+            inputs=template.render(inputs, self.prompt_writer.join_names),
             targets=self._answer(task, position, texts, pack.yes if verdict else pack.no),
             scenario=labels.scenario,
             strategy=labels.strategy,

@@ -135,8 +135,17 @@ def fill_slot(slot: AnySlot, inputs: SlotInputs, write: WriteItems) -> str:
     Raises:
         InputError: The class of a custom slot cannot be imported, or its text is empty.
     """
+    return slot_filler(slot)(inputs, write)
+
+
+def slot_filler(slot: AnySlot) -> SlotFiller:
+    """Returns the function that fills a slot; see `fill_slot`."""
     if isinstance(slot, Slot):
-        return SLOT_FILLERS[slot](inputs, write)
+        return SLOT_FILLERS[slot]
+    return functools.partial(_fill_custom, slot)
+
+
+def _fill_custom(slot: CustomSlot | ImportedSettings, inputs: SlotInputs, write: WriteItems) -> str:
     text = clean(_load(slot).fill(inputs, write))
     if not text:
         raise InputError(

@@ -14,7 +14,15 @@ from irec_jax.instructions.built_in_tasks import TASKS
 from irec_jax.instructions.config import Domain
 from irec_jax.instructions.forms import AnyTaskName, Intention, Slot
 from irec_jax.instructions.pack_files import pack_label, pack_text
-from irec_jax.instructions.slots import AnySlot, is_custom, slot_name
+from irec_jax.instructions.slots import (
+    AnySlot,
+    SlotFiller,
+    SlotInputs,
+    WriteItems,
+    is_custom,
+    slot_filler,
+    slot_name,
+)
 from irec_jax.instructions.tasks import Task
 from irec_jax.text_cleaning import clean
 
@@ -60,6 +68,18 @@ class Template:
         for slot, literal in self._pieces:
             text += values[slot] + literal
         return text
+
+    def render(self, inputs: SlotInputs, write: WriteItems) -> str:
+        """Fills the slots; see `irec_jax.instructions.slots.fill_slot`."""
+        text = self.literals[0]
+        for filler, literal in self._fillers:
+            text += filler(inputs, write) + literal
+        return text
+
+    @functools.cached_property
+    def _fillers(self) -> tuple[tuple[SlotFiller, str], ...]:
+        fillers = map(slot_filler, self.slots)
+        return tuple(zip(fillers, self.literals[1:], strict=True))
 
     @functools.cached_property
     def reads_history(self) -> bool:
