@@ -150,7 +150,7 @@ def _print_settings(arguments: Sequence[str]) -> None:
     from irec_jax.experiment.loading import load_experiment
     from irec_jax.experiment.setting_list import list_settings
 
-    files = [Path(argument) for argument in arguments if argument.endswith(".py")]
+    files = [path for path in map(Path, arguments) if path.suffix == ".py" and path.is_file()]
     experiment = load_experiment(files[0]) if files else None
     print_settings(list_settings(experiment), whole_texts=False)
 

@@ -87,7 +87,8 @@ def suggest(log: BehaviorLog) -> Suggestion:
         tasks += [TaskName.PRODUCT_SEARCH, TaskName.PERSONALIZED_SEARCH]
     instructions = size["interactions"] * (1 + 2 * share)
     steps = PASSES * instructions / (EXAMPLES_A_ROW * 32)
-    words = max((len(query.split()) for query in queries), default=0)
+    lengths = [len(query.split()) for query in queries]
+    words = np.percentile(lengths, 99) if lengths else 0
     is_large = size["items"] > LARGE_CATALOG or size["interactions"] > LARGE_LOG
     return Suggestion(
         users=size["users"],

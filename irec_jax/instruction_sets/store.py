@@ -136,7 +136,7 @@ def write_instruction_set(
         workers: How many processes.
         auditor: Reads every record while it is stored; the set is published only if nothing is
             wrong with it.
-        runner: Has the shards made by somebody else; `workers` is not read then.
+        runner: Makes the shards in place of worker processes; `workers` is then unused.
 
     Raises:
         InputError: A number is less than 1, `folder` holds something else, or the audit found

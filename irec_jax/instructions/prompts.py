@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from irec_jax.errors import InputError, nearest
 from irec_jax.instructions.built_in_tasks import task_of
 from irec_jax.instructions.config import InstructionsConfig
-from irec_jax.instructions.forms import Request, Slot, TaskForm
-from irec_jax.instructions.slots import AnySlot, SlotInputs, fill_slot, slot_name
+from irec_jax.instructions.forms import Request, TaskForm
+from irec_jax.instructions.slots import SLOT_FILLERS, AnySlot, SlotInputs, slot_name
 from irec_jax.instructions.tasks import Task
 from irec_jax.instructions.templates import Template, TemplatePack, load_packs
 from irec_jax.instructions.third_person import to_third_person
@@ -100,7 +100,7 @@ class PromptWriter:
         pack = self.pack(request.language)
         self._check(request, task)
         inputs = self._slot_inputs(request, pack)
-        filled = {slot: fill_slot(slot, inputs, self.join_names) for slot in Slot}
+        filled = {slot: fill(inputs, self.join_names) for slot, fill in SLOT_FILLERS.items()}
         values: dict[AnySlot, str] = {slot: text for slot, text in filled.items() if text}
         return self._template(request, task, pack, values).fill(values)
 

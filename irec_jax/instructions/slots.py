@@ -48,7 +48,7 @@ class CustomSlot(Protocol):
         ...
 
     def fill(self, inputs: SlotInputs, write: WriteItems) -> str:
-        """Returns the text of the slot, never an empty one; see `fill_slot`."""
+        """Returns the text of the slot, never an empty one."""
         ...
 
 
@@ -121,25 +121,12 @@ def is_custom(slot: AnySlot) -> bool:
     return not isinstance(slot, Slot)
 
 
-def fill_slot(slot: AnySlot, inputs: SlotInputs, write: WriteItems) -> str:
-    """Returns the text of a slot.
-
-    Args:
-        slot: The slot.
-        inputs: Of the prompt.
-        write: Writes item numbers.
-
-    Returns:
-        The text, "" where `inputs` hold nothing for a slot of the package.
-
-    Raises:
-        InputError: The class of a custom slot cannot be imported, or its text is empty.
-    """
-    return slot_filler(slot)(inputs, write)
-
-
 def slot_filler(slot: AnySlot) -> SlotFiller:
-    """Returns the function that fills a slot; see `fill_slot`."""
+    """Returns the function that fills a slot.
+
+    It returns "" where the inputs hold nothing for a slot of the package, and raises `InputError`
+    if the class of a custom slot cannot be imported or its text is empty.
+    """
     if isinstance(slot, Slot):
         return SLOT_FILLERS[slot]
     return functools.partial(_fill_custom, slot)

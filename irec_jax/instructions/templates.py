@@ -70,7 +70,7 @@ class Template:
         return text
 
     def render(self, inputs: SlotInputs, write: WriteItems) -> str:
-        """Fills the slots; see `irec_jax.instructions.slots.fill_slot`."""
+        """Fills the slots; see `irec_jax.instructions.slots.slot_filler`."""
         text = self.literals[0]
         for filler, literal in self._fillers:
             text += filler(inputs, write) + literal

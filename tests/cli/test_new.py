@@ -73,12 +73,11 @@ def test_a_log_of_rare_items_keeps_half_of_its_events():
     assert suggestion.events == 4 * 29
 
 
-def test_larger_logs_get_more_steps_until_a_limit():
+def test_larger_logs_get_more_steps():
     histories = [[(user + step) % 100 for step in range(20)] for user in range(100)]
-    small, large = (suggest(table_log(histories[:count] * times)) for count, times in
-                    ((100, 1), (100, 20)))  # fmt: skip
-    assert small.steps <= large.steps
+    small, large = suggest(table_log(histories)), suggest(table_log(histories * 20))
     assert (small.users, large.users) == (100, 2_000)
+    assert (small.steps, large.steps) == (500, 1_600)
 
 
 def test_histories_too_short_to_evaluate_are_refused(tmp_path, capsys):
@@ -96,3 +95,10 @@ def test_a_name_that_cannot_be_written_is_refused(name, message, log, tmp_path, 
     assert main(["new", str(tmp_path / name), "--log", str(log)]) == 2
     assert message in capsys.readouterr().err
     assert (tmp_path / "there.py").read_text() == "precious"
+
+
+def test_the_help_of_a_file_that_is_not_there_shows_the_defaults(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["tune", "missing.py", "--help"])
+    assert stop.value.code == 0
+    assert "--train.steps 1000  [int]" in capsys.readouterr().out

@@ -11,7 +11,7 @@ from irec_jax.instructions.config import InstructionsConfig
 from irec_jax.instructions.forms import CustomTaskName, Intention, Preference, Slot
 from irec_jax.instructions.pack_files import pack_text
 from irec_jax.instructions.render import Renderer
-from irec_jax.instructions.slots import SlotInputs, fill_slot, slot_name
+from irec_jax.instructions.slots import SlotInputs, slot_filler, slot_name
 from irec_jax.instructions.tasks import Task
 from irec_jax.instructions.teacher import LogTeacher
 from irec_jax.settings import ImportedSettings, from_json, to_json
@@ -94,7 +94,7 @@ def test_a_slot_read_from_a_run_is_filled_by_its_class(split, titles, pack):
 
 def test_an_empty_text_is_refused_with_the_slot():
     with pytest.raises(InputError, match=r"slot \{last\}: there is no text for 3 items"):
-        fill_slot(LastItems(count=0), SlotInputs(history=(1, 2, 3)), str)
+        slot_filler(LastItems(count=0))(SlotInputs(history=(1, 2, 3)), str)
 
 
 @pytest.mark.parametrize("name", ["history", "two words", ""])
