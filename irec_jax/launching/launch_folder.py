@@ -9,7 +9,7 @@ from irec_jax.bounds import check_numbers
 from irec_jax.errors import InputError
 from irec_jax.files import write_text
 from irec_jax.launching.launch_plan import LaunchPlan
-from irec_jax.launching.target_checks import DEVICES, GRACE, PROCESSES, TIME_LIMIT
+from irec_jax.launching.target_checks import PROCESS_RANGES
 from irec_jax.run_lock import LAUNCH, RunLock, here
 from irec_jax.settings import from_json, to_json
 
@@ -40,14 +40,7 @@ class HostLaunch:
     take_over: bool = False
 
     def __post_init__(self) -> None:
-        check_numbers(
-            self,
-            "--",
-            processes=PROCESSES,
-            devices=DEVICES,
-            time_limit=TIME_LIMIT,
-            grace=GRACE,
-        )
+        check_numbers(self, "--", **PROCESS_RANGES)
 
 
 @dataclasses.dataclass(frozen=True)

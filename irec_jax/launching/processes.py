@@ -13,7 +13,7 @@ from irec_jax.bounds import check_numbers
 from irec_jax.launching.launch_folder import HostLaunch, LaunchFolder
 from irec_jax.launching.launch_plan import PROGRAM, Allocation, JobFile, LaunchPlan
 from irec_jax.launching.supervisor import ProcessSpec, Supervisor
-from irec_jax.launching.target_checks import DEVICES, GRACE, PROCESSES, TIME_LIMIT
+from irec_jax.launching.target_checks import PROCESS_RANGES
 
 PYTHON = (sys.executable, "-P", "-m", "irec_jax.cli.main")
 """`irec` of this Python, whatever the PATH and the working folder contain."""
@@ -43,14 +43,7 @@ class ProcessesTarget:
 
     def check(self, plan: LaunchPlan) -> None:
         """Refuses numbers that are out of bounds."""
-        check_numbers(
-            self,
-            "--",
-            processes=PROCESSES,
-            devices=DEVICES,
-            time_limit=TIME_LIMIT,
-            grace=GRACE,
-        )
+        check_numbers(self, "--", **PROCESS_RANGES)
 
     def render(self, plan: LaunchPlan) -> JobFile:
         """Renders the commands and variables of `start`, without the supervision."""

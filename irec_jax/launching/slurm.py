@@ -8,11 +8,8 @@ from irec_jax.bounds import check_numbers
 from irec_jax.exit_codes import EXIT_BAD_INPUT, EXIT_LOST, EXIT_TERMINATED
 from irec_jax.launching.launch_plan import Allocation, JobFile, LaunchPlan
 from irec_jax.launching.target_checks import (
-    DEVICES,
-    GRACE,
-    PROCESSES,
+    PROCESS_RANGES,
     RESTARTS,
-    TIME_LIMIT,
     check_name,
 )
 
@@ -96,15 +93,7 @@ class SlurmTarget:
 
     def check(self, plan: LaunchPlan) -> None:
         """Refuses numbers that are out of bounds and malformed names."""
-        check_numbers(
-            self,
-            "--",
-            processes=PROCESSES,
-            devices=DEVICES,
-            time_limit=TIME_LIMIT,
-            grace=GRACE,
-            restarts=RESTARTS,
-        )
+        check_numbers(self, "--", **PROCESS_RANGES, restarts=RESTARTS)
         for key, value in (("partition", self.partition), ("account", self.account)):
             if value:
                 check_name(key, value)

@@ -13,6 +13,13 @@ DEVICES = Range(0, 10_000, "Set it to 0 for all there are.")
 SLICES = Range(1, 4_096)
 TIME_LIMIT = Range(0, 525_600, "Set it to minutes, or to 0 for none.")
 GRACE = Range(1, 24 * 3_600, "Set it to seconds, at most a day.")
+PROCESS_RANGES = {
+    "processes": PROCESSES,
+    "devices": DEVICES,
+    "time_limit": TIME_LIMIT,
+    "grace": GRACE,
+}
+"""The ranges of settings that start processes, for `check_numbers`."""
 RESTARTS = Range(0, 10**6)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/@,-]*")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]")
