@@ -170,8 +170,9 @@ class RunLock:
         It is not if its last holder removed it just then, or if another host was faster.
         """
         try:
-            os.ftruncate(file, 0)
-            os.pwrite(file, json.dumps(to_json(mine)).encode(), 0)
+            # At no moment is the file empty: a reader would take the lock for a free one.
+            text = json.dumps(to_json(mine)).encode()
+            os.pwrite(file, text.ljust(os.fstat(file).st_size), 0)
             os.fsync(file)
         except OSError as error:
             if error.errno != errno.ESTALE:  # a bucket has the object of another host by now

@@ -176,3 +176,24 @@ def test_processes_of_a_run_are_refused_together(config, run, environment):
         printed = process.communicate(timeout=240)[1]
         assert process.returncode == 2, printed
         assert "process 7 on elsewhere" in printed
+
+
+def test_a_reader_finds_a_holder_while_another_process_writes_itself_into_the_lock(
+    run, monkeypatch
+):
+    lock = RunLock(run)
+    file = lock.acquire("irec launch")
+    found = []
+
+    def write_and_look(*arguments: object) -> int:
+        found.append(RunLock(run).holder())
+        count = pwrite(*arguments)
+        found.append(RunLock(run).holder())
+        return count
+
+    pwrite = os.pwrite
+    monkeypatch.setattr(os, "pwrite", write_and_look)
+    lock.adopt(file)  # as the supervisor of a launch does
+    lock.release()
+    assert len(found) == 2
+    assert all(holder is not None and holder.command == "irec launch" for holder in found)
