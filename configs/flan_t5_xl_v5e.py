@@ -14,13 +14,11 @@ Result:  planned: 9.8 of 15.75 GiB per chip in training, 3.6 in scoring, 3.3 in 
          MFU at most 94 % (docs/planning.md states the accuracy)
 """
 
-import dataclasses
-
 from irec_jax import Experiment
 from irec_jax.decoding.config import DecodeConfig
 from irec_jax.instructions.config import InstructionsConfig
 from irec_jax.log.dataset import DataConfig
-from irec_jax.model.config import XL
+from irec_jax.model.config import T5Config
 from irec_jax.tokens.config import IndexKind, TokensConfig
 from irec_jax.training.config import TrainConfig
 from irec_jax.training.optimizer import OptimizerConfig
@@ -36,7 +34,7 @@ experiment = Experiment(
         source_length=512,
         target_length=128,
     ),
-    model=dataclasses.replace(XL, compute="bfloat16", remat="dots"),
+    model=T5Config.flan("xl", compute="bfloat16", remat="dots"),
     mesh=MeshConfig(data=4, fsdp=16),
     optimizer=OptimizerConfig(kind="adafactor", peak=1e-3, schedule="constant", warmup=1_000),
     train=TrainConfig(

@@ -18,7 +18,7 @@ import dataclasses
 from pathlib import Path
 
 from irec_jax.experiment.loading import load_experiment
-from irec_jax.model.config import XXL
+from irec_jax.model.config import T5Config
 
 PRETRAINED = "pretrained/flan-t5-xxl"
 
@@ -26,6 +26,6 @@ xl = load_experiment(Path(__file__).with_name("flan_t5_xl_v5e.py"))
 experiment = dataclasses.replace(
     xl,
     tokens=dataclasses.replace(xl.tokens, tokenizer=PRETRAINED),
-    model=dataclasses.replace(XXL, compute=xl.model.compute, remat=xl.model.remat),
+    model=T5Config.flan("xxl", compute=xl.model.compute, remat=xl.model.remat),
     train=dataclasses.replace(xl.train, pretrained=PRETRAINED, packed="sets/amazon-flan-t5-xxl"),
 )

@@ -86,6 +86,25 @@ def check_files(run: Path) -> None:
         raise InputError(what, where=str(run / name), hint=hint)
 
 
+def refuse_missing_log(run: Path, log: str) -> None:
+    """Refuses to go on where the prepared log of a run is not at the path that the run knows.
+
+    Args:
+        run: The run folder.
+        log: The folder of the log; "" for a log that is no folder.
+
+    Raises:
+        InputError: There is no such folder.
+    """
+    if log and not Path(log).is_dir():
+        raise InputError(
+            f"the log of the run {run} is not there",
+            where=f"data.log: {log}",
+            hint="Put it back, call from the folder in which the run was tuned, or give its new "
+            f"place once: irec tune EXPERIMENT --out {run} --data.log FOLDER.",
+        )
+
+
 def refuse_other_sources(run: Path, sources: Sources) -> None:
     """Compares what a run was started with and what its settings give now.
 

@@ -24,7 +24,7 @@ from irec_jax.log.events import MANIFEST_FILE, BehaviorLog
 from irec_jax.log.simulate import SimulateConfig, SimulatedWorld
 from irec_jax.log.split import Role, Split
 from irec_jax.recommendation.recommender import Recommender
-from irec_jax.run_checksums import refuse_other_sources
+from irec_jax.run_checksums import refuse_missing_log, refuse_other_sources
 from irec_jax.settings import from_json
 
 
@@ -76,6 +76,7 @@ def _evaluate(
     run: Path, settings: EvaluationConfig, more: Mapping[str, Ranker], *, with_ablations: bool
 ) -> Report:
     experiment = load_run(run)
+    refuse_missing_log(run, experiment.data.folder)
     tuned = Recommender.load(run).rank
     materials = prepare(experiment, run)
     refuse_other_sources(run, sources_of(materials))

@@ -15,7 +15,7 @@ _SLOT = re.compile(r"\{(?:" + "|".join(slot.value for slot in Slot) + r")\}")
 _TOKEN = re.compile(r"<item_\d+>")
 
 
-class Finding(enum.Enum):
+class Finding(enum.StrEnum):
     """Kind of problem in a record; the value is its meaning."""
 
     TARGET = "the prompt names the item that it hides"
@@ -45,7 +45,7 @@ class Finding(enum.Enum):
 
 Problem = tuple[Finding, str]
 
-_FINDING_OF_SLOT = {
+_FINDING_OF_SLOT: dict[AnySlot, Finding] = {
     Slot.CONTEXT: Finding.POPULAR,
     Slot.CANDIDATE: Finding.CANDIDATES,
     Slot.FIRST: Finding.CANDIDATES,

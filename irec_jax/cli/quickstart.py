@@ -27,7 +27,8 @@ from irec_jax.log.dataset import DataConfig
 from irec_jax.log.simulate import SimulateConfig
 from irec_jax.log.split import Role, Split
 from irec_jax.model.config import T5Config
-from irec_jax.recommendation.recommender import Recommendation, Recommender
+from irec_jax.recommendation.recommendations import Recommendations
+from irec_jax.recommendation.recommender import Recommender
 from irec_jax.run_checksums import check_run_folder
 from irec_jax.terminal import Console
 from irec_jax.tokens.config import TokensConfig
@@ -164,7 +165,7 @@ def _print_example(
     _print_answers(console, answers, int(split.items[position]))
 
 
-def _print_answers(console: Console, answers: list[Recommendation], target: int | None) -> None:
+def _print_answers(console: Console, answers: Recommendations, target: int | None) -> None:
     for answer in answers:
         hit = "  <- the user's next item" if answer.number == target else ""
         console.print(f"   {answer.rank}. {escape(answer.title)} ({answer.score:.2f}){hit}")

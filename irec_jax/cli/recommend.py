@@ -8,12 +8,10 @@ import tyro
 from rich.table import Table
 
 from irec_jax.bounds import COUNT, Range, check_numbers
-from irec_jax.errors import InputError
-from irec_jax.experiment.run_config import load_run
-from irec_jax.log.dataset import load_split
 from irec_jax.recommendation.catalog import Catalog
 from irec_jax.recommendation.explain import Explanation
-from irec_jax.recommendation.recommender import Extras, Recommendation, Recommender
+from irec_jax.recommendation.recommendations import Recommendations
+from irec_jax.recommendation.recommender import Extras, Recommender
 from irec_jax.terminal import Console
 
 
@@ -57,43 +55,29 @@ class Recommend:
         """Prints the recommendations as a table."""
         check_numbers(self, "--", k=COUNT, user=Range(-(2**63), 2**63 - 1))
         recommender = Recommender.load(self.folder)
-        past = () if self.user is None else user_history(self.folder, self.user)
+        past = () if self.user is None else recommender.history_of(self.user)
         history = (*past, *self.history)
         extras = Extras(self.preference, self.context, self.language)
-        options = {"exclude": self.exclude, "where": self.where, "extras": extras}
-        answer = recommender.recommend(history, self.instruction, self.k, **options)
+        answer = recommender.recommend(
+            history,
+            self.instruction,
+            self.k,
+            exclude=self.exclude,
+            where=self.where,
+            extras=extras,
+        )
         console = Console()
         if not self.explain:
             console.print(_answer_table(answer, recommender.catalog))
             return
-        explanation = recommender.explain(answer, history, self.instruction, **options)
+        explanation = recommender.explain(answer)
         console.print(_answer_table(answer, recommender.catalog, explanation))
         for line in _explanation_lines(explanation, answer):
             console.print(line, markup=False, highlight=False)
 
 
-def user_history(run: Path, user: int) -> tuple[str, ...]:
-    """Returns the ids of all items of a user of the run's log, oldest first.
-
-    Raises:
-        InputError: The log is not at the path of the run's config, or has no such user.
-    """
-    experiment = load_run(run)
-    split = load_split(experiment.data, experiment.seed)
-    rows = (split.users == user).nonzero()[0]
-    if not len(rows):
-        examples = ", ".join(str(known) for known in split.users[:5])
-        raise InputError(
-            f"the run's log has no user {user}",
-            where="user",
-            hint=f"Give a user number such as {examples}, or use --history for a new user.",
-        )
-    items = split.items[split.offsets[rows[0]] : split.offsets[rows[0] + 1]]
-    return tuple(split.catalog["item"][items].to_list())
-
-
 def _answer_table(
-    answer: list[Recommendation], catalog: Catalog, explanation: Explanation | None = None
+    answer: Recommendations, catalog: Catalog, explanation: Explanation | None = None
 ) -> Table:
     """A table of recommendations, with the probabilities where there is an explanation."""
     table = Table("rank", "item", "title", "log-probability")
@@ -113,7 +97,7 @@ def _answer_table(
     return table
 
 
-def _explanation_lines(explanation: Explanation, answer: list[Recommendation]) -> list[str]:
+def _explanation_lines(explanation: Explanation, answer: Recommendations) -> list[str]:
     """Scenario, prompt, probability and search of an answer, one line each."""
     search = "exact: no item outside the list has a higher score."
     if not all(item.is_certain for item in answer):

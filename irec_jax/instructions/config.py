@@ -21,7 +21,7 @@ BUILT_IN_PACKS = ("en", "zh")
 PACK_SUFFIX = ".toml"
 
 
-class ContextPart(enum.Enum):
+class ContextPart(enum.StrEnum):
     """The parts of a request context."""
 
     TIME = "time"

@@ -12,7 +12,7 @@ ANSWER_MARK = " => "
 """The separator in an answer between the leading text and the item that is graded."""
 
 
-class Preference(enum.Enum):
+class Preference(enum.StrEnum):
     """The user's taste in an instruction: P0 (none), P1 (the history), P2 (a sentence)."""
 
     NONE = "none"
@@ -20,7 +20,7 @@ class Preference(enum.Enum):
     EXPLICIT = "explicit"
 
 
-class Intention(enum.Enum):
+class Intention(enum.StrEnum):
     """The user's current wish: I0 (none), I1 (vague), I2 (specific)."""
 
     __hash__ = object.__hash__  # there is one of each; `Enum` hashes the name, in Python
@@ -30,7 +30,7 @@ class Intention(enum.Enum):
     SPECIFIC = "specific"
 
 
-class TaskForm(enum.Enum):
+class TaskForm(enum.StrEnum):
     """How the answer is asked for: T0 to T3."""
 
     POINTWISE = "pointwise"
@@ -39,7 +39,7 @@ class TaskForm(enum.Enum):
     RERANKING = "reranking"
 
 
-class Strategy(enum.Enum):
+class Strategy(enum.StrEnum):
     """How an instruction was made (paper, section 2.2.3)."""
 
     PLAIN = "plain"
@@ -48,7 +48,7 @@ class Strategy(enum.Enum):
     CHAIN_OF_THOUGHT = "chain_of_thought"
 
 
-class Slot(enum.Enum):
+class Slot(enum.StrEnum):
     """A placeholder of a template; the value is its name in packs."""
 
     __hash__ = object.__hash__
@@ -64,7 +64,7 @@ class Slot(enum.Enum):
     CONTEXT = "context"
 
 
-class Part(enum.Enum):
+class Part(enum.StrEnum):
     """A part of an answer."""
 
     __hash__ = object.__hash__
@@ -77,7 +77,7 @@ class Part(enum.Enum):
     HISTORY = "history"
 
 
-class Group(enum.Enum):
+class Group(enum.StrEnum):
     """The paper's groups of templates (appendix)."""
 
     PREFERENCE = "preference"
@@ -85,7 +85,7 @@ class Group(enum.Enum):
     COMBINED = "combined"
 
 
-class TaskName(enum.Enum):
+class TaskName(enum.StrEnum):
     """The tasks by name, as configs and reports write them."""
 
     SEQUENTIAL_RECOMMENDATION = "sequential_recommendation"

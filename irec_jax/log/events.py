@@ -36,7 +36,7 @@ CREATED_BY = f"irec-jax {__version__}"
 COUNTED_CORE = 5
 
 
-class EventKind(enum.Enum):
+class EventKind(enum.StrEnum):
     """An action of a user on an item."""
 
     VIEW = "view"
@@ -49,7 +49,7 @@ class EventKind(enum.Enum):
 _KINDS = [kind.value for kind in EventKind]
 
 
-class TimeUnit(enum.Enum):
+class TimeUnit(enum.StrEnum):
     """The unit of the log's `time`; a position only orders the events of one user."""
 
     SECONDS = "seconds"

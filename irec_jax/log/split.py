@@ -22,7 +22,7 @@ _TIES, _NUMBERS = 1, 2
 _INTENTIONS = {"vague": 1, "specific": 2}
 
 
-class SplitProtocol(enum.Enum):
+class SplitProtocol(enum.StrEnum):
     """How training, validation and test targets are chosen."""
 
     LEAVE_ONE_OUT = "leave_one_out"

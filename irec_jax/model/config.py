@@ -1,17 +1,26 @@
 """Settings of a T5 model and the published sizes."""
 
 import dataclasses
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from flax import nnx
 from jaxtyping import Int
 
 from irec_jax.bounds import BELOW_ONE, Range, check_settings
-from irec_jax.errors import InputError
+from irec_jax.errors import InputError, nearest, shown
 from irec_jax.model.lora import NO_LORA, LoraConfig
 from irec_jax.model.seq2seq import Seq2Seq, ShardingRules
 from irec_jax.model.t5_sharding import RULES
+
+FLAN_SIZES = {
+    "small": (512, 6, 1_024, 8),
+    "base": (768, 12, 2_048, 12),
+    "large": (1_024, 16, 2_816, 24),
+    "xl": (2_048, 32, 5_120, 24),
+    "xxl": (4_096, 64, 10_240, 24),
+}
+"""Width, heads, feed-forward dimension and layers of each side."""
 
 Activation = Literal["gated_gelu", "gated_relu", "gelu", "relu"]
 
@@ -20,10 +29,13 @@ Activation = Literal["gated_gelu", "gated_relu", "gelu", "relu"]
 class T5Config:
     """Settings that decide the parameters and the computation of a T5 model.
 
-    The defaults are T5 v1.1 (gated GELU, untied head). T5 1.0 has `activation="relu"` and
-    `tied_head=True`; Flan-T5 is v1.1 with other weights. mT5 is v1.1 with a
-    vocabulary of 250,112 (Xue et al. 2021), umT5 (Chung et al. 2023) also has a separate position
-    bias in every layer.
+    The default sizes suit training from random weights on a log of thousands of users, and
+    processors train them in minutes. `tiny`, `small` and `flan` have other sizes.
+
+    The other defaults are those of T5 v1.1 (gated GELU, untied head). T5 1.0 has
+    `activation="relu"` and `tied_head=True`; Flan-T5 is v1.1 with other weights. mT5 is v1.1 with
+    a vocabulary of 250,112 (Xue et al. 2021), umT5 (Chung et al. 2023) also has a separate
+    position bias in every layer.
 
     Attributes:
         vocabulary: Rows of the embedding: token ids of text and items, padded up.
@@ -48,12 +60,12 @@ class T5Config:
 
     vocabulary: int = 32_128
     family: Literal["t5", "mt5", "umt5"] = "t5"
-    width: int = 512
-    head_dim: int = 64
-    heads: int = 6
-    mlp_dim: int = 1_024
-    encoder_layers: int = 8
-    decoder_layers: int = 8
+    width: int = 64
+    head_dim: int = 16
+    heads: int = 4
+    mlp_dim: int = 128
+    encoder_layers: int = 2
+    decoder_layers: int = 1
     activation: Activation = "gated_gelu"
     tied_head: bool = False
     dropout: float = 0.1
@@ -81,6 +93,52 @@ class T5Config:
                 where="model.tied_head",
                 hint="Set it to False, or model.family to 't5'.",
             )
+
+    @classmethod
+    def tiny(cls, **changes: Any) -> "T5Config":
+        """Returns a model of four layers a side and width 128, for larger logs on processors.
+
+        Args:
+            **changes: Other fields, such as `dropout=0.2`.
+
+        >>> T5Config.tiny(dropout=0.2).width
+        128
+        """
+        sides = {"encoder_layers": 4, "decoder_layers": 4}
+        return cls(**{"width": 128, "head_dim": 32, "mlp_dim": 256, **sides, **changes})
+
+    @classmethod
+    def small(cls, **changes: Any) -> "T5Config":
+        """Returns the size of T5 v1.1 small (60 million parameters without the embedding).
+
+        Args:
+            **changes: Other fields.
+        """
+        return cls.flan("small", **changes)
+
+    @classmethod
+    def flan(cls, size: str, **changes: Any) -> "T5Config":
+        """Returns a published size of T5 v1.1 and Flan-T5, for `train.pretrained`.
+
+        Raffel et al. 2020, released configurations.
+
+        Args:
+            size: `small`, `base`, `large`, `xl` or `xxl`.
+            **changes: Other fields.
+
+        Raises:
+            InputError: There is no such size.
+
+        >>> T5Config.flan("xl").width
+        2048
+        """
+        if size not in FLAN_SIZES:
+            hint = nearest(str(size), FLAN_SIZES)
+            raise InputError(f"there is no Flan-T5 {shown(size)}", where="T5Config.flan", hint=hint)
+        width, heads, mlp_dim, layers = FLAN_SIZES[size]
+        shape = {"width": width, "heads": heads, "mlp_dim": mlp_dim, "head_dim": 64}
+        sides = {"encoder_layers": layers, "decoder_layers": layers}
+        return cls(**{**shape, **sides, **changes})
 
     @property
     def is_gated(self) -> bool:
@@ -120,19 +178,4 @@ class T5Config:
         return 2 * self.decoder_layers * length * self.heads * self.head_dim
 
 
-# T5 v1.1 and Flan-T5 (Raffel et al. 2020, released configurations). TINY is not a published size;
-# a CPU can train it in minutes.
-TINY = T5Config(
-    vocabulary=8_192,
-    width=128,
-    head_dim=32,
-    heads=4,
-    mlp_dim=256,
-    encoder_layers=4,
-    decoder_layers=4,
-)
-SMALL = T5Config()
-BASE = T5Config(width=768, heads=12, mlp_dim=2_048, encoder_layers=12, decoder_layers=12)
-LARGE = T5Config(width=1_024, heads=16, mlp_dim=2_816, encoder_layers=24, decoder_layers=24)
-XL = T5Config(width=2_048, heads=32, mlp_dim=5_120, encoder_layers=24, decoder_layers=24)
-XXL = T5Config(width=4_096, heads=64, mlp_dim=10_240, encoder_layers=24, decoder_layers=24)
+DEFAULT_MODEL = T5Config()

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from os import PathLike
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from irec_jax.instructions.prompts import PromptWriter
 from irec_jax.model.params import Params, structure
 from irec_jax.recommendation.catalog import Catalog, References, Where
 from irec_jax.recommendation.explain import Explanation, explain_items
+from irec_jax.recommendation.recommendations import Recommendation, Recommendations
 from irec_jax.recommendation.refine import (
     Candidates,
     best_first,
@@ -34,6 +36,7 @@ from irec_jax.recommendation.run_parts import (
     read_settings,
     read_writer,
 )
+from irec_jax.recommendation.user_history import user_history
 from irec_jax.run_folder import CATALOG_FILE
 from irec_jax.text_cleaning import clean
 from irec_jax.tokens.items import TokenWriter
@@ -45,28 +48,6 @@ WIDEN = 4
 
 DIVERSE_POOL = 4
 """Candidates for each recommendation of a diversified list."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Recommendation:
-    """One recommended item.
-
-    Attributes:
-        rank: From 1.
-        item: The item's id in the log.
-        title: The item's title.
-        score: Log-probability of the item's tokens, given the prompt.
-        number: The item number, its row in the catalog.
-        is_certain: Whether no item outside the list can have a higher score; False only where the
-            beam is too narrow to prove it.
-    """
-
-    rank: int
-    item: str
-    title: str
-    score: float
-    number: int
-    is_certain: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,15 +78,22 @@ class Recommender:
         catalog: The items.
         writer: Tokenizer and item index.
         params: The weights.
+        run: The run folder, for `history_of`.
 
     Raises:
         InputError: The parts come from different runs.
     """
 
     def __init__(
-        self, settings: ServingSettings, catalog: Catalog, writer: TokenWriter, params: Params
+        self,
+        settings: ServingSettings,
+        catalog: Catalog,
+        writer: TokenWriter,
+        params: Params,
+        run: Path = Path(),
     ) -> None:
         check_parts(settings, catalog, writer)
+        self._run = run
         self.settings, self.catalog = settings, catalog
         self._params, self._structure = params, structure(settings.model)
         self._writer = writer
@@ -117,11 +105,11 @@ class Recommender:
         self._buckets = settings.buckets
 
     @classmethod
-    def load(cls, run: Path | str, decode: DecodeConfig | None = None) -> "Recommender":
+    def load(cls, run: PathLike[str] | str, decode: DecodeConfig | None = None) -> "Recommender":
         """Loads a run from its folder alone.
 
         Args:
-            run: The folder that `irec tune` wrote.
+            run: What `tune` returned, or the folder that `irec tune` wrote.
             decode: Settings of the search; None for the run's own.
 
         Raises:
@@ -133,7 +121,17 @@ class Recommender:
             settings = dataclasses.replace(settings, decode=decode)
         catalog = Catalog.load(run / CATALOG_FILE)
         writer = read_writer(run)
-        return cls(settings, catalog, writer, load_params(run, settings.model))
+        return cls(settings, catalog, writer, load_params(run, settings.model), run)
+
+    def history_of(self, user: int) -> tuple[str, ...]:
+        """Returns the ids of all items of a user of the run's log, oldest first.
+
+        Nothing else needs the log.
+
+        Raises:
+            InputError: The log is not at the path of the run's config, or has no such user.
+        """
+        return user_history(self._run, user)
 
     def request(
         self,
@@ -183,7 +181,7 @@ class Recommender:
         exclude: References = (),
         where: Where | None = None,
         extras: Extras = NO_EXTRAS,
-    ) -> list[Recommendation]:
+    ) -> Recommendations:
         """Recommends up to `k` items of the catalog that are not in the history.
 
         Args:
@@ -211,7 +209,7 @@ class Recommender:
         candidates, bound = self._search(request, allowed, wanted)
         chosen = diversify(candidates, self.catalog.categories, diversity, k)
         ids = self.catalog.table["item"]
-        return [
+        items = tuple(
             Recommendation(
                 rank=rank,
                 item=str(ids[int(item)]),
@@ -221,25 +219,16 @@ class Recommender:
                 is_certain=bool(score >= bound),
             )
             for rank, (item, score) in enumerate(zip(chosen.items, chosen.scores, strict=True), 1)
-        ]
+        )
+        return Recommendations(items, request, allowed)
 
-    def explain(
-        self,
-        recommendations: Sequence[Recommendation],
-        history: References = (),
-        instruction: str = "",
-        *,
-        exclude: References = (),
-        where: Where | None = None,
-        extras: Extras = NO_EXTRAS,
-    ) -> Explanation:
-        """Explains recommendations; takes the arguments that they were made with.
+    def explain(self, recommendations: Recommendations) -> Explanation:
+        """Explains what `recommend` returned.
 
         It scores the whole catalog, which takes longer than the recommendations with a title
         index.
         """
-        request = self.request(history, instruction, exclude=exclude, extras=extras)
-        allowed = self._allowed(request, where)
+        request, allowed = recommendations.request, recommendations.allowed
         scores = self._exact([self._ids(request)])[0]
         return Explanation(
             prompt=self._prompt_writer.prompt(request),

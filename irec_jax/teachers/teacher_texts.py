@@ -26,7 +26,7 @@ _HINT = "Write the teacher texts again with `irec teach`."
 _NONE = -1
 
 
-class TextKind(enum.Enum):
+class TextKind(enum.StrEnum):
     """Kind of a teacher text."""
 
     PREFERENCE = "preference"

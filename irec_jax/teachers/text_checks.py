@@ -28,7 +28,7 @@ _MARKUP = re.compile(r"<item_\d+>|[{}]|<\|")
 _FENCE = re.compile(r"\A```[a-z]*\s*(.*?)\s*```\Z", re.DOTALL)
 
 
-class Rejection(enum.Enum):
+class Rejection(enum.StrEnum):
     """Reason to reject a response; `PromptTexts.corrections` has a sentence for each."""
 
     CUT_OFF = "cut_off"

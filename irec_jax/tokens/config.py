@@ -12,7 +12,7 @@ from irec_jax.settings import ImportedSettings, load_settings
 from irec_jax.tokens.item_index import AtomicIndex, ItemIndex, TitleIndex
 
 
-class IndexKind(enum.Enum):
+class IndexKind(enum.StrEnum):
     """Names of the item indexes of this package."""
 
     TITLE = "title"
@@ -53,7 +53,7 @@ class TokensConfig:
     vocabulary: int = 2_048
     index: Annotated[IndexKind | ItemIndex | ImportedSettings, _INDEX_ARGUMENT] = IndexKind.ATOMIC
     max_item_tokens: int = 16
-    source_length: int = 256
+    source_length: int = 128
     target_length: int = 32
 
     def __post_init__(self) -> None:
@@ -67,7 +67,7 @@ class TokensConfig:
             "tokens.",
             vocabulary=Range(512, 10**6),
             max_item_tokens=Range(8, 1_024),
-            source_length=Range(16, 2**16, "Set it to the longest prompt, for example 256."),
+            source_length=Range(16, 2**16, "Set it to the longest prompt, for example 128."),
             target_length=LENGTH,
         )
         if not self.tokenizer:

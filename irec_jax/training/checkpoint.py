@@ -18,7 +18,7 @@ from orbax.checkpoint import v1 as ocp
 
 from irec_jax.errors import InputError
 from irec_jax.files import real_path
-from irec_jax.model.config import SMALL
+from irec_jax.model.config import DEFAULT_MODEL
 from irec_jax.model.lora import LoraConfig, abstract_adapters
 from irec_jax.model.params import Params, abstract
 from irec_jax.model.seq2seq import Seq2SeqConfig
@@ -345,10 +345,10 @@ def _compare(now: Mapping[str, Any], then: Mapping[str, Any], path: Path) -> Non
     """Raise an `InputError` that names each setting that differs.
 
     A checkpoint may be older than a setting of the model; it was made with the setting's default,
-    which `SMALL` has.
+    which `DEFAULT_MODEL` has.
     """
     ours, theirs = _flatten(now), _flatten(then)
-    for key, value in _flatten({"model": model_fingerprint(SMALL)}).items():
+    for key, value in _flatten({"model": model_fingerprint(DEFAULT_MODEL)}).items():
         if key in ours:
             theirs.setdefault(key, value)
     absent = "nothing"

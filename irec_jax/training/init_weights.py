@@ -159,12 +159,18 @@ class ExtendedTable:
 
 def _check_same_model(stored: Seq2SeqConfig, config: Seq2SeqConfig, folder: Path) -> None:
     free = ("dropout", "compute", "unroll_layers", "remat", "vocabulary")
-    for field in dataclasses.fields(config):
-        have, need = getattr(stored, field.name), getattr(config, field.name)
-        if field.name not in free and have != need:
-            problem = f"the weights have {field.name} {have!r}, the config has {need!r}"
-            hint = f"Set model.{field.name} to {have!r}."
-            raise InputError(problem, where=str(folder), hint=hint)
+    names = [field.name for field in dataclasses.fields(config) if field.name not in free]
+    differing = {
+        name: (getattr(stored, name), getattr(config, name))
+        for name in names
+        if getattr(stored, name) != getattr(config, name)
+    }
+    if differing:
+        weights = ", ".join(f"{name} {have!r}" for name, (have, _) in differing.items())
+        settings = ", ".join(repr(need) for _, need in differing.values())
+        changes = ", ".join(f"model.{name} to {have!r}" for name, (have, _) in differing.items())
+        problem = f"the weights have {weights}, the config has {settings}"
+        raise InputError(problem, where=str(folder), hint=f"Set {changes}.")
     if stored.vocabulary - config.vocabulary > UNUSED_SHARE * stored.vocabulary:
         problem = f"the weights have {stored.vocabulary} tokens, the config {config.vocabulary}"
         hint = f"Set model.vocabulary to {stored.vocabulary} or more."

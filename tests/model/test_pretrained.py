@@ -112,9 +112,9 @@ def test_the_published_configs_are_understood():
     assert (first.encoder_layers, first.decoder_layers) == (6, 6)
     flan = t5 | {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False, "d_ff": 1024}
     flan |= {"num_heads": 6, "num_layers": 8, "num_decoder_layers": 8}
-    from irec_jax.model.config import SMALL
+    from irec_jax.model.config import T5Config
 
-    assert from_hf_config(flan) == SMALL
+    assert from_hf_config(flan) == T5Config.small()
 
 
 BAD_CONFIGS = {

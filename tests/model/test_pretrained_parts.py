@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 
 from irec_jax.errors import InputError
 from irec_jax.model import pretrained
-from irec_jax.model.config import LARGE, SMALL, T5Config
+from irec_jax.model.config import T5Config
 from irec_jax.model.hf_names import CONFIG, from_hf_config, to_hf_config
 from irec_jax.model.params import abstract, count
 from irec_jax.model.pretrained import INDEX, WEIGHTS, load_hf, open_hf, save_hf
@@ -160,7 +160,7 @@ def test_the_published_families_are_understood():
         **{"num_layers": 8, "num_decoder_layers": 8, "vocab_size": 250112},
         **{"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False},
     }
-    mt5 = dataclasses.replace(SMALL, family="mt5", vocabulary=250_112)
+    mt5 = T5Config.small(family="mt5", vocabulary=250_112)
     assert from_hf_config(small) == mt5
     assert from_hf_config(small | {"tie_word_embeddings": True}) == mt5
     umt5 = dataclasses.replace(mt5, family="umt5", vocabulary=256_384)
@@ -178,10 +178,13 @@ def test_the_published_families_are_understood():
 @pytest.mark.parametrize(
     ("config", "numbers"),
     [
-        (dataclasses.replace(SMALL, family="mt5", vocabulary=250_112), 300_176_768),
-        (dataclasses.replace(LARGE, family="mt5", vocabulary=250_112), 1_229_581_312),
+        (T5Config.small(family="mt5", vocabulary=250_112), 300_176_768),
         (
-            dataclasses.replace(SMALL, family="umt5", vocabulary=250_112),
+            T5Config.flan("large", family="mt5", vocabulary=250_112),
+            1_229_581_312,
+        ),
+        (
+            T5Config.small(family="umt5", vocabulary=250_112),
             300_176_768 + 2 * 7 * 32 * 6,
         ),
     ],

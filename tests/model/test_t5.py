@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from irec_jax.errors import InputError
-from irec_jax.model.config import BASE, LARGE, SMALL, TINY, XL, XXL, T5Config
+from irec_jax.model.config import T5Config
 from irec_jax.model.params import abstract, count, initialize, merge, structure
 from irec_jax.model.seq2seq import START, shift_right
 from irec_jax.training.sharding import MeshConfig, make_mesh
@@ -277,15 +277,21 @@ def test_the_first_weights_have_the_deviations_of_t5(form):
 # transformers' counts of google/flan-t5-* (untied heads).
 @pytest.mark.parametrize(
     ("config", "millions"),
-    [(SMALL, 76.961), (BASE, 247.578), (LARGE, 783.150), (XL, 2849.757), (XXL, 11135.333)],
+    [
+        (T5Config.small(), 76.961),
+        (T5Config.flan("base"), 247.578),
+        (T5Config.flan("large"), 783.150),
+        (T5Config.flan("xl"), 2849.757),
+        (T5Config.flan("xxl"), 11135.333),
+    ],
 )
 def test_the_published_sizes_have_their_number_of_weights(config, millions):
     assert count(abstract(config)) / 1e6 == pytest.approx(millions, abs=0.001)
 
 
 def test_a_structure_is_hashable_and_the_same_for_equal_configs():
-    assert structure(TINY) is structure(dataclasses.replace(TINY))
-    assert hash(structure(TINY)) != hash(structure(SMALL))
+    assert structure(T5Config.tiny()) is structure(dataclasses.replace(T5Config.tiny()))
+    assert hash(structure(T5Config.tiny())) != hash(structure(T5Config.small()))
 
 
 @pytest.mark.parametrize(

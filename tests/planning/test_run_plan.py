@@ -7,7 +7,7 @@ import pytest
 from irec_jax.errors import InputError
 from irec_jax.experiment.config import Experiment
 from irec_jax.log.dataset import DataConfig
-from irec_jax.model.config import BASE, XL, T5Config
+from irec_jax.model.config import T5Config
 from irec_jax.planning import compiled as compiling
 from irec_jax.planning import run_plan as planning
 from irec_jax.planning.compiled import (
@@ -31,6 +31,10 @@ from irec_jax.training.sharding import BATCH_AXES, MeshConfig
 DATA_ONLY = MeshConfig()
 V5E4, V5E64 = Topology.parse("v5e:2x2"), Topology.parse("v5e:8x8")
 TITLES = TokensConfig(tokenizer="nowhere/t5", index=IndexKind.TITLE, source_length=512)
+
+
+BASE = T5Config.flan("base")
+XL = T5Config.flan("xl")
 
 
 def experiment_of(model=BASE, mesh=DATA_ONLY, batch=32, **train):

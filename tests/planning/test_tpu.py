@@ -11,7 +11,7 @@ import pytest
 
 from irec_jax.cli.main import main
 from irec_jax.experiment.config import Experiment
-from irec_jax.model.config import BASE, T5Config
+from irec_jax.model.config import T5Config
 from irec_jax.planning.compiled import FAST_EFFORT, CompileJob, compile_job
 from irec_jax.planning.run_plan import make_inputs, make_plan
 from irec_jax.planning.topology import Topology, datasheet
@@ -27,6 +27,7 @@ pytestmark = [
 BASELINE = Path(__file__).with_name("base_on_v5e_2x2.json")
 MAY_GROW = 1.03
 
+BASE = T5Config.flan("base")
 TINY = T5Config(width=128, heads=4, head_dim=32, mlp_dim=256, encoder_layers=2, decoder_layers=2)
 
 

@@ -167,7 +167,7 @@ def test_diversity_changes_the_list_and_keeps_it_legal(run_of):
 
 def test_an_explanation_accounts_for_all_probability(recommender):
     answer = recommender.recommend(["i3", "i4"], "a blue hat", k=50)
-    explanation = recommender.explain(answer, ["i3", "i4"], "a blue hat")
+    explanation = recommender.explain(answer)
     assert "a blue hat" in explanation.prompt
     assert explanation.scenario == "implicit-specific-matching"
     assert (explanation.allowed, explanation.excluded) == (22, 2)
@@ -258,7 +258,7 @@ def test_preference_and_context_are_in_the_prompt(recommender):
     request = recommender.request(HISTORY, "I want a hat", extras=extras)
     assert request.scenario == Scenario(Preference.EXPLICIT, Intention.SPECIFIC, TaskForm.MATCHING)
     answer = recommender.recommend(HISTORY, "I want a hat", k=3, extras=extras)
-    prompt = recommender.explain(answer, HISTORY, "I want a hat", extras=extras).prompt
+    prompt = recommender.explain(answer).prompt
     assert "likes quiet colors" in prompt
     assert "the shopper wants a hat" in prompt, "in the third person, as the model reads it"
     alone = recommender.request((), extras=Extras(context="on a winter evening", preference="hats"))

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from irec_jax.batches.batch import Batch
-from irec_jax.model.config import SMALL, TINY
+from irec_jax.model.config import T5Config
 from irec_jax.training.flops import Work, batch_work
 from irec_jax.training.goodput import Cause, GoodputClock
 from irec_jax.training.hardware import measure_peak
@@ -21,7 +21,7 @@ from irec_jax.training.sharding import MeshConfig, make_mesh
 pytestmark = pytest.mark.fast
 
 
-@pytest.mark.parametrize("config", [TINY, SMALL], ids=["tiny", "small"])
+@pytest.mark.parametrize("config", [T5Config.tiny(), T5Config.small()], ids=["tiny", "small"])
 def test_operations_are_those_of_the_published_formula(config):
     n, d, f = config.encoder_layers, config.width, config.mlp_dim
     h, v, e, t = config.heads * config.head_dim, config.vocabulary, 256, 32
@@ -41,9 +41,13 @@ def test_the_work_of_a_batch_is_that_of_its_examples_without_padding():
             numbers = np.repeat([1, 2, 3], lengths[row, :, side])
             segments[row, : len(numbers)] = numbers
         sides += [segments, segments]
-    found = batch_work(TINY, Batch(*sides))
+    found = batch_work(T5Config.tiny(), Batch(*sides))
     assert (found.tokens, found.slots) == (lengths.sum(), 4 * (20 + 18))
-    alone = sum(TINY.training_flops(example[:1], example[1:]) for row in lengths for example in row)
+    alone = sum(
+        T5Config.tiny().training_flops(example[:1], example[1:])
+        for row in lengths
+        for example in row
+    )
     np.testing.assert_allclose(found.flops, alone, rtol=1e-12)
 
 

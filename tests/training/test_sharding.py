@@ -11,7 +11,7 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from irec_jax.errors import InputError
-from irec_jax.model.config import XL
+from irec_jax.model.config import T5Config
 from irec_jax.model.lora import LoraConfig, abstract_adapters
 from irec_jax.model.params import abstract
 from irec_jax.training.init_weights import from_scratch
@@ -31,6 +31,8 @@ from irec_jax.training.sharding import (
     partition_specs,
 )
 from irec_jax.training.step import compile_step
+
+XL = T5Config.flan("xl")
 
 SPECS = Path(__file__).with_name("state_specs.json")
 
