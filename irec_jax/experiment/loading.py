@@ -9,6 +9,7 @@ import tyro
 
 from irec_jax.errors import InputError
 from irec_jax.experiment.config import Experiment
+from irec_jax.experiment.config_mistakes import hint_for
 from irec_jax.settings import check_texts, load_module, to_json
 
 
@@ -50,7 +51,7 @@ def _run_config_file(path: Path) -> Experiment:
         raise InputError(error.problem, where=where, hint=error.hint) from None
     except BaseException as error:  # SystemExit too: the command would end with its code
         problem = f"{type(error).__name__}: {error}".rstrip(": ")
-        raise InputError(problem, where=_place(path, error)) from error
+        raise InputError(problem, where=_place(path, error), hint=hint_for(error)) from error
     experiment = getattr(module, "experiment", None)
     if not isinstance(experiment, Experiment):
         hint = "End the file with `experiment = Experiment(...)`."
