@@ -51,7 +51,7 @@ class Recommend:
     preference: str = ""
     context: str = ""
     language: str = ""
-    explain: tyro.conf.FlagCreatePairsOff[bool] = False
+    explain: bool = False
 
     def run(self) -> None:
         """Prints the recommendations as a table."""

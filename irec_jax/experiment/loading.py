@@ -35,6 +35,7 @@ def load_experiment(path: Path, overrides: Sequence[str] = (), command: str = "t
         default=experiment,
         args=list(overrides),
         prog=f"irec {command} {path}",
+        use_underscores=True,
     )
     check_texts(to_json(experiment), str(path))
     return experiment

@@ -207,7 +207,7 @@ def test_mistakes_end_with_code_2_and_leave_nothing(
     assert "--records: must be between 1 and" in capsys.readouterr().err
 
     with pytest.raises(SystemExit) as caught:
-        main(["instruct", str(experiment), "--out", str(out), "--instructions.max-histroy", "3"])
+        main(["instruct", str(experiment), "--out", str(out), "--instructions.max_histroy", "3"])
     assert caught.value.code == 2
     assert "max-history" in "".join(capsys.readouterr())
 

@@ -54,7 +54,7 @@ def test_the_file_is_formatted_tuned_and_evaluated(log, tmp_path, monkeypatch, c
     assert checked.returncode == 0, checked.stdout
     experiment = load_experiment(Path("mine.py"))
     assert set(experiment.instructions.tasks) >= SEARCH
-    words = ["--train.steps", "2", "--train.batch-size", "8", "--optimizer.warmup", "0"]
+    words = ["--train.steps", "2", "--train.batch_size", "8", "--optimizer.warmup", "0"]
     assert main(["tune", "mine.py", *words]) == 0
     assert main(["evaluate", "runs/mine", "--max-requests", "5"]) == 0
 
