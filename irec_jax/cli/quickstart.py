@@ -7,6 +7,7 @@ from pathlib import Path
 from rich.markup import escape
 
 from irec_jax.cli.evaluate import evaluate_run, show
+from irec_jax.cli.recommend import SCORE_MEANING
 from irec_jax.cli.tune import run_locked, tune
 from irec_jax.errors import InputError
 from irec_jax.evaluation.figures import BEST, TUNED, Report
@@ -97,6 +98,7 @@ class Quickstart:
         show(report, self.out)
         console.print(_verdict(report))
         console.rule("4. example answers")
+        console.print(f"In brackets is the {SCORE_MEANING}.")
         _print_examples(console, Recommender.load(self.out), materials.split, self.instruction)
         console.rule(f"done in {(time.monotonic() - start_time) / 60:.1f} minutes")
         console.print(f"Try it: irec recommend {self.out} --instruction '...'")

@@ -10,11 +10,17 @@ from rich.table import Table
 from irec_jax.bounds import COUNT, Range, check_numbers
 from irec_jax.errors import InputError
 from irec_jax.experiment.run_config import load_run
+from irec_jax.instructions.forms import scenario_words
 from irec_jax.log.dataset import load_split
 from irec_jax.recommendation.catalog import Catalog
 from irec_jax.recommendation.explain import Explanation
 from irec_jax.recommendation.recommender import Extras, Recommendation, Recommender
 from irec_jax.terminal import Console
+
+SCORE_MEANING = (
+    "score: the natural logarithm of the probability that the model answers with the item "
+    "(-2.30 is 10 %, -4.61 is 1 %)"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,10 +102,10 @@ def _answer_table(
     answer: list[Recommendation], catalog: Catalog, explanation: Explanation | None = None
 ) -> Table:
     """A table of recommendations, with the probabilities where there is an explanation."""
-    table = Table("rank", "item", "title", "log-probability")
+    table = Table("rank", "item", "title", "score", caption=SCORE_MEANING, caption_justify="left")
     if explanation is not None:
-        table.add_column("share of allowed")
-        table.add_column("also in the history")
+        table.add_column("share")
+        table.add_column("categories of the history")
     else:
         table.add_column("categories")
     for place, item in enumerate(answer):
@@ -119,8 +125,9 @@ def _explanation_lines(explanation: Explanation, answer: list[Recommendation]) -
     if not all(item.is_certain for item in answer):
         search = "the beam is too narrow to rule out better items: raise decode.widest."
     return [
-        f"scenario: {explanation.scenario}",
-        f"prompt: {explanation.prompt}",
+        f"request: {scenario_words(explanation.scenario)}",
+        f"prompt: {explanation.readable_prompt}",
+        "share: the item's part of the probability of all items that may be returned.",
         f"{explanation.allowed} items may be returned, {explanation.excluded} may not; the allowed "
         f"items have {explanation.mass:.1%} of the model's probability, the others and texts that "
         "name no item the rest.",
