@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from irec_jax.baselines.bm25 import BM25Index, item_texts
-from irec_jax.evaluation.compare import Figure, bootstrap
+from irec_jax.evaluation.bootstrap import Figure, bootstrap
 from irec_jax.evaluation.metrics import full_ranks, recall
 from irec_jax.experiment.loading import load_experiment
 from irec_jax.instructions.forms import Intention

@@ -12,8 +12,6 @@ Exit codes (`irec_jax/exit_codes.py`):
 
 import difflib
 import importlib
-import logging
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +20,7 @@ from typing import Any, NamedTuple
 import tyro
 from rich.table import Table
 
+from irec_jax.api.process import set_up_process
 from irec_jax.cli.command_flags import (
     flags_of_settings,
     normalize_switches,
@@ -30,12 +29,8 @@ from irec_jax.cli.command_flags import (
 from irec_jax.errors import InputError
 from irec_jax.exit_codes import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_OK
 from irec_jax.files import DISK_FULL
-from irec_jax.model.host_memory import keep_freed_memory
-from irec_jax.planning.topology import libtpu_arguments
 from irec_jax.settings import check_text
 from irec_jax.terminal import Console
-
-LIBTPU = "LIBTPU_INIT_ARGS"
 
 
 class Command(NamedTuple):
@@ -70,6 +65,7 @@ COMMANDS = {
         "launch", "launch_settings", "tune in the background, or on other machines", True, True
     ),
     "evaluate": Command("evaluate", "Evaluate", "rank the whole catalog and report"),
+    "compare": Command("compare", "Compare", "evaluated runs side by side"),
     "recommend": Command("recommend", "Recommend", "recommend for a history and an instruction"),
     "plan": Command("plan", "PlanCommand", "memory, time and cost of a run on a TPU", True),
     "settings": Command("settings_help", "Settings", "list or search the settings of experiments"),
@@ -96,10 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         theirs instead.
     """
     command_line = list(sys.argv[1:] if arguments is None else arguments)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    os.environ[LIBTPU] = libtpu_arguments(os.environ.get(LIBTPU, ""))
-    keep_freed_memory()
-    logging.getLogger("absl").setLevel(logging.ERROR)
+    set_up_process()
     errors = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
         return _dispatch(command_line)

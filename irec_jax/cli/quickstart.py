@@ -6,9 +6,10 @@ from pathlib import Path
 
 from rich.markup import escape
 
-from irec_jax.cli.evaluate import evaluate_run, show
+from irec_jax.api.evaluate_run import evaluate
+from irec_jax.api.tune_run import run_locked, tune_materials
+from irec_jax.cli.evaluate import show
 from irec_jax.cli.recommend import SCORE_MEANING
-from irec_jax.cli.tune import run_locked, tune
 from irec_jax.errors import InputError
 from irec_jax.evaluation.figures import BEST, TUNED, Report
 from irec_jax.evaluation.protocol import EvaluationConfig
@@ -92,9 +93,9 @@ class Quickstart:
             materials = prepare(EXPERIMENT, self.out)
             _print_counts(console, materials.split)
             console.rule("2. tuning on its instructions")
-            tune(materials, self.out)
+            tune_materials(materials, self.out)
         console.rule("3. evaluation over the whole catalog")
-        report = evaluate_run(self.out)
+        report = evaluate(self.out)
         show(report, self.out)
         console.print(_verdict(report))
         console.rule("4. example answers")

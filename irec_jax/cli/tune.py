@@ -1,47 +1,19 @@
 """`irec tune`: train the model of an experiment, or resume it."""
 
-import contextlib
 import dataclasses
-import itertools
-import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import grain
-import jax
 import tyro
-from jax.sharding import Mesh
 
-from irec_jax.batches.batch import Batch
-from irec_jax.batches.elastic import packed_batches
-from irec_jax.batches.packed import PackedRows
-from irec_jax.batches.pipeline import Cuts, training_batches
-from irec_jax.errors import InputError
-from irec_jax.experiment.config import Experiment
+from irec_jax.api.tune_run import default_run, run_locked, tune_materials
 from irec_jax.experiment.loading import load_experiment
-from irec_jax.experiment.materials import Materials, open_rows, prepare, sources_of
-from irec_jax.experiment.run_config import fingerprint, save_run
-from irec_jax.instructions.render import Renderer
-from irec_jax.log.split import Role
-from irec_jax.model.lora import LoraConfig, abstract_adapters, trained_share
-from irec_jax.model.params import abstract, count
-from irec_jax.planning.host_speed import estimate_hours, measure_flops
-from irec_jax.planning.limits import check_run_fits
+from irec_jax.experiment.materials import prepare
 from irec_jax.run_checksums import check_run_folder
-from irec_jax.run_lock import TUNE, RunLock
-from irec_jax.settings import to_json
 from irec_jax.terminal import Console
-from irec_jax.training.checkpoint import TrainState
-from irec_jax.training.device_put import reader_of
-from irec_jax.training.distributed import connect, gather, is_first, on_first
-from irec_jax.training.init_weights import from_pretrained, from_scratch
-from irec_jax.training.inputs import InitWeights, TrainingInputs
-from irec_jax.training.item_rows import ItemTitles
-from irec_jax.training.loop import train
-from irec_jax.training.metrics_logger import report
-from irec_jax.training.sharding import batch_sharding, make_mesh
+from irec_jax.training.distributed import connect, is_first
 from irec_jax.training.watchdog import fail_together
 
 
@@ -73,228 +45,14 @@ class Tune:
         Args:
             overrides: `--section.key value` arguments for the experiment.
         """
-        run = self.out or Path("runs") / self.experiment.stem
+        run = self.out or default_run(self.experiment)
         start_time = time.time()
         check_run_folder(run)
         connect()
         with fail_together():
             experiment = load_experiment(self.experiment, overrides)
             with run_locked(run, take_over=self.take_over):
-                tune(prepare(experiment, run), run, start_time=start_time, profile=self.profile)
+                materials = prepare(experiment, run)
+                tune_materials(materials, run, start_time=start_time, profile=self.profile)
             if is_first():
                 Console().print(f"The run is in {run}. Next: irec evaluate {run}")
-
-
-@contextlib.contextmanager
-def run_locked(run: Path, *, take_over: bool = False) -> Iterator[None]:
-    """Hold the lock of a run folder, for all processes of a run.
-
-    Args:
-        run: The folder.
-        take_over: Whether to take a lock whose holder was on another host.
-
-    Raises:
-        InputError: Another process is at work in the folder; in every process of this run.
-    """
-    lock = RunLock(run)
-    try:
-        on_first(lambda: lock.acquire(TUNE, take_over=take_over))
-        yield
-    finally:
-        lock.release()
-
-
-def tune(
-    materials: Materials, run: Path, *, start_time: float | None = None, profile: bool = False
-) -> TrainState:
-    """Train a prepared experiment, and leave a complete run folder.
-
-    All processes of the run call this; process 0 writes logs and configs.
-
-    Args:
-        materials: The prepared experiment.
-        run: The run folder.
-        start_time: When the attempt started, in seconds since 1970; None for now. The time
-            until the first step counts as preparing.
-        profile: Whether to trace a few steps.
-
-    Returns:
-        The state after the last step.
-
-    Raises:
-        InputError: The folder has a run of another config, settings do not fit each other, or
-            the processes have different settings.
-        Interrupted: After Ctrl-C, when the state is saved.
-    """
-    experiment, sources = materials.experiment, dataclasses.asdict(sources_of(materials))
-    _refuse_differing(experiment, sources)
-    mesh, cuts = make_mesh(experiment.mesh), Cuts()
-    check_run_fits(experiment, mesh)
-    on_first(lambda: save_run(run, materials))
-    if is_first():
-        _report_model_and_data(materials, run)
-        _report_long_run(experiment, run)
-    decisive = {**fingerprint(experiment), "sources": sources}
-    del decisive["model"], decisive["lora"]  # `train` adds them itself
-    if experiment.train.packed:
-        rows = open_rows(materials, Path(experiment.train.packed))
-        decisive["packed"] = rows.manifest.sha256
-        batches = _stored_batches(experiment, rows, mesh)
-        if is_first():
-            _report_packed_rows(rows, run)
-    else:
-        batches = _batches(materials, materials.renderer, cuts)
-    state = train(
-        TrainingInputs(
-            run=run,
-            model=experiment.model,
-            init_weights=_init_weights(materials),
-            batches=iter(batches),
-            mesh=mesh,
-            optimizer=experiment.optimizer,
-            train=experiment.train,
-            lora=experiment.lora,
-            seed=experiment.seed,
-            fingerprint=decisive,
-            validation=_validation(materials),
-            start_time=start_time,
-            profile=profile,
-        )
-    )
-    if is_first():
-        _report_truncation(cuts, run)
-    return state
-
-
-def _batches(
-    materials: Materials, renderer: Renderer, cuts: Cuts | None = None
-) -> grain.IterDataset[Batch]:
-    experiment = materials.experiment
-    return training_batches(
-        renderer,
-        materials.writer,
-        batch_size=experiment.train.batch_size,
-        source_length=experiment.tokens.source_length,
-        target_length=experiment.tokens.target_length,
-        cuts=cuts,
-    )
-
-
-def _stored_batches(
-    experiment: Experiment, rows: PackedRows, mesh: Mesh
-) -> grain.IterDataset[Batch]:
-    batch_size = experiment.train.batch_size
-    return packed_batches(
-        rows,
-        batch_size=batch_size,
-        seed=experiment.seed % 2**32,
-        reader=reader_of(batch_sharding(mesh), batch_size),
-        read_threads=experiment.train.read_threads,
-    )
-
-
-def _validation(materials: Materials) -> list[Batch]:
-    """Return the first batches of the instructions whose answers are validation events."""
-    experiment, train = materials.experiment, materials.experiment.train
-    if not train.validate_every:
-        return []
-    renderer = Renderer.build(
-        materials.split,
-        experiment.instructions,
-        names=materials.writer.index.names,
-        seed=experiment.seed,
-        role=Role.VALIDATION,
-        teacher=materials.renderer.teacher,
-    )
-    return list(itertools.islice(iter(_batches(materials, renderer)), train.validate_batches))
-
-
-def _refuse_differing(experiment: Experiment, sources: dict[str, Any]) -> None:
-    """Check that all processes have the same settings; otherwise their collectives would hang."""
-    settings = gather(json.dumps(to_json(experiment)))
-    logs = gather(json.dumps(sources))
-    for number, given in enumerate(settings):
-        if logs[number] != logs[0]:
-            hint = "Give all processes the same files."
-            what = f"process {number} reads another log or other teacher texts than process 0"
-            raise InputError(what, where="data.log", hint=hint)
-        if given != settings[0]:
-            hint = "Start all processes with the same experiment file and the same overrides."
-            problem = f"process {number} has other settings than process 0"
-            raise InputError(problem, where="experiment", hint=hint)
-
-
-def _init_weights(materials: Materials) -> InitWeights:
-    experiment, index = materials.experiment, materials.writer.index
-    titles = None
-    if index.token_titles is not None and experiment.train.title_share:
-        offsets, tokens = index.token_titles
-        titles = ItemTitles(index.text_vocabulary, offsets, tokens, experiment.train.title_share)
-    if experiment.train.pretrained:
-        folder = Path(experiment.train.pretrained)
-        return from_pretrained(folder, experiment.model, experiment.seed, titles)
-    return from_scratch(experiment.model, experiment.seed, titles)
-
-
-def _report_model_and_data(materials: Materials, run: Path) -> None:
-    experiment, split, renderer = materials.experiment, materials.split, materials.renderer
-    report(
-        run,
-        f"run {run}: {split.num_users:,} users, {split.num_items:,} items, "
-        f"{len(split.items):,} events, {len(renderer):,} instructions a pass "
-        f"({renderer.cut_histories:,} of their histories cut to "
-        f"{experiment.instructions.max_history} items)",
-    )
-    index = materials.writer.index
-    if index.cut_titles:
-        report(
-            run, f"{index.cut_titles:,} titles cut to {experiment.tokens.max_item_tokens} tokens"
-        )
-    weights = abstract(experiment.model)
-    report(run, f"{count(weights):,} parameters, vocabulary {index.vocabulary:,}")
-    if experiment.lora.rank:
-        trained = count(abstract_adapters(weights, experiment.lora))
-        share = trained_share(weights, experiment.lora)
-        report(
-            run, f"{trained:,} of them are trained ({share:.2%}): {_describe_lora(experiment.lora)}"
-        )
-
-
-def _report_long_run(experiment: Experiment, run: Path) -> None:
-    """Says what takes long before it starts, if the run has only processors and takes an hour."""
-    if jax.default_backend() != "cpu" or jax.process_count() > 1:
-        return
-    hours = estimate_hours(experiment, measure_flops())
-    if hours < 1:
-        return
-    report(
-        run,
-        f"this run takes about {hours:,.0f} hours on the processors of this machine: "
-        f"{count(abstract(experiment.model)):,} parameters for {experiment.train.steps:,} steps of "
-        f"{experiment.train.batch_size:,} rows. For less, lower model.width and the layers, or "
-        "train.steps; `irec new` writes a config that suits a log.",
-    )
-
-
-def _describe_lora(lora: LoraConfig) -> str:
-    whole = f", and all of '{lora.whole}'" if lora.whole else ""
-    return f"adapters of rank {lora.rank} for '{lora.targets}'{whole}"
-
-
-def _report_truncation(cuts: Cuts, run: Path) -> None:
-    if cuts.inputs or cuts.targets:
-        report(
-            run,
-            f"truncated: {cuts.inputs} prompts and {cuts.targets} answers of {cuts.records} "
-            "instructions, to tokens.source_length and tokens.target_length",
-        )
-
-
-def _report_packed_rows(rows: PackedRows, run: Path) -> None:
-    summary = rows.manifest
-    report(
-        run,
-        f"reading {summary.rows:,} rows of {summary.records:,} instructions from {rows.folder}, "
-        f"{summary.source_fill:.1%} and {summary.target_fill:.1%} full; truncated: "
-        f"{summary.cut_inputs} prompts and {summary.cut_targets} answers",
-    )

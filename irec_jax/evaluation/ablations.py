@@ -24,7 +24,7 @@ UNSEEN = "unseen templates"
 Change = Callable[[Request], Request]
 
 
-def ablations(
+def ablation_rankers(
     tuned: Ranker, packs: Sequence[TemplatePack], task: Task, split: Split, role: Role, seed: int
 ) -> Mapping[str, Ranker]:
     """Makes the ablations of a ranker that a task allows.

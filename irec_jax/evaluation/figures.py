@@ -2,12 +2,15 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import polars as pl
+from rich.console import Console, ConsoleOptions
+from rich.jupyter import JupyterMixin
+from rich.table import Table
 
-from irec_jax.evaluation.compare import Figure
+from irec_jax.evaluation.bootstrap import Figure
 
 CHANCE = "chance"
 TUNED = "tuned model"
@@ -24,6 +27,20 @@ def metric_title(metric: str) -> str:
     ('NDCG@10', 'Recall@1')
     """
     return metric.capitalize() if metric.startswith("recall") else metric.upper()
+
+
+def report_name(protocol: str, role: str, max_requests: int) -> str:
+    """The name of a report's folder; a sample has its own, so that it replaces no full report.
+
+    >>> report_name("temporal", "test", 0), report_name("leave_one_out", "validation", 500)
+    ('temporal', 'leave_one_out_validation_sample_500')
+    """
+    parts = [protocol]
+    if role != "test":
+        parts.append(role)
+    if max_requests:
+        parts.append(f"sample_{max_requests}")
+    return "_".join(parts)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,8 +123,8 @@ class TaskReport:
         raise KeyError(f"no difference {ranker!r} - {minus!r} for {group} targets in {self.task}")
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Report:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Report(JupyterMixin):
     """The results of an evaluation.
 
     Attributes:
@@ -133,8 +150,8 @@ class Report:
 
     @property
     def name(self) -> str:
-        """The report's folder name: the protocol, and the role unless it is `test`."""
-        return self.protocol if self.role == "test" else f"{self.protocol}_{self.role}"
+        """The name of the report's folder, see `report_name`."""
+        return report_name(self.protocol, self.role, self.settings.get("max_requests", 0))
 
     def task(self, name: str) -> TaskReport:
         """Returns the report of a task.
@@ -146,6 +163,27 @@ class Report:
             if task.task == name:
                 return task
         raise KeyError(f"no task {name!r}; there are {', '.join(task.task for task in self.tasks)}")
+
+    def to_frame(self) -> pl.DataFrame:
+        """A row for each figure: `task`, `ranker`, `group`, `metric`, `value`, `low`, `high`."""
+        schema = ("task", "ranker", "group", "metric", "value", "low", "high")
+        rows = [
+            (task.task, row.ranker, row.group, metric, figure.value, figure.low, figure.high)
+            for task in self.tasks
+            for row in task.rows
+            for metric, figure in row.figures.items()
+        ]
+        return pl.DataFrame(rows, schema, orient="row")
+
+    def __repr__(self) -> str:
+        tasks = ", ".join(task.task for task in self.tasks)
+        return f"Report({self.name}: {tasks}; to_frame() has the figures)"
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Table | str]:
+        # Its module imports this one.
+        from irec_jax.evaluation.report_tables import all_tables
+
+        return all_tables(self, options.max_width)
 
     def to_json(self) -> dict[str, Any]:
         """Returns all but the ranks as JSON; NaN becomes null."""

@@ -10,7 +10,7 @@ import polars as pl
 from jaxtyping import Bool, Float, Int
 
 from irec_jax.errors import InputError
-from irec_jax.evaluation.compare import Figure, bootstrap
+from irec_jax.evaluation.bootstrap import Figure, bootstrap
 from irec_jax.evaluation.figures import CHANCE, Difference, Group, Report, ReportRow, TaskReport
 from irec_jax.evaluation.metrics import METRICS, chance, full_ranks, per_request
 from irec_jax.evaluation.page.report_page import render_page
@@ -22,7 +22,7 @@ from irec_jax.evaluation.protocol import (
     split_hash,
 )
 from irec_jax.files import replaced_folder, write_text
-from irec_jax.instructions.forms import Ranker, Request, task_words
+from irec_jax.instructions.forms import Ranker, Ranking, Request, task_words
 from irec_jax.instructions.tasks import Task
 from irec_jax.log.split import Split
 from irec_jax.progress import track
@@ -53,7 +53,7 @@ class TargetRanks:
     repeats: int
 
 
-def evaluate(
+def evaluate_rankers(
     rankers: Mapping[str, Ranker],
     split: Split,
     tasks: Sequence[Task],
@@ -106,7 +106,7 @@ def evaluate(
 
 
 def report_folder(report: Report, run: Path) -> Path:
-    """The folder of a report: `RUN/reports/PROTOCOL`, with `_validation` for that role."""
+    """The folder of a report: `RUN/reports/NAME`, see `figures.report_name`."""
     return run / REPORTS_FOLDER / report.name
 
 
@@ -193,7 +193,8 @@ def _request_chunks(
 def _checked_scores(
     name: str, ranker: Ranker, requests: list[Request], items: int
 ) -> Float[np.ndarray, "requests items"]:
-    scores = ranker(requests).scores
+    answer = ranker(requests)
+    scores = answer.scores if isinstance(answer, Ranking) else np.asarray(answer, np.float32)
     if scores.shape != (len(requests), items):
         raise InputError(
             f"scores of shape {scores.shape} for {len(requests)} requests and {items} items",

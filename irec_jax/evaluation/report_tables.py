@@ -1,17 +1,40 @@
 """Tables of a report for the terminal."""
 
 import math
+from collections.abc import Iterator
 
 from rich.box import SIMPLE_HEAVY
 from rich.table import Table
 
-from irec_jax.evaluation.compare import Figure
-from irec_jax.evaluation.figures import Group, ReportRow, TaskReport, metric_title
+from irec_jax.evaluation.bootstrap import Figure
+from irec_jax.evaluation.figures import (
+    TUNED,
+    Group,
+    Report,
+    ReportRow,
+    TaskReport,
+    metric_title,
+)
 from irec_jax.evaluation.metrics import HEADLINES, METRICS
 from irec_jax.evaluation.page.report_page import counts_line
 
 WIDTH_OF_ALL_METRICS = 122
 NARROW_METRICS = (*HEADLINES, "mrr")
+
+
+def all_tables(report: Report, width: int) -> Iterator[Table | str]:
+    """Makes the tables of all tasks, each with the tuned model's differences to the other rows.
+
+    Args:
+        report: The report.
+        width: Width of the terminal in characters.
+    """
+    for task in report.tasks:
+        if not task.rows:
+            yield f"{task.task.replace('_', ' ')}: the log has no request of this task"
+        yield from report_tables(task, width)
+        if any(row.ranker == TUNED for row in task.rows):
+            yield differences_table(task, TUNED)
 
 
 def report_tables(task: TaskReport, width: int) -> list[Table]:
@@ -39,7 +62,7 @@ def differences_table(task: TaskReport, ranker: str) -> Table:
     table = _empty_table(title, HEADLINES)
     for difference in task.differences:
         if difference.ranker == ranker and difference.group == "all":
-            cells = [_interval(difference.figures[name], signed=True) for name in HEADLINES]
+            cells = [interval_text(difference.figures[name], signed=True) for name in HEADLINES]
             table.add_row(difference.minus, *cells)
     return table
 
@@ -48,7 +71,9 @@ def _table(title: str, rows: list[ReportRow], metrics: tuple[str, ...]) -> Table
     table = _empty_table(title, metrics)
     for row in rows:
         cells = [
-            _interval(row.figures[name]) if name in HEADLINES else _short(row.figures[name].value)
+            interval_text(row.figures[name])
+            if name in HEADLINES
+            else _short(row.figures[name].value)
             for name in metrics
         ]
         table.add_row(row.ranker, *cells)
@@ -70,7 +95,8 @@ def _title(task: TaskReport, group: Group) -> str:
     return f"{title}, {group} targets ({task.requests[group]:,} requests)"
 
 
-def _interval(figure: Figure, *, signed: bool = False) -> str:
+def interval_text(figure: Figure, *, signed: bool = False) -> str:
+    """Formats a figure with its interval, escaped for rich."""
     value = _short(figure.value, signed=signed)
     if math.isnan(figure.low):
         return value

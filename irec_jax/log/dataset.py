@@ -1,6 +1,7 @@
 """From the settings of an experiment to its log and its split."""
 
 import dataclasses
+from os import PathLike
 from pathlib import Path
 from typing import Annotated, Protocol, runtime_checkable
 
@@ -48,15 +49,18 @@ class DataConfig(SplitConfig):
         return self.log if isinstance(self.log, str) and self.log != SIMULATED else ""
 
 
-def load_log(config: DataConfig) -> BehaviorLog:
+def load_log(config: DataConfig | PathLike[str] | str) -> BehaviorLog:
     """Loads the prepared log, or builds the embedded default.
 
     Args:
-        config: Which log; what users did does not depend on an experiment's seed.
+        config: Which log, or the folder of a prepared one; what users did does not depend on an
+            experiment's seed.
 
     Raises:
         InputError: The folder is missing or damaged.
     """
+    if not isinstance(config, DataConfig):
+        return BehaviorLog.load(Path(config))
     if config.log == SIMULATED:
         return SimulatedWorld.build(config.simulate).log()
     if isinstance(config.log, str):

@@ -8,7 +8,7 @@ import pytest
 from irec_jax.baselines.markov import Markov
 from irec_jax.baselines.popularity import Popularity
 from irec_jax.evaluation.protocol import EvaluationConfig
-from irec_jax.evaluation.report import evaluate
+from irec_jax.evaluation.report import evaluate_rankers
 from irec_jax.instructions.built_in_tasks import SEQUENTIAL_RECOMMENDATION
 from irec_jax.instructions.forms import Ranking
 from irec_jax.log.readers.movietweetings import read_movietweetings
@@ -40,7 +40,7 @@ def test_leave_one_out(split):
         "window 3": Markov(window=3).build(split),
     }
     config = EvaluationConfig(resamples=200)
-    report = evaluate(rankers, split, [SEQUENTIAL_RECOMMENDATION], config, seed=0)
+    report = evaluate_rankers(rankers, split, [SEQUENTIAL_RECOMMENDATION], config, seed=0)
     assert report.tasks[0].requests == {"all": 4333}
     # Two events of the log share their time with another, so a figure can move by one user.
     expected = {
@@ -58,7 +58,7 @@ def test_leave_one_out(split):
 def test_validation_targets(split):
     config = EvaluationConfig(role="validation", resamples=100)
     rankers = {"popularity": Popularity().build(split), "markov": Markov().build(split)}
-    report = evaluate(rankers, split, [SEQUENTIAL_RECOMMENDATION], config, seed=0)
+    report = evaluate_rankers(rankers, split, [SEQUENTIAL_RECOMMENDATION], config, seed=0)
     ndcg = [means(report, name)[METRICS.index("ndcg@10")] for name in rankers]
     np.testing.assert_allclose(ndcg, [0.0857, 0.1433], atol=4e-4)
 
@@ -75,7 +75,7 @@ def test_one_global_cut(split):
         "30 days": tied(Popularity(days=30.0).build(temporal)),
     }
     config = EvaluationConfig(resamples=100)
-    report = evaluate(rankers, temporal, [SEQUENTIAL_RECOMMENDATION], config, seed=0)
+    report = evaluate_rankers(rankers, temporal, [SEQUENTIAL_RECOMMENDATION], config, seed=0)
     task = report.tasks[0]
     assert task.requests == {"all": 13_448, "warm": 13_448 - 1_254, "cold": 1_254}
     assert task.users["all"] == 2_895

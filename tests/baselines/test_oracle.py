@@ -7,7 +7,7 @@ from irec_jax.baselines.markov import Markov
 from irec_jax.baselines.oracle import oracle
 from irec_jax.baselines.popularity import Popularity
 from irec_jax.evaluation.protocol import EvaluationConfig, select_requests
-from irec_jax.evaluation.report import evaluate
+from irec_jax.evaluation.report import evaluate_rankers
 from irec_jax.instructions.built_in_tasks import (
     PERSONALIZED_SEARCH,
     PRODUCT_SEARCH,
@@ -34,7 +34,7 @@ def split(world):
 def report(world, split):
     rankers = {"popularity": Popularity().build(split), "markov": Markov().build(split)}
     rankers["best"] = oracle(world, split)
-    return evaluate(rankers, split, TASKS, CONFIG, seed=0)
+    return evaluate_rankers(rankers, split, TASKS, CONFIG, seed=0)
 
 
 @pytest.mark.parametrize("task", [task.name.value for task in TASKS])

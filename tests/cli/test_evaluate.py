@@ -8,10 +8,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from irec_jax.cli.evaluate import evaluate_run
+from irec_jax.api.evaluate_run import evaluate
 from irec_jax.cli.main import main
 from irec_jax.evaluation.figures import BEST, TUNED
-from irec_jax.evaluation.protocol import EvaluationConfig
 from irec_jax.experiment.loading import load_experiment
 from irec_jax.experiment.materials import prepare
 from irec_jax.experiment.run_config import save_run
@@ -76,7 +75,7 @@ def test_it_prints_every_row_and_the_paths_of_the_report(tuned, capsys):
         assert name in printed
     for task in ("sequential recommendation", "product search", "personalized search"):
         assert task in printed
-    folder = tuned / "reports" / "leave_one_out"
+    folder = tuned / "reports" / "leave_one_out_sample_30"
     assert f"report: {folder / 'report.json'}" in printed
     assert f"page:   {folder / 'index.html'}" in printed
     data = json.loads((folder / "report.json").read_text())
@@ -98,14 +97,13 @@ def test_options_replace_the_runs_settings(tuned, capsys):
     ]
     assert main(["evaluate", str(tuned), "--protocol", "leave_one_out", *options]) == 0
     assert "product search" not in capsys.readouterr().out
-    folder = tuned / "reports" / "leave_one_out_validation"
+    folder = tuned / "reports" / "leave_one_out_validation_sample_9"
     data = json.loads((folder / "report.json").read_text())
     assert data["tasks"][0]["requests"] == {"all": 9}
 
 
 def test_the_same_run_gives_the_same_report(tuned):
-    config = EvaluationConfig(max_requests=12, resamples=100)
-    first, second = evaluate_run(tuned, config), evaluate_run(tuned, config)
+    first, second = (evaluate(tuned, max_requests=12) for _ in range(2))
     assert first.to_json() == second.to_json()
     assert first.ranks.equals(second.ranks)
 
@@ -128,7 +126,7 @@ def forget_config_files() -> None:
 
 
 def rows_of(run: Path) -> list[dict]:
-    report = json.loads((run / "reports" / "leave_one_out" / "report.json").read_text())
+    report = json.loads((run / "reports" / "leave_one_out_sample_9" / "report.json").read_text())
     return [row for row in report["tasks"][0]["rows"] if row["group"] == "all"]
 
 
@@ -149,7 +147,7 @@ def test_a_baseline_of_the_config_file_is_a_row_of_the_report(run_with_own_basel
         TUNED,
         BEST,
     ]
-    page = (run / "reports" / "leave_one_out" / "index.html").read_text()
+    page = (run / "reports" / "leave_one_out_sample_9" / "index.html").read_text()
     assert "Cheapest(limit=50.0, name=&#x27;cheapest&#x27;), Markov(window=3," in page
 
 

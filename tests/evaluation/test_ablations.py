@@ -5,9 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from irec_jax.evaluation.ablations import NO_INSTRUCTION, SHUFFLED, UNSEEN, ablations
+from irec_jax.evaluation.ablations import NO_INSTRUCTION, SHUFFLED, UNSEEN, ablation_rankers
 from irec_jax.evaluation.protocol import EvaluationConfig
-from irec_jax.evaluation.report import evaluate
+from irec_jax.evaluation.report import evaluate_rankers
 from irec_jax.instructions.built_in_tasks import (
     PERSONALIZED_SEARCH,
     PRODUCT_SEARCH,
@@ -44,13 +44,13 @@ def changed_requests(task, split, name):
     """Pairs of each request and what an ablation makes of it."""
     ranker = RecordingRanker()
     requests = [task.request(split, int(p)) for p in task.eligible(split, Role.TEST)]
-    ablations(ranker, PACKS, task, split, Role.TEST, 0)[name](requests)
+    ablation_rankers(ranker, PACKS, task, split, Role.TEST, 0)[name](requests)
     return list(zip(requests, ranker.requests, strict=True))
 
 
 def test_each_task_has_its_ablations(split):
     names = {
-        task: list(ablations(RecordingRanker(), PACKS, task, split, Role.TEST, 0))
+        task: list(ablation_rankers(RecordingRanker(), PACKS, task, split, Role.TEST, 0))
         for task in (SEQUENTIAL, PRODUCT_SEARCH, PERSONALIZED_SEARCH)
     }
     assert names[SEQUENTIAL] == [UNSEEN, "in zh"]
@@ -99,11 +99,11 @@ def test_a_report_has_the_rows_of_each_task(split):
         return Ranking(np.array(rows, np.float32))
 
     def make_ablations(task):
-        return ablations(random_scores, PACKS, task, split, Role.TEST, 0)
+        return ablation_rankers(random_scores, PACKS, task, split, Role.TEST, 0)
 
     config = EvaluationConfig(resamples=100, max_requests=40)
     tasks = (SEQUENTIAL, PERSONALIZED_SEARCH)
-    report = evaluate({"tuned": random_scores}, split, tasks, config, 0, make_ablations)
+    report = evaluate_rankers({"tuned": random_scores}, split, tasks, config, 0, make_ablations)
     rows = {t.task: [row.ranker for row in t.rows] for t in report.tasks}
     assert rows["sequential_recommendation"] == ["chance", "tuned", UNSEEN, "in zh"]
     assert NO_INSTRUCTION in rows["personalized_search"]

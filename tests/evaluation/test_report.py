@@ -14,7 +14,7 @@ from irec_jax.evaluation import report as report_module
 from irec_jax.evaluation.figures import CHANCE
 from irec_jax.evaluation.metrics import METRICS, chance, per_request
 from irec_jax.evaluation.protocol import EvaluationConfig
-from irec_jax.evaluation.report import evaluate, save_report
+from irec_jax.evaluation.report import evaluate_rankers, save_report
 from irec_jax.evaluation.report_tables import differences_table, report_tables
 from irec_jax.instructions.built_in_tasks import PRODUCT_SEARCH, SEQUENTIAL_RECOMMENDATION
 from irec_jax.instructions.forms import Ranking
@@ -58,7 +58,7 @@ def report(random_split):
         "half": oracle_ranker(random_split, 0.5),
         "oracle": oracle_ranker(random_split),
     }
-    return evaluate(rankers, random_split, SEQUENTIAL, QUICK, seed=0)
+    return evaluate_rankers(rankers, random_split, SEQUENTIAL, QUICK, seed=0)
 
 
 def test_known_rankers_get_known_figures(report, random_split):
@@ -113,7 +113,7 @@ def test_small_calls_give_the_same_report(report, random_split, monkeypatch):
         sizes.append(len(requests))
         return oracle_ranker(random_split, 0.5)(requests)
 
-    again = evaluate({"half": recording_ranker}, random_split, SEQUENTIAL, QUICK, seed=0)
+    again = evaluate_rankers({"half": recording_ranker}, random_split, SEQUENTIAL, QUICK, seed=0)
     assert sizes == [7] * 8 + [4]
     task = report.task("sequential_recommendation")
     assert again.tasks[0].row("half").figures == task.row("half").figures
@@ -122,7 +122,7 @@ def test_small_calls_give_the_same_report(report, random_split, monkeypatch):
 def test_warm_and_cold_targets_have_their_own_rows(make_split):
     roles = [[0, 0, 2, 2, 2], [0, 0, 0, 2, 2]]
     split = make_split([[0, 1, 2, 3, 4], [2, 5, 1, 6, 0]], items=8, roles=roles)
-    report = evaluate(
+    report = evaluate_rankers(
         {"popular": constant_ranker(0, 9, 8, 7, 6, 5, 4, 3)}, split, SEQUENTIAL, QUICK, 0
     )
     task = report.tasks[0]
@@ -138,7 +138,7 @@ def test_warm_and_cold_targets_have_their_own_rows(make_split):
 
 def test_a_target_in_the_history_is_left_out_and_counted(make_split):
     split = make_split([[0, 1, 2, 0], [0, 1, 2, 3]], items=5)
-    task = evaluate(
+    task = evaluate_rankers(
         {"any": constant_ranker(5, 4, 3, 2, 1)}, split, SEQUENTIAL, QUICK, seed=0
     ).tasks[0]
     assert (task.requests["all"], task.repeats, task.eligible) == (1, 1, 2)
@@ -149,10 +149,12 @@ def test_a_target_in_the_history_is_left_out_and_counted(make_split):
 def test_a_task_without_requests_has_no_rows(make_split):
     split = make_split([[0, 1, 2], [2, 1, 0]], items=5)
     tasks = [SEQUENTIAL_RECOMMENDATION, PRODUCT_SEARCH]
-    report = evaluate({"any": constant_ranker(1, 2, 3, 4, 5)}, split, tasks, QUICK, seed=0)
+    report = evaluate_rankers({"any": constant_ranker(1, 2, 3, 4, 5)}, split, tasks, QUICK, seed=0)
     assert report.task("product_search").rows == ()
     with pytest.raises(InputError, match="no test request for product_search"):
-        evaluate({"any": constant_ranker(1, 2, 3, 4, 5)}, split, [PRODUCT_SEARCH], QUICK, seed=0)
+        evaluate_rankers(
+            {"any": constant_ranker(1, 2, 3, 4, 5)}, split, [PRODUCT_SEARCH], QUICK, seed=0
+        )
 
 
 @pytest.mark.parametrize(
@@ -166,17 +168,17 @@ def test_a_bad_ranker_is_named(make_split, ranker, message):
     split = make_split([[0, 1, 2], [2, 1, 0]], items=5)
     rankers = {"good": constant_ranker(1, 2, 3, 4, 5), "bad": ranker}
     with pytest.raises(InputError, match=message):
-        evaluate(rankers, split, SEQUENTIAL, QUICK, seed=0)
+        evaluate_rankers(rankers, split, SEQUENTIAL, QUICK, seed=0)
 
 
 def test_a_name_that_is_taken_is_refused(make_split):
     split, ranker = make_split([[0, 1, 2]], items=5), constant_ranker(1, 2, 3, 4, 5)
     with pytest.raises(InputError, match="the name 'chance' is taken"):
-        evaluate({CHANCE: ranker}, split, SEQUENTIAL, QUICK, seed=0)
+        evaluate_rankers({CHANCE: ranker}, split, SEQUENTIAL, QUICK, seed=0)
     with pytest.raises(InputError, match="the name 'a' is taken"):
-        evaluate({"a": ranker}, split, SEQUENTIAL, QUICK, 0, lambda task: {"a": ranker})
+        evaluate_rankers({"a": ranker}, split, SEQUENTIAL, QUICK, 0, lambda task: {"a": ranker})
     with pytest.raises(InputError, match="there are no rankers"):
-        evaluate({}, split, SEQUENTIAL, QUICK, seed=0)
+        evaluate_rankers({}, split, SEQUENTIAL, QUICK, seed=0)
 
 
 class Page(html.parser.HTMLParser):
@@ -227,7 +229,7 @@ def test_the_files_agree(report, tmp_path):
 
 def test_a_name_is_escaped_in_the_page(random_split, tmp_path):
     name = "<script>alert('$x')</script>"
-    report = evaluate({name: random_ranker(40)}, random_split, SEQUENTIAL, QUICK, seed=0)
+    report = evaluate_rankers({name: random_ranker(40)}, random_split, SEQUENTIAL, QUICK, seed=0)
     text = (save_report(report, tmp_path) / "index.html").read_text()
     assert "<script" not in text
     for table in report_tables(report.tasks[0], 80):
@@ -236,7 +238,9 @@ def test_a_name_is_escaped_in_the_page(random_split, tmp_path):
 
 def test_a_validation_report_does_not_replace_the_test_report(random_split, report, tmp_path):
     config = EvaluationConfig(role="validation", resamples=100)
-    validation = evaluate({"random": random_ranker(40)}, random_split, SEQUENTIAL, config, seed=0)
+    validation = evaluate_rankers(
+        {"random": random_ranker(40)}, random_split, SEQUENTIAL, config, seed=0
+    )
     first, second = save_report(report, tmp_path), save_report(validation, tmp_path)
     assert first != second
     assert json.loads((first / "report.json").read_text())["role"] == "test"

@@ -6,7 +6,7 @@ import math
 import string
 from collections.abc import Iterable, Mapping, Sequence
 
-from irec_jax.evaluation.compare import Figure
+from irec_jax.evaluation.bootstrap import Figure
 from irec_jax.evaluation.figures import (
     Difference,
     Group,

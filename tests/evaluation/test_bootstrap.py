@@ -6,7 +6,7 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from irec_jax.evaluation.compare import bootstrap
+from irec_jax.evaluation.bootstrap import bootstrap
 
 pytestmark = pytest.mark.fast
 
@@ -89,7 +89,7 @@ def test_the_seed_decides_the_draws():
 
 
 def test_draws_in_chunks_have_the_right_mean(monkeypatch):
-    monkeypatch.setattr("irec_jax.evaluation.compare.DRAWS_AT_ONCE", 700)
+    monkeypatch.setattr("irec_jax.evaluation.bootstrap.DRAWS_AT_ONCE", 700)
     values = np.random.default_rng(4).random((100, 3))
     drawn = bootstrap(values, np.arange(100), 1000, seed=0)
     assert drawn.draws.shape == (1000, 3)
