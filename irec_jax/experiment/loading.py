@@ -1,6 +1,7 @@
 """Experiments from Python config files, with overrides from the command line."""
 
 import difflib
+import os
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,6 +37,7 @@ def load_experiment(path: Path, overrides: Sequence[str] = (), command: str = "t
         default=experiment,
         args=list(overrides),
         prog=f"irec {command} {path}",
+        use_underscores=True,
     )
     check_texts(to_json(experiment), str(path))
     return experiment
@@ -61,8 +63,9 @@ def _run_config_file(path: Path) -> Experiment:
 
 def _place(path: Path, error: BaseException) -> str:
     """Returns the file and the line of it that raised `error`, where that is known."""
-    if isinstance(error, SyntaxError) and error.filename == str(path):
+    whole = os.path.abspath(path)
+    if isinstance(error, SyntaxError) and os.path.abspath(error.filename or "") == whole:
         return f"{path}:{error.lineno}"
     frames = traceback.extract_tb(error.__traceback__)
-    lines = [frame.lineno for frame in frames if frame.filename == str(path)]
+    lines = [frame.lineno for frame in frames if os.path.abspath(frame.filename) == whole]
     return f"{path}:{lines[-1]}" if lines else str(path)

@@ -10,9 +10,10 @@ import pytest
 from rich.console import Console
 
 import irec_jax
-from irec_jax import Experiment, Recommender, compare, evaluate, load_log, tune
+from irec_jax import Recommender, compare, evaluate, load_log, tune
 from irec_jax.errors import InputError
 from irec_jax.evaluation.figures import TUNED
+from irec_jax.instructions.forms import TaskName
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +96,9 @@ def test_a_ranker_of_the_users_own_gets_a_row_and_no_file(run):
         return np.tile(np.array(lengths, np.float32), (len(requests), 1))
 
     before = sorted((run.folder / "reports").iterdir())
-    report = evaluate(run, ranker=by_title, max_requests=7, tasks=["sequential_recommendation"])
+    report = evaluate(
+        run, ranker=by_title, max_requests=7, tasks=[TaskName.SEQUENTIAL_RECOMMENDATION]
+    )
     rows = {row.ranker for row in report.tasks[0].rows}
     assert {"by_title", TUNED} <= rows
     assert [task.task for task in report.tasks] == ["sequential_recommendation"]
@@ -174,17 +177,25 @@ def test_load_log_reads_a_folder(tiny_log, tmp_path):
         load_log(tmp_path / "none")
 
 
-def test_plain_strings_are_the_settings_of_enums():
-    from irec_jax import DataConfig, InstructionsConfig, TokensConfig
-    from irec_jax.instructions.forms import TaskName
-    from irec_jax.log.split import SplitProtocol
+PLAIN_STRINGS = """
+from irec_jax import DataConfig, Experiment, InstructionsConfig, TokensConfig
+from irec_jax.instructions.forms import TaskName
+from irec_jax.log.split import SplitProtocol
+from irec_jax.settings import to_json
 
-    experiment = Experiment(
-        data=DataConfig(protocol="temporal"),
-        instructions=InstructionsConfig(tasks=["product_search"], context=["time"]),
-        tokens=TokensConfig(index="title"),
-    )
-    assert experiment.data.protocol is SplitProtocol.TEMPORAL
-    assert experiment.instructions.tasks == (TaskName.PRODUCT_SEARCH,)
-    assert experiment.instructions.context == ("time",)
-    assert experiment.tokens.index == "title"
+plain = Experiment(
+    data=DataConfig(log="data/shop", protocol="temporal", cut=1 / 2),
+    instructions=InstructionsConfig(tasks=["product_search"], context=["time"], packs=["en"]),
+    tokens=TokensConfig(index="title"),
+)
+assert plain.data.protocol is SplitProtocol.TEMPORAL
+assert plain.instructions.tasks == (TaskName.PRODUCT_SEARCH,)
+assert to_json(plain)["tokens"]["index"] == "title"
+assert hash(plain) is not None
+"""
+
+
+def test_plain_strings_and_lists_are_settings_too():
+    """In a process of its own, where no test checks the types of arguments."""
+    done = subprocess.run([sys.executable, "-c", PLAIN_STRINGS], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

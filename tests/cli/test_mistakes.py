@@ -1,7 +1,10 @@
 """Mistakes of the first hour: each gives one error with the key and what to change."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -25,7 +28,7 @@ IN_THE_FILE = {
     "a misspelled task": (
         '"sequential_recommendation"',
         '"sequental_recommendation"',
-        "instructions.tasks",
+        "first.py:6: instructions.tasks",
         "Did you mean 'sequential_recommendation'?",
     ),
     "a misspelled index": (
@@ -118,7 +121,7 @@ IN_THE_FILE = {
 ON_THE_COMMAND_LINE = {
     "a misspelled command": (["tun", "first.py"], "'tun'", "Did you mean 'irec tune'?"),
     "a misspelled file": (["tune", "frist.py"], "frist.py", "Python config file"),
-    "a misspelled setting": (["tune", "first.py", "--train.stepz", "3"], "--train.stepz", "steps"),
+    "a misspelled flag": (["tune", "first.py", "--train.stepz", "3"], "--train.stepz", "steps"),
     "evaluating a config": (["evaluate", "first.py"], "first.py", "irec tune"),
     "recommending without a request": (
         ["recommend", "runs/none", "--history", "i1"],
@@ -130,47 +133,67 @@ ON_THE_COMMAND_LINE = {
 }
 
 
-@pytest.fixture
-def folder(tiny_log, tmp_path, monkeypatch) -> Path:
-    """A working folder with a log without queries and a config file for it."""
-    log = tiny_log.interactions.drop("query", "intention", strict=False)
-    type(tiny_log)(tiny_log.items, log, tiny_log.manifest).save(tmp_path / "shop")
-    (tmp_path / "first.py").write_text(CONFIG)
-    (tmp_path / "items.csv").write_text("item,title\n")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+RUNNER = """
+import contextlib, io, json, sys
+from irec_jax.cli.main import main
+
+answers = {}
+for name, (text, arguments) in json.load(open("mistakes.json")).items():
+    open("first.py", "w").write(text)
+    error = io.StringIO()
+    with contextlib.redirect_stderr(error), contextlib.redirect_stdout(io.StringIO()):
+        try:
+            code = main(arguments)
+        except SystemExit as stop:
+            code = stop.code
+    answers[name] = code, error.getvalue()
+json.dump(answers, open("answers.json", "w"))
+"""
+"""Makes all mistakes in one process, in which no test checks types before the program does."""
+
+
+@pytest.fixture(scope="module")
+def answers(tiny_log, tmp_path_factory, cached) -> dict[str, tuple[int, str]]:
+    """Exit code and errors of each mistake, in a folder with a log without queries."""
+    folder = tmp_path_factory.mktemp("mistakes")
+    events = tiny_log.interactions.drop("query", "intention", strict=False)
+    type(tiny_log)(tiny_log.items, events, tiny_log.manifest).save(folder / "shop")
+    (folder / "items.csv").write_text("item,title\n")
+    mistakes = {}
+    for name, (written, instead, _, _) in IN_THE_FILE.items():
+        assert written in CONFIG
+        mistakes[name] = CONFIG.replace(written, instead, 1), ["tune", "first.py"]
+    mistakes |= {name: (CONFIG, words) for name, (words, _, _) in ON_THE_COMMAND_LINE.items()}
+    assert len(mistakes) == len(IN_THE_FILE) + len(ON_THE_COMMAND_LINE)
+    (folder / "mistakes.json").write_text(json.dumps(mistakes))
+    environment = {**os.environ, **cached, "COLUMNS": "200"}
+    done = subprocess.run(
+        [sys.executable, "-c", RUNNER], cwd=folder, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert not list(folder.rglob("checkpoints"))
+    return json.loads((folder / "answers.json").read_text())
+
+
+def one_line(text: str) -> str:
+    return " ".join(text.replace("│", " ").split())
+
+
+@pytest.mark.parametrize("name", [*IN_THE_FILE, *ON_THE_COMMAND_LINE])
+def test_a_mistake_gives_one_error_with_the_key_and_the_fix(name, answers):
+    *_, key, fix = {**IN_THE_FILE, **ON_THE_COMMAND_LINE}[name]
+    code, error = answers[name]
+    assert code == 2
+    assert "Traceback" not in error
+    assert error.count("irec: error:") <= 1
+    assert key in one_line(error), error
+    assert fix in one_line(error), error
 
 
 def printed_error(capsys, arguments: list[str]) -> str:
     """What a command that must fail with exit code 2 writes to standard error, on one line."""
-    try:
-        code = main(arguments)
-    except SystemExit as stop:
-        code = stop.code
-    error = capsys.readouterr().err
-    assert code == 2, error
-    assert "Traceback" not in error
-    return " ".join(error.replace("│", " ").split())
-
-
-@pytest.mark.parametrize("name", IN_THE_FILE)
-def test_a_mistake_in_the_file_names_the_key_and_the_fix(name, folder, capsys):
-    written, instead, key, fix = IN_THE_FILE[name]
-    assert written in CONFIG
-    (folder / "first.py").write_text(CONFIG.replace(written, instead, 1))
-    error = printed_error(capsys, ["tune", "first.py"])
-    assert error.count("irec: error:") == 1
-    assert key in error, error
-    assert fix in error, error
-    assert not (folder / "runs").exists() or not list((folder / "runs").rglob("*.json"))
-
-
-@pytest.mark.parametrize("name", ON_THE_COMMAND_LINE)
-def test_a_mistake_on_the_command_line_names_the_key_and_the_fix(name, folder, capsys):
-    arguments, key, fix = ON_THE_COMMAND_LINE[name]
-    error = printed_error(capsys, arguments)
-    assert key in error, error
-    assert fix in error, error
+    assert main(arguments) == 2
+    return one_line(capsys.readouterr().err)
 
 
 def test_there_are_twenty_five_mistakes():
@@ -178,13 +201,14 @@ def test_there_are_twenty_five_mistakes():
 
 
 @pytest.fixture(scope="module")
-def tuned(tiny_log, tmp_path_factory) -> Path:
+def tuned(tiny_log, tiny_config, tmp_path_factory) -> Path:
     """A folder with a log, a config and a run of two steps."""
     folder = tmp_path_factory.mktemp("tuned")
     tiny_log.save(folder / "shop")
-    (folder / "first.py").write_text(CONFIG.replace('"shop"', repr(str(folder / "shop"))))
-    run, steps = str(folder / "runs" / "first"), ["--train.steps", "2"]
-    assert main(["tune", str(folder / "first.py"), "--out", run, *steps]) == 0
+    shutil.copy(tiny_config, folder / "first.py")
+    words = ["--data.log", str(folder / "shop"), "--train.steps", "2"]
+    run = str(folder / "runs" / "first")
+    assert main(["tune", str(folder / "first.py"), "--out", run, *words]) == 0
     return folder
 
 
