@@ -107,6 +107,8 @@ class Sandbox:
         config.write_text(CONFIG.format(log=self["log"]))
         self.made("data prepare", "table", self["csv"], "--out", self["log"])
         self.made("tune", config, "--out", self["run"])
+        self.made("evaluate", self["run"])
+        shutil.copytree(self["run"], self["other"])
         self.made("instruct", config, "--out", self["set"], "--records", 12)
         self.made("instruct", config, "--packed", self["packed"])
         self.made("export", self["run"], "--out", self["hf"])
@@ -185,6 +187,7 @@ class Sandbox:
             "launch stop": Call("launch stop", {"RUN": run}),
             "launch": Call("launch", {"EXPERIMENT": config, **jobs}, made),
             "evaluate": Call("evaluate", {"RUN": run}, (self["run"] / "reports",)),
+            "compare": Call("compare", {"RUN": run, "another RUN": str(self["other"])}),
             "recommend": Call("recommend", {"RUN": run, "--instruction": "a gift", "--k": "3"}),
             "plan": Call("plan", {"EXPERIMENT": config, **plan, "--json": out}, made),
             "export": Call("export", {"RUN": run, "--out": out}, made),

@@ -131,6 +131,7 @@ def readers_of(sandbox: Sandbox, command: str) -> list[tuple[str, Call]]:
             ("run/config.json", call.given({"--out": str(sandbox["run"])}, [sandbox["run"]]))
         ],
         "evaluate": [("run", call), ("log", call)],
+        "compare": [("other/reports", call), ("other/config.json", call)],
         "recommend": [("run", call), ("log", call.given({"--user": "0"}))],
     }
     if command == "instruct":
