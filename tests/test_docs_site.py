@@ -52,6 +52,11 @@ def test_a_link_of_the_repository_is_a_link_of_the_site(site: Path):
     assert 'href="launch/"' in page
 
 
+def test_a_list_after_a_line_of_text_is_a_list(site: Path):
+    page = (site / "decisions" / "0001-package-layers" / "index.html").read_text(encoding="utf-8")
+    assert "<li>" in page.partition("Options.")[2].partition("Choice.")[0]
+
+
 def test_the_reference_of_python_comes_from_docstrings(site: Path):
     page = (site / "python-api" / "index.html").read_text(encoding="utf-8")
     for name in ("tune", "evaluate", "compare", "Recommender.recommend", "Experiment"):

@@ -25,6 +25,7 @@ OTHER_PAGES = {
 SAME_CONTENT = {"README.md": "index.md"}
 """File of the repository -> the page of the site that has its content."""
 
+_ITEM = re.compile(r"([-*]|\d+\.) ")
 _LINK = re.compile(r"(?<=\]\()([^)#:\s]+)(?=[)#])")
 
 
@@ -42,7 +43,26 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
     place = page.file.src_uri
     sources = {name: source for source, name in OTHER_PAGES.items()}
     source = sources.get(place, f"docs/{place}")
-    return _LINK.sub(lambda match: site_link(match.group(), source, place), markdown)
+    text = separate_lists(markdown)
+    return _LINK.sub(lambda match: site_link(match.group(), source, place), text)
+
+
+def separate_lists(markdown: str) -> str:
+    r"""Adds the blank line before a list that Python-Markdown needs and code hosts do not.
+
+    >>> separate_lists("Options:\n- one\n- two")
+    'Options:\n\n- one\n- two'
+    """
+    lines: list[str] = []
+    in_code = False
+    for line in markdown.split("\n"):
+        before = lines[-1] if lines else ""
+        in_code ^= line.lstrip().startswith("```")
+        starts_list = _ITEM.match(line) and before and not _ITEM.match(before)
+        if starts_list and not in_code and not before.startswith(" "):
+            lines.append("")
+        lines.append(line)
+    return "\n".join(lines)
 
 
 def site_link(link: str, source: str, place: str) -> str:
