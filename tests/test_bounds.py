@@ -53,9 +53,9 @@ def outcome(key: str, value) -> str:
     return "accepted"
 
 
-HUGE_MODEL = ["--model.width", 2**16, "--model.mlp_dim", 2**20, "--model.encoder-layers", 1_024]
-HUGE_BATCH = ["--train.batch-size", 2**20, "--tokens.source-length", 2**16]
-LARGE_BATCH = ["--train.batch-size", 2**17, "--tokens.source-length", 1_024]
+HUGE_MODEL = ["--model.width", 2**16, "--model.mlp_dim", 2**20, "--model.encoder_layers", 1_024]
+HUGE_BATCH = ["--train.batch_size", 2**20, "--tokens.source_length", 2**16]
+LARGE_BATCH = ["--train.batch_size", 2**17, "--tokens.source_length", 1_024]
 
 
 @pytest.fixture
@@ -142,9 +142,9 @@ def test_text_that_names_a_choice_becomes_one():
     [
         (["--seed", str(2**70)], "seed: must be between 0 and 4,294,967,295, got about 10**21"),
         (["--train.steps", 10**18], "train.steps: must be between 1 and 1,000,000,000"),
-        (["--train.batch-size", 10**9], "train.batch_size: must be between 1 and 1,048,576"),
+        (["--train.batch_size", 10**9], "train.batch_size: must be between 1 and 1,048,576"),
         (["--model.width", 10**8], "model.width: must be between 1 and 65,536"),
-        (["--tokens.source-length", 10**8], "source_length: must be between 16 and 65,536"),
+        (["--tokens.source_length", 10**8], "source_length: must be between 16 and 65,536"),
         (["--data.simulate.users", 10**12], "data.simulate.users: must be between"),
         (["--data.simulate.users", 10**9], "GiB, and there are"),
         (["--optimizer.peak", "inf"], "optimizer.peak: must be above 0 and at most 100, got inf"),

@@ -55,7 +55,7 @@ def test_a_wrong_override_ends_with_code_2_and_the_nearest(config, capsys, words
     [
         (["--train.steps", "0"], "train.steps"),
         (["--model.dropout", "1.5"], "model.dropout"),
-        (["--tokens.target-length", "4"], "tokens.target_length"),
+        (["--tokens.target_length", "4"], "tokens.target_length"),
         (["--optimizer.peak", "-1"], "optimizer.peak"),
         (["--seed", "-1"], "seed"),
     ],

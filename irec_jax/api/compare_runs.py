@@ -27,6 +27,8 @@ def compare(*runs: PathLike[str] | str) -> RunComparison:
     Raises:
         InputError: A run has no report, or the reports have different requests.
     """
+    if len(runs) < 2:
+        raise InputError("a comparison needs two runs", where="RUN", hint="Name two or more runs.")
     return compare_ranks([_ranks_of(Path(run)) for run in runs], RESAMPLES, seed=0)
 
 

@@ -29,7 +29,7 @@ from irec_jax.audit.title_leaks import TextLeaks, TitleCache
 from irec_jax.errors import InputError
 from irec_jax.instructions.config import InstructionsConfig
 from irec_jax.instructions.context import RequestContext
-from irec_jax.instructions.forms import Instruction
+from irec_jax.instructions.forms import Instruction, task_words
 from irec_jax.instructions.render import Renderer
 from irec_jax.log.split import Split
 from irec_jax.terminal import printable
@@ -132,7 +132,7 @@ class Audit:
         for group, share in self.overlap().items():
             rows.append((f"words of {group} queries that occur in the title", f"{share:.1%}"))
         for task, cells in self.tally(Measure.VERDICTS).items():
-            rows.append((f"answers of {task}", _listed(cells)))
+            rows.append((f"answers of {task_words(task)}", _listed(cells)))
         return rows
 
     def problems(self, config: InstructionsConfig) -> list[str]:

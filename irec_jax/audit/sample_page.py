@@ -10,11 +10,12 @@ from pathlib import Path
 
 from irec_jax.audit.audit import Audit, Auditor
 from irec_jax.files import write_text
-from irec_jax.instructions.forms import Instruction, Slot
+from irec_jax.instructions.forms import Instruction, Slot, scenario_words, task_words
 from irec_jax.instructions.tasks import Task
 from irec_jax.log.events import TimeUnit
 from irec_jax.random_draws import RandomStream, derive_key, scramble
 from irec_jax.text_cleaning import clean
+from irec_jax.tokens.readable import with_titles
 
 SAMPLE_RECORDS = 100
 """Number of instructions on a page."""
@@ -83,15 +84,21 @@ def _card(auditor: Auditor, number: int, record: Instruction) -> str:
     """Shows a record, its problems and its events."""
     problems = auditor.check(number, record, collections.Counter())
     variant, position, *_ = auditor.renderer.origin(number)
-    made_as = (record.scenario, record.strategy, record.template, record.language, record.split)
+    strategy = task_words(record.strategy)
+    made_as = (scenario_words(record.scenario), strategy, f"template {record.template}")
+    made_as = (*made_as, record.language, record.split)
+    names = auditor.names
+    texts = [
+        with_titles(text, names.written, names.titles) for text in (record.inputs, record.targets)
+    ]
     has_event = 0 <= position < len(auditor.split_index.users)
     return (
-        f"<article><h3>{number:,} · {_safe(record.task.replace('_', ' '))}</h3>"
+        f"<article><h3>{number:,} · {_safe(task_words(record.task))}</h3>"
         f"<p class='quiet'>{_safe(' · '.join(made_as))}</p>"
         + "".join(f"<p class='wrong'>{k.label}: {_safe(problem)}</p>" for k, problem in problems)
         + "".join(
             f"<span class='label'>{name}</span><blockquote dir='auto'>{_safe(text)}</blockquote>"
-            for name, text in (("prompt", record.inputs), ("answer", record.targets))
+            for name, text in zip(("prompt", "answer"), texts, strict=True)
         )
         + (_source(auditor, record, variant.task, position) if has_event else "")
         + "</article>"

@@ -12,7 +12,7 @@ from irec_jax.errors import InputError, nearest
 from irec_jax.files import real_path, write_text
 from irec_jax.log.describe import describe
 from irec_jax.log.description_chart import draw
-from irec_jax.log.events import COUNTED_CORE, PICTURE_FILE, BehaviorLog, check_log_folder
+from irec_jax.log.events import COUNTED_CORE, BehaviorLog, check_log_folder
 from irec_jax.log.readers.amazon import read_amazon
 from irec_jax.log.readers.mind import read_mind
 from irec_jax.log.readers.movielens import read_movielens
@@ -129,22 +129,22 @@ class Prepare:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Describe:
-    """Counts, lengths, ties, duplicates and leaks of a behavior log, as a table and a picture.
+    """Prints counts, lengths, ties, duplicates and leaks of a behavior log as a table.
 
-    For example:
+    Nothing is written unless --picture names a file. For example:
 
-    irec data describe logs/films
+    irec data describe logs/films --picture films.svg
 
     Attributes:
         log: The folder of a prepared log.
-        picture: The SVG file to write; empty for `description.svg` in the folder.
+        picture: An SVG file to write: the lengths of histories and the popularity of items.
     """
 
     log: Annotated[Path, tyro.conf.Positional]
-    picture: str = ""
+    picture: Path | None = None
 
     def run(self) -> None:
-        """Prints the table and writes the picture.
+        """Prints the table, and writes the picture if its file is named.
 
         Raises:
             InputError: The folder is missing or damaged.
@@ -155,9 +155,9 @@ class Describe:
             table.add_row(*row)
         console = Console(highlight=False)
         console.print(table)
-        picture = Path(self.picture) if self.picture else self.log / PICTURE_FILE
-        write_text(picture, draw(description))
-        console.print(f"picture written to {picture}", markup=False, soft_wrap=True)
+        if self.picture is not None:
+            write_text(self.picture, draw(description))
+            console.print(f"picture written to {self.picture}", markup=False, soft_wrap=True)
 
 
 def _summary(log: BehaviorLog) -> Table:

@@ -41,7 +41,7 @@ class Evaluate:
     role: Literal["validation", "test"] | None = None
     tasks: tyro.conf.EnumChoicesFromValues[tuple[TaskName, ...]] = ()
     max_requests: int | None = None
-    ablations: tyro.conf.FlagCreatePairsOff[bool] = False
+    ablations: bool = False
 
     def run(self) -> None:
         """Evaluates the run, prints the tables and the paths of the report."""

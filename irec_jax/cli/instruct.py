@@ -1,7 +1,6 @@
 """`irec instruct`: renders, audits and stores an instruction set."""
 
 import dataclasses
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -28,8 +27,6 @@ from irec_jax.instruction_sets.store import (
 )
 from irec_jax.storage.shards import Runner
 from irec_jax.terminal import Console
-
-_WIDTH = 200
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,12 +149,13 @@ class Instruct:
         console.print(stored_table(manifest))
         console.print(audit_table(read_audit(self.out), experiment.tokens.source_length))
         console.print(
-            f"{manifest.records} instructions; one pass over the log is {manifest.pass_records}, "
-            f"{manifest.cut_histories} of them with a history cut to the last "
-            f"{experiment.instructions.max_history} items.\n"
+            f"{manifest.records:,} instructions; one pass over the log is "
+            f"{manifest.pass_records:,},\n{manifest.cut_histories:,} of them with a history cut to "
+            f"the last {experiment.instructions.max_history} items.\n"
             f"sha256 {manifest.sha256}\nWrote {self.out} (see {self.out / MANIFEST_FILE} and "
             f"{self.out / SAMPLE_FILE})",
             markup=False,
+            soft_wrap=True,
         )
 
     def _pack(
@@ -177,11 +175,12 @@ class Instruct:
             )
         _console().print(
             f"{manifest.records} instructions in {manifest.rows} rows of {manifest.source_length} "
-            f"+ {manifest.target_length} tokens, {manifest.source_fill:.1%} and "
-            f"{manifest.target_fill:.1%} full; {manifest.cut_inputs} prompts and "
+            f"+ {manifest.target_length} tokens,\n{manifest.source_fill:.1%} and "
+            f"{manifest.target_fill:.1%} full;\n{manifest.cut_inputs} prompts and "
             f"{manifest.cut_targets} answers were cut.\n"
             f"sha256 {manifest.sha256}\n{done} {self.packed} (see {self.packed / PACKED_FILE})",
             markup=False,
+            soft_wrap=True,
         )
 
 
@@ -196,6 +195,4 @@ def _whole_rows(materials: Materials, folder: Path, records: int) -> PackedManif
 
 
 def _console() -> Console:
-    # In a file or a pipe no window limits a line, and a cut name cannot be searched for.
-    width = None if sys.stdout.isatty() else _WIDTH
-    return Console(highlight=False, soft_wrap=True, width=width)
+    return Console(highlight=False)

@@ -1,29 +1,61 @@
 """Tables of `irec instruct`: stored records, findings of the audit, and possible requests."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from rich.table import Table
 
 from irec_jax.audit.audit import Audit
-from irec_jax.cli.template_coverage import DOMAINS, CoverageRow, TemplateId, distinct_templates
+from irec_jax.cli.template_coverage import CoverageRow, TemplateId, distinct_templates
 from irec_jax.instruction_sets.store import StoreManifest
+from irec_jax.instructions.forms import Strategy, scenario_words, task_words
 
 
 def stored_table(manifest: StoreManifest) -> Table:
-    """Shows how many records there are of each template, and of each task in all."""
-    table = Table("task", "scenario", "strategy", "language", "template", title="Instructions")
-    table.add_column("records", justify="right")
-    columns = ("task", "scenario", "strategy", "language")
-    kinds: dict[tuple[str, ...], list[tuple[str, int]]] = {}
+    """Shows how many records there are of each template, and of each kind of request in all."""
+    kinds: dict[RequestKind, list[tuple[str, int]]] = {}
     for count in manifest.counts:
-        kind = tuple(count[column] for column in columns)
+        kind = RequestKind(*(count[column] for column in RequestKind._fields))
         kinds.setdefault(kind, []).append((count["template"], count["records"]))
+    columns = _columns(list(kinds))
+    table = Table(*columns, "template", title="Instructions")
+    table.add_column("records", justify="right")
     for kind, templates in sorted(kinds.items()):
         for template, records in templates:
-            table.add_row(*kind, template, str(records))
+            table.add_row(*(columns[name](kind) for name in columns), template, f"{records:,}")
         total = sum(records for _, records in templates)
-        table.add_row(*kind, "all", str(total), end_section=True)
+        cells = (columns[name](kind) for name in columns)
+        table.add_row(*cells, "all", f"{total:,}", end_section=True)
     return table
+
+
+class RequestKind(NamedTuple):
+    """A kind of request, as records name it.
+
+    Attributes:
+        task: The task's name.
+        scenario: `Scenario.code`.
+        strategy: A value of `Strategy`.
+        language: BCP 47.
+    """
+
+    task: str
+    scenario: str
+    strategy: str
+    language: str
+
+
+def _columns(kinds: Sequence[RequestKind]) -> dict[str, Callable[[RequestKind], str]]:
+    """Returns how the columns of kinds are written; strategy and language only if they differ."""
+    columns: dict[str, Callable[[RequestKind], str]] = {
+        "task": lambda kind: task_words(kind.task),
+        "request": lambda kind: scenario_words(kind.scenario),
+    }
+    if {kind.strategy for kind in kinds} - {Strategy.PLAIN.value}:
+        columns["strategy"] = lambda kind: task_words(kind.strategy)
+    if len({kind.language for kind in kinds}) > 1:
+        columns["language"] = lambda kind: kind.language
+    return columns
 
 
 def audit_table(audit: Audit, source_length: int) -> Table:
@@ -40,30 +72,25 @@ def audit_table(audit: Audit, source_length: int) -> Table:
 
 
 def coverage_table(rows: Sequence[CoverageRow], domain: str) -> Table:
-    """Shows every kind of question with its templates in each domain: for training + held out.
+    """Shows the kinds of requests that a pass has, with their templates: for training + held out.
 
     Args:
         rows: What was counted.
         domain: The one of the settings, in which the instructions are.
     """
-    table = Table("task", "scenario", "strategy", "language", title="What can be asked")
-    for name in DOMAINS:
-        table.add_column(name, justify="right")
-    table.add_column(f"one pass ({domain})", justify="right")
-    for row in rows:
-        table.add_row(
-            *(row.task, row.scenario, row.strategy, row.language),
-            *(_both(row.templates.get(name)) for name in DOMAINS),
-            f"{row.instructions:,}" if row.instructions else "-",
-        )
+    made = [row for row in rows if row.instructions]
+    kinds = [RequestKind(row.task, row.scenario, row.strategy, row.language) for row in made]
+    columns = _columns(kinds)
+    table = Table(*columns, title=f"One pass over the log ({domain})")
+    table.add_column("templates", justify="right")
+    table.add_column("instructions", justify="right")
+    for row, kind in zip(made, kinds, strict=True):
+        cells = (columns[name](kind) for name in columns)
+        table.add_row(*cells, _both(row.templates.get(domain)), f"{row.instructions:,}")
     table.add_section()
-    table.add_row(
-        *("all", f"{len({row.scenario for row in rows})} scenarios"),
-        f"{len({row.strategy for row in rows})} strategies",
-        f"{len({row.language for row in rows})} languages",
-        *(_both(distinct_templates(rows, name)) for name in DOMAINS),
-        f"{sum(row.instructions for row in rows):,}",
-    )
+    total = ("all", *[""] * (len(columns) - 1), _both(distinct_templates(made, domain)))
+    table.add_row(*total, f"{sum(row.instructions for row in made):,}")
+    table.caption = "templates: for training + kept for the test on unseen wordings"
     return table
 
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Generic, TypeVar, cast
 import tyro
 
 from irec_jax.bounds import Range, check_between
+from irec_jax.cli.command_flags import refuse_misspelled
 from irec_jax.errors import InputError
 from irec_jax.exit_codes import EXIT_CHECK_FAILED
 from irec_jax.experiment.config import Experiment
@@ -69,10 +70,10 @@ class Launch(Generic[TargetT]):
 
     experiment: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="EXPERIMENT")]
     on: Annotated[str, tyro.conf.arg(metavar="TARGET")]
-    target: tyro.conf.OmitArgPrefixes[tyro.conf.FlagCreatePairsOff[TargetT]]
+    target: tyro.conf.OmitArgPrefixes[TargetT]
     out: Path | None = None
-    dry_run: tyro.conf.FlagCreatePairsOff[bool] = False
-    submit: tyro.conf.FlagCreatePairsOff[bool] = False
+    dry_run: bool = False
+    submit: bool = False
     environment: tuple[str, ...] = ()
 
     def run(self, overrides: Sequence[str] = ()) -> None:
@@ -87,6 +88,8 @@ class Launch(Generic[TargetT]):
         """
         target = cast(LaunchTarget, self.target)
         _refuse_flags_of_other_targets(self.on, overrides)
+        own = cast(Any, Launch)[type(target)]
+        refuse_misspelled("launch", own, overrides, Experiment.__dataclass_fields__)
         if self.submit and isinstance(target, HostTarget):
             hint = f"Remove it: {self.on} runs at once."
             raise InputError("there is nothing to submit", where="--submit", hint=hint)

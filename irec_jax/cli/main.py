@@ -15,12 +15,17 @@ import importlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tyro
 from rich.table import Table
 
 from irec_jax.api.process import set_up_process
+from irec_jax.cli.command_flags import (
+    flags_of_settings,
+    normalize_switches,
+    refuse_misspelled,
+)
 from irec_jax.errors import InputError
 from irec_jax.exit_codes import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_OK
 from irec_jax.files import DISK_FULL
@@ -67,6 +72,13 @@ COMMANDS = {
     "doctor": Command("doctor", "Doctor", "versions, devices, memory and speed of this machine"),
     "export": Command("export", "Export", "write a Hugging Face folder"),
 }
+
+GROUPS = {name.split()[0] for name in COMMANDS if " " in name}
+EXAMPLES = {
+    "data": "irec data prepare simulated --out logs/shop && irec data describe logs/shop",
+    "launch": "irec launch configs/quickstart.py --on local && irec launch status runs/quickstart",
+}
+"""An example of each group of commands."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -117,24 +129,42 @@ def _dispatch(command_line: list[str]) -> int:
         (name for name in COMMANDS if command_line[: len(name.split())] == name.split()), None
     )
     if name is None:
+        if command_line[0] in GROUPS and set(command_line[1:]) <= {"-h", "--help", "help"}:
+            _print_group(command_line[0])
+            return EXIT_OK
         raise _unknown_command(command_line)
     command, rest = COMMANDS[name], command_line[len(name.split()) :]
     settings = getattr(importlib.import_module(f"irec_jax.cli.{command.module}"), command.settings)
     if command.by_arguments:
         settings = settings(rest)
-    if command.takes_overrides:
-        try:
-            parsed, overrides = tyro.cli(
-                settings, prog=f"irec {name}", args=rest, return_unknown_args=True
-            )
-        except SystemExit as stop:
-            if stop.code == EXIT_OK:  # help was asked for and is printed
-                _print_settings(rest)
-            raise
-        parsed.run(overrides)
-    else:
-        tyro.cli(settings, prog=f"irec {name}", args=rest).run()
+    _run(name, settings, rest)
     return EXIT_OK
+
+
+def _run(name: str, settings: Any, arguments: list[str]) -> None:
+    """Parses the arguments of a command and runs it."""
+    switches = {flag.key for flag in flags_of_settings(settings) if flag.is_switch}
+    if not COMMANDS[name].takes_overrides:
+        words = normalize_switches(arguments, switches)
+        tyro.cli(settings, prog=f"irec {name}", args=words).run()
+        return
+    from irec_jax.experiment.config import Experiment
+
+    switches |= {flag.key for flag in flags_of_settings(Experiment) if flag.is_switch}
+    words = normalize_switches(arguments, switches)
+    try:
+        parsed, overrides = tyro.cli(
+            settings, prog=f"irec {name}", args=words, return_unknown_args=True
+        )
+    except SystemExit as stop:
+        if stop.code == EXIT_OK:  # help was asked for and is printed
+            if name in GROUPS:
+                _print_group(name)
+            _print_settings(arguments)
+        raise
+    if not COMMANDS[name].by_arguments:
+        refuse_misspelled(name, settings, overrides, Experiment.__dataclass_fields__)
+    parsed.run(overrides)
 
 
 def _print_settings(arguments: Sequence[str]) -> None:
@@ -149,7 +179,7 @@ def _print_settings(arguments: Sequence[str]) -> None:
 
 
 def _unknown_command(command_line: list[str]) -> InputError:
-    given = " ".join(command_line[:2] if command_line[0] == "data" else command_line[:1])
+    given = " ".join(command_line[:2] if command_line[0] in GROUPS else command_line[:1])
     close = difflib.get_close_matches(given, COMMANDS, n=1, cutoff=0.5)
     guess = f"Did you mean 'irec {close[0]}'? " if close else ""
     return InputError(f"unknown command '{given}'", hint=f"{guess}Run `irec --help` for a list.")
@@ -162,6 +192,18 @@ def _print_overview() -> None:
     console = Console()
     console.print(table)
     console.print("Start with `irec quickstart`; `irec COMMAND --help` explains each command.")
+
+
+def _print_group(group: str) -> None:
+    """Prints the commands that start with a word, and an example."""
+    table = Table("command", "purpose", title=f"commands of irec {group}")
+    for name, command in COMMANDS.items():
+        if name.split()[0] == group:
+            table.add_row(f"irec {name}", command.summary)
+    console = Console(highlight=False)
+    console.print(table)
+    console.print(f"Example: {EXAMPLES[group]}", soft_wrap=True)
+    console.print("`irec COMMAND --help` explains each command.")
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from irec_jax.log.dataset import DataConfig
 from irec_jax.log.simulate import SimulateConfig
 from irec_jax.log.split import Role, Split
 from irec_jax.model.config import T5Config
-from irec_jax.recommendation.recommendations import Recommendations
+from irec_jax.recommendation.recommendations import SCORE_MEANING, Recommendations
 from irec_jax.recommendation.recommender import Recommender
 from irec_jax.run_checksums import check_run_folder
 from irec_jax.terminal import Console
@@ -99,6 +99,7 @@ class Quickstart:
         show(report, self.out)
         console.print(_verdict(report))
         console.rule("4. example answers")
+        console.print(f"In brackets is the {SCORE_MEANING}.")
         _print_examples(console, Recommender.load(self.out), materials.split, self.instruction)
         console.rule(f"done in {(time.monotonic() - start_time) / 60:.1f} minutes")
         console.print(f"Try it: irec recommend {self.out} --instruction '...'")

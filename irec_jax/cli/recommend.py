@@ -8,9 +8,10 @@ import tyro
 from rich.table import Table
 
 from irec_jax.bounds import COUNT, Range, check_numbers
+from irec_jax.instructions.forms import scenario_words
 from irec_jax.recommendation.catalog import Catalog
 from irec_jax.recommendation.explain import Explanation
-from irec_jax.recommendation.recommendations import Recommendations
+from irec_jax.recommendation.recommendations import SCORE_MEANING, Recommendations
 from irec_jax.recommendation.recommender import Extras, Recommender
 from irec_jax.terminal import Console
 
@@ -49,7 +50,7 @@ class Recommend:
     preference: str = ""
     context: str = ""
     language: str = ""
-    explain: tyro.conf.FlagCreatePairsOff[bool] = False
+    explain: bool = False
 
     def run(self) -> None:
         """Prints the recommendations as a table."""
@@ -80,10 +81,10 @@ def _answer_table(
     answer: Recommendations, catalog: Catalog, explanation: Explanation | None = None
 ) -> Table:
     """A table of recommendations, with the probabilities where there is an explanation."""
-    table = Table("rank", "item", "title", "log-probability")
+    table = Table("rank", "item", "title", "score", caption=SCORE_MEANING, caption_justify="left")
     if explanation is not None:
-        table.add_column("share of allowed")
-        table.add_column("also in the history")
+        table.add_column("share")
+        table.add_column("categories of the history")
     else:
         table.add_column("categories")
     for place, item in enumerate(answer):
@@ -103,8 +104,9 @@ def _explanation_lines(explanation: Explanation, answer: Recommendations) -> lis
     if not all(item.is_certain for item in answer):
         search = "the beam is too narrow to rule out better items: raise decode.widest."
     return [
-        f"scenario: {explanation.scenario}",
-        f"prompt: {explanation.prompt}",
+        f"request: {scenario_words(explanation.scenario)}",
+        f"prompt: {explanation.readable_prompt}",
+        "share: the item's part of the probability of all items that may be returned.",
         f"{explanation.allowed} items may be returned, {explanation.excluded} may not; the allowed "
         f"items have {explanation.mass:.1%} of the model's probability, the others and texts that "
         "name no item the rest.",

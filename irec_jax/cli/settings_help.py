@@ -27,7 +27,11 @@ irec settings learning
 irec settings train.batch_size
 ```
 
-A setting that takes a list is given as words: `--instructions.tasks sequential_recommendation
+A setting is written with underscores, as in Python (`--train.batch_size 64`), and a flag of a
+command with dashes, as its `--help` shows it (`--dry-run`); both are read with either. A setting
+that is true or false is a switch: `--model.tied_head`, `--model.no_tied_head`, `--model.tied_head
+true` and `--model.tied_head=false` all work, as they do for the switches of commands. A setting
+that takes a list is given as words: `--instructions.tasks sequential_recommendation
 product_search`. Those marked with "config file" take objects of Python and have no flag. This page
 is written by `irec settings --markdown`; a test compares it with the code.
 """
@@ -47,7 +51,7 @@ class Settings:
 
     word: tyro.conf.Positional[str] = ""
     experiment: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    markdown: tyro.conf.FlagCreatePairsOff[bool] = False
+    markdown: bool = False
 
     def run(self) -> None:
         """Prints the settings.

@@ -37,7 +37,7 @@ class Tune:
     experiment: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="EXPERIMENT")]
     out: Path | None = None
     profile: bool = False
-    take_over: tyro.conf.FlagCreatePairsOff[bool] = False
+    take_over: bool = False
 
     def run(self, overrides: Sequence[str] = ()) -> None:
         """Run the command.

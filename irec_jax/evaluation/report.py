@@ -22,7 +22,7 @@ from irec_jax.evaluation.protocol import (
     split_hash,
 )
 from irec_jax.files import replaced_folder, write_text
-from irec_jax.instructions.forms import Ranker, Ranking, Request
+from irec_jax.instructions.forms import Ranker, Ranking, Request, task_words
 from irec_jax.instructions.tasks import Task
 from irec_jax.log.split import Split
 from irec_jax.progress import track
@@ -160,7 +160,7 @@ def _rank_targets(
     kept: list[int] = []
     candidates: list[int] = []
     ranks: dict[str, list[np.ndarray]] = {name: [] for name in rankers}
-    title = f"evaluate {selected.task.name.value}"
+    title = f"evaluate {task_words(selected.task.name.value)}"
     with track(title, len(selected), unit="requests") as advance:
         for chunk_size, rows, requests in _request_chunks(split, selected):
             targets = selected.targets[rows].astype(np.int64)

@@ -103,8 +103,8 @@ def compare_ranks(runs: Sequence[RanksOfRun], resamples: int, seed: int) -> RunC
         seed: Seed of the samples.
 
     Raises:
-        InputError: There are fewer than two runs, their splits or requests differ, or no task is
-            in all reports.
+        InputError: Their splits or requests differ, a run is given twice, or no task is in all
+            reports.
     """
     _check_comparable(runs)
     frames = [run.ranks.filter(pl.col("ranker") == TUNED).sort("task", *REQUEST) for run in runs]
@@ -157,8 +157,6 @@ def _rows_of_task(
 
 
 def _check_comparable(runs: Sequence[RanksOfRun]) -> None:
-    if len(runs) < 2:
-        raise InputError("a comparison needs two runs", where="RUN", hint="Name two or more runs.")
     for run in runs[1:]:
         if run.split_sha256 != runs[0].split_sha256:
             raise InputError(

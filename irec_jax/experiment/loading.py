@@ -1,6 +1,7 @@
 """Experiments from Python config files, with overrides from the command line."""
 
 import difflib
+import os
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ import tyro
 
 from irec_jax.errors import InputError
 from irec_jax.experiment.config import Experiment
+from irec_jax.experiment.config_mistakes import hint_for
 from irec_jax.settings import check_texts, load_module, to_json
 
 
@@ -35,6 +37,7 @@ def load_experiment(path: Path, overrides: Sequence[str] = (), command: str = "t
         default=experiment,
         args=list(overrides),
         prog=f"irec {command} {path}",
+        use_underscores=True,
     )
     check_texts(to_json(experiment), str(path))
     return experiment
@@ -50,7 +53,7 @@ def _run_config_file(path: Path) -> Experiment:
         raise InputError(error.problem, where=where, hint=error.hint) from None
     except BaseException as error:  # SystemExit too: the command would end with its code
         problem = f"{type(error).__name__}: {error}".rstrip(": ")
-        raise InputError(problem, where=_place(path, error)) from error
+        raise InputError(problem, where=_place(path, error), hint=hint_for(error)) from error
     experiment = getattr(module, "experiment", None)
     if not isinstance(experiment, Experiment):
         hint = "End the file with `experiment = Experiment(...)`."
@@ -60,8 +63,9 @@ def _run_config_file(path: Path) -> Experiment:
 
 def _place(path: Path, error: BaseException) -> str:
     """Returns the file and the line of it that raised `error`, where that is known."""
-    if isinstance(error, SyntaxError) and error.filename == str(path):
+    whole = os.path.abspath(path)
+    if isinstance(error, SyntaxError) and os.path.abspath(error.filename or "") == whole:
         return f"{path}:{error.lineno}"
     frames = traceback.extract_tb(error.__traceback__)
-    lines = [frame.lineno for frame in frames if frame.filename == str(path)]
+    lines = [frame.lineno for frame in frames if os.path.abspath(frame.filename) == whole]
     return f"{path}:{lines[-1]}" if lines else str(path)

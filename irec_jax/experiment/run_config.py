@@ -13,7 +13,7 @@ from irec_jax.log.dataset import SIMULATED
 from irec_jax.model.lora import LoraConfig
 from irec_jax.run_checksums import refuse_other_sources, write_checksums
 from irec_jax.run_folder import CATALOG_FILE, CONFIG_FILE, PACKS_FOLDER, TOKENS_FOLDER
-from irec_jax.settings import flatten, from_json, to_json
+from irec_jax.settings import flatten, from_run_json, to_json
 from irec_jax.training.checkpoint import has_started
 
 
@@ -58,7 +58,7 @@ def load_run(run: Path) -> Experiment:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"it is not JSON: {error}", where=str(path)) from error
-    return from_json(Experiment, data, where=str(path))
+    return from_run_json(Experiment, data, where=str(path))
 
 
 def fingerprint(experiment: Experiment) -> dict:

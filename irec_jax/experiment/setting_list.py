@@ -35,8 +35,8 @@ class Setting(NamedTuple):
 
     @property
     def flag(self) -> str:
-        """The flag of the command line, such as `--train.batch-size`."""
-        return f"--{self.key.replace('_', '-')}"
+        """The flag of the command line, such as `--train.batch_size`."""
+        return f"--{self.key}"
 
 
 class SettingGroup(NamedTuple):

@@ -37,8 +37,7 @@ class Suggestion:
         tasks: For `instructions.tasks`.
         vocabulary: For `tokens.vocabulary`.
         source_length: For `tokens.source_length`.
-        width: For `model.width`.
-        layers: Encoder layers; the decoder has half as many.
+        is_large: Whether the model is `T5Config.tiny()`, not the smaller default.
         dropout: For `model.dropout`.
         steps: For `train.steps`.
     """
@@ -51,8 +50,7 @@ class Suggestion:
     tasks: tuple[TaskName, ...]
     vocabulary: int
     source_length: int
-    width: int
-    layers: int
+    is_large: bool
     dropout: float
     steps: int
 
@@ -99,8 +97,7 @@ def suggest(log: BehaviorLog) -> Suggestion:
         tasks=tuple(tasks),
         vocabulary=_vocabulary(size["items"], has_queries=share > 0),
         source_length=64 if words <= 16 else 128,
-        width=128 if is_large else 64,
-        layers=4 if is_large else 2,
+        is_large=is_large,
         dropout=0.2 if size["interactions"] < 100_000 else 0.1,
         steps=_rounded(math.ceil(min(max(steps, MIN_STEPS), MAX_STEPS))),
     )
@@ -127,47 +124,32 @@ Command: irec tune {file} && irec evaluate runs/{name}
 `irec settings` lists every setting; each can also be given behind the command.
 """
 
-from irec_jax import Experiment
-from irec_jax.instructions.config import InstructionsConfig
-from irec_jax.instructions.forms import TaskName
-from irec_jax.log.dataset import DataConfig
-from irec_jax.model.config import T5Config
-from irec_jax.tokens.config import TokensConfig
-from irec_jax.training.config import TrainConfig
-from irec_jax.training.optimizer import OptimizerConfig
+from irec_jax import (
+    DataConfig,
+    Experiment,
+    InstructionsConfig,
+    OptimizerConfig,
+    T5Config,
+    TokensConfig,
+    TrainConfig,
+)
 
 experiment = Experiment(
     # Users and items with fewer than {core} events are left out.
     data=DataConfig(log={log}, core={core}),
     # {queries_note}
     instructions=InstructionsConfig(
-        tasks=(
-            {tasks},
-        ),
+        tasks={tasks},
         domain="shop",  # chooses the words of prompts: shop, content, social or finance
         answer_items=8,
     ),
     # Each item is one token; prompts and answers are packed into rows of these lengths.
     tokens=TokensConfig(vocabulary={vocabulary}, source_length={source_length}, target_length=24),
     # Trained from random weights. For Flan-T5 see docs/pretrained.md.
-    model=T5Config(
-        width={width},
-        head_dim=16,
-        heads={heads},
-        mlp_dim={mlp_dim},
-        encoder_layers={layers},
-        decoder_layers={decoder_layers},
-        dropout={dropout},
-        unroll_layers=True,
-    ),
+    model={model}(dropout={dropout}, unroll_layers=True),
     optimizer=OptimizerConfig(peak=3e-2, schedule="cosine", warmup={warmup}),
     # About {passes:.1f} passes over the instructions. Stop and resume at any time.
-    train=TrainConfig(
-        steps={steps},
-        batch_size=32,
-        log_every={log_every},
-        checkpoint_every={checkpoint_every},
-    ),
+    train=TrainConfig(steps={steps}, log_every={log_every}, checkpoint_every={checkpoint_every}),
 )
 '''
 
@@ -184,17 +166,14 @@ def to_config_file(suggestion: Suggestion, log: str, file: str, name: str) -> st
     steps, queries = suggestion.steps, suggestion.queries
     note = f"{queries:.0%} of the events have a query, so search is trained too."
     examples = steps * 32 * EXAMPLES_A_ROW
-    tasks = ",\n            ".join(f"TaskName.{task.name}" for task in suggestion.tasks)
     return TEMPLATE.format(
-        **vars(suggestion) | {"tasks": tasks},
+        **vars(suggestion) | {"tasks": json.dumps(suggestion.tasks)},
         log=json.dumps(log, ensure_ascii=False),
         folder=log,
         file=file,
         name=name,
         queries_note=note if queries else "The log has no queries; docs/teachers.md adds some.",
-        heads=suggestion.width // 16,
-        mlp_dim=2 * suggestion.width,
-        decoder_layers=suggestion.layers // 2,
+        model="T5Config.tiny" if suggestion.is_large else "T5Config",
         warmup=min(200, steps // 10),
         passes=examples / (suggestion.events * (1 + 2 * queries)),
         log_every=max(steps // 20, 10),

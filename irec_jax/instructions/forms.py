@@ -151,6 +151,38 @@ class Scenario:
         return f"{self.preference.value}-{self.intention.value}-{self.form.value}"
 
 
+_WORDS = {
+    "vague": "a vague query",
+    "specific": "a specific query",
+    "implicit": "a history",
+    "explicit": "a stated preference",
+    "pointwise": "yes or no",
+    "pairwise": "one of two items",
+    "matching": "over the whole catalog",
+    "reranking": "over the listed items",
+}
+
+
+def scenario_words(code: str) -> str:
+    """Writes a scenario for people.
+
+    >>> scenario_words("implicit-none-matching"), scenario_words("none-vague-pointwise")
+    ('a history, over the whole catalog', 'a vague query, yes or no')
+    """
+    preference, intention, form = code.split("-")
+    parts = [_WORDS[each] for each in (preference, intention) if each != "none"]
+    return ", ".join([*parts, _WORDS[form]])
+
+
+def task_words(name: str) -> str:
+    """Writes the name of a task or a strategy for people.
+
+    >>> task_words("product_search")
+    'product search'
+    """
+    return name.replace("_", " ")
+
+
 @dataclasses.dataclass(frozen=True)
 class Request:
     """One question to a ranker; it never holds the answer.

@@ -38,6 +38,7 @@ class Explanation:
 
     Attributes:
         prompt: The prompt.
+        readable_prompt: The prompt with titles in place of item tokens.
         scenario: The code of the request's scenario.
         allowed: Number of items that may be returned.
         excluded: Number of items that may not: in the history, excluded, or not meeting the
@@ -48,6 +49,7 @@ class Explanation:
     """
 
     prompt: str
+    readable_prompt: str
     scenario: str
     allowed: int
     excluded: int

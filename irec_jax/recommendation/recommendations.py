@@ -14,6 +14,12 @@ from rich.table import Table
 
 from irec_jax.instructions.forms import Request
 
+SHOWN = ("rank", "item", "title", "score")
+SCORE_MEANING = (
+    "score: the natural logarithm of the probability that the model answers with the item "
+    "(-2.30 is 10 %, -4.61 is 1 %)"
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class Recommendation:
@@ -77,7 +83,9 @@ class Recommendations(Sequence[Recommendation], JupyterMixin):
         return pl.DataFrame(rows, dict(zip(names, types, strict=True)), orient="row")
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Table]:
-        table = Table("rank", "item", "title", "log-probability")
+        table = Table(
+            "rank", "item", "title", "score", caption=SCORE_MEANING, caption_justify="left"
+        )
         for item in self.items:
             table.add_row(
                 str(item.rank), escape(item.item), escape(item.title), f"{item.score:.2f}"

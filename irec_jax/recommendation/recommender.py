@@ -40,6 +40,7 @@ from irec_jax.recommendation.user_history import user_history
 from irec_jax.run_folder import CATALOG_FILE
 from irec_jax.text_cleaning import clean
 from irec_jax.tokens.items import TokenWriter
+from irec_jax.tokens.readable import with_titles
 from irec_jax.tokens.trie import build_trie
 from irec_jax.training.checkpoint import load_params
 
@@ -230,8 +231,11 @@ class Recommender:
         """
         request, allowed = recommendations.request, recommendations.allowed
         scores = self._exact([self._ids(request)])[0]
+        prompt = self._prompt_writer.prompt(request)
+        names = self._prompt_writer.names
         return Explanation(
-            prompt=self._prompt_writer.prompt(request),
+            prompt=prompt,
+            readable_prompt=with_titles(prompt, names, self.catalog.titles),
             scenario=request.scenario.code,
             allowed=int(allowed.sum()),
             excluded=int((~allowed).sum()),

@@ -18,7 +18,7 @@ from irec_jax.run_folder import (
     TOKENS_FOLDER,
     read_config,
 )
-from irec_jax.settings import from_json
+from irec_jax.settings import from_run_json
 from irec_jax.tokens.config import TokensConfig
 from irec_jax.tokens.items import TokenWriter
 
@@ -56,7 +56,9 @@ def read_settings(run: Path) -> ServingSettings:
         problem = f"the sections {', '.join(missing)} are missing"
         hint = "Copy it again from where the run was tuned."
         raise InputError(problem, where=str(path), hint=hint)
-    settings = from_json(ServingSettings, {name: config[name] for name in names}, where=str(path))
+    settings = from_run_json(
+        ServingSettings, {name: config[name] for name in names}, where=str(path)
+    )
     check_files(run)
     instructions = with_copied_packs(settings.instructions, run / PACKS_FOLDER)
     return dataclasses.replace(settings, instructions=instructions)

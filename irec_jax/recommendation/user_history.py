@@ -6,7 +6,7 @@ from irec_jax.errors import InputError
 from irec_jax.log.dataset import DataConfig, load_split
 from irec_jax.run_checksums import refuse_missing_log
 from irec_jax.run_folder import CONFIG_FILE, read_config
-from irec_jax.settings import from_json
+from irec_jax.settings import from_run_json
 
 
 def user_history(run: Path, user: int) -> tuple[str, ...]:
@@ -20,7 +20,7 @@ def user_history(run: Path, user: int) -> tuple[str, ...]:
         InputError: The log is not at the path of the run's config, or has no such user.
     """
     config, path = read_config(run), run / CONFIG_FILE
-    data = from_json(DataConfig, config.get("data", {}), where=f"{path}.data")
+    data = from_run_json(DataConfig, config.get("data", {}), where=f"{path}.data")
     refuse_missing_log(run, data.folder)
     split = load_split(data, int(config.get("seed", 0)))
     rows = (split.users == user).nonzero()[0]

@@ -76,6 +76,10 @@ class GoodputClock:
         self._attempt.ended += now - self._last
         self._last = now
 
+    def seconds(self, cause: Cause) -> float:
+        """Return the seconds of this attempt that were counted for a cause."""
+        return self._attempt.seconds.get(cause, 0.0)
+
     def write(self, step: int) -> "Goodput":
         """Write the counted time to the file.
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
 from irec_jax.files import write_text
-from irec_jax.progress import print_status, track
+from irec_jax.progress import Note, duration, print_status, track
 from irec_jax.training.flops import Work
 from irec_jax.training.goodput import Cause, GoodputClock
 from irec_jax.training.hardware import memory_in_use
@@ -70,7 +70,7 @@ class MetricsLogger:
 
     Files in the run folder: `metrics/steps.jsonl` has the loss of every step to the last bit;
     `metrics/intervals.jsonl`, the TensorBoard events beside it and `log.txt` have everything else
-    every `StepRange.every` steps.
+    every `StepRange.every` steps, and the mean loss of these steps.
 
     Args:
         run: The run folder.
@@ -78,7 +78,7 @@ class MetricsLogger:
         hardware: The devices.
         clock: Counts the time by its causes.
         on_log: Called with the step and the metrics of each entry.
-        advance: Called with 1 and a short message after each step, to show progress.
+        advance: Called with 1 and a message after each step, to show progress.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class MetricsLogger:
         clock: GoodputClock,
         *,
         on_log: OnLog | None,
-        advance: Callable[[int, str], None],
+        advance: Callable[[int, Note], None],
     ) -> None:
         self.run, self._span = run, span
         self._hardware, self._goodput = hardware, clock
@@ -102,10 +102,8 @@ class MetricsLogger:
         from tensorboardX import SummaryWriter
 
         self._events = SummaryWriter(str(run / "metrics"), purge_step=span.start + 1)
-        self._progress = ""
-        self._interval_start: float | None = None
-        self._work_since = Work(0, 0, 0.0)
-        self._steps_since, self._step = 0, span.start
+        self._entry, self._line = _Interval(), _Interval()
+        self._step = span.start
         clock.write(span.start)  # an attempt without a step counts too
 
     def note(self, message: str) -> None:
@@ -132,15 +130,17 @@ class MetricsLogger:
         self._losses.write(json.dumps(entry) + "\n")
         if metrics.get("skipped"):
             self.report(f"step {step} was skipped: its loss is {loss}, or its gradient is infinite")
-        if self._interval_start is None:
+        is_first = step == self._span.start + 1
+        if is_first:
+            compiled = self._goodput.seconds(Cause.COMPILING)
+            self.report(f"compiled the step in {duration(compiled)}")
             # The first step waited for the compiler, so the clock starts after it.
-            self._restart_interval()
-        else:
-            self._steps_since += 1
-            self._work_since = self._work_since.plus(work)
+            self._entry.start = self._line.start = time.perf_counter()
+        for interval in (self._entry, self._line):
+            interval.add(loss, Work(0, 0, 0.0) if is_first else work)
         if step % self._span.every == 0 or step == self._span.steps:
             self._log_interval(step, metrics)
-        self._advance(1, self._progress)
+        self._advance(1, self._show_progress)
 
     def validated(self, step: int, loss: float) -> None:
         """Log the validation loss after a step."""
@@ -165,16 +165,10 @@ class MetricsLogger:
         for file in (self._losses, self._intervals, self._log, self._events):
             file.close()
 
-    def _restart_interval(self) -> None:
-        self._interval_start, self._work_since, self._steps_since = (
-            time.perf_counter(),
-            Work(0, 0, 0.0),
-            0,
-        )
-
     def _log_interval(self, step: int, metrics: Mapping[str, float]) -> None:
         goodput = self._goodput.write(step)
-        entry = {**metrics, **self._rates(), **memory_in_use(self._hardware.devices)}
+        entry = {**metrics, "loss": self._entry.loss, **self._entry.rates(self._hardware.peak)}
+        entry |= memory_in_use(self._hardware.devices)
         entry |= {"goodput": goodput.share, "device_hours": goodput.device_hours}
         if self._hardware.price:
             entry["dollars"] = goodput.device_hours * self._hardware.price
@@ -182,24 +176,60 @@ class MetricsLogger:
         self._intervals.write(json.dumps({"step": step, **finite}) + "\n")
         for name, value in entry.items():
             self._events.add_scalar(f"train/{name}", value, step)
-        self._progress = f"loss {entry['loss']:.4f}"
-        if "tokens_per_s" in entry:
-            self._progress += f", {entry['tokens_per_s']:.0f} tokens/s, MFU {entry['mfu']:.0%}"
         self.note(f"step {step}/{self._span.steps} " + _format(entry))
         self.flush()
         if self._on_log is not None:
             self._on_log(step, entry)
-        self._restart_interval()
+        self._entry.restart()
 
-    def _rates(self) -> Metrics:
-        if not self._steps_since or self._interval_start is None:
+    def _show_progress(self) -> str:
+        """Says how the steps since the last call went."""
+        text, rates = f"loss {self._line.loss:.4f}", self._line.rates(self._hardware.peak)
+        if rates:
+            text += f", {rates['tokens_per_s']:,.0f} tokens/s, MFU {rates['mfu']:.0%}"
+        self._line.restart()
+        return text
+
+
+class _Interval:
+    """Losses and work of the steps between two lines; the first step is not in the rates."""
+
+    def __init__(self) -> None:
+        self.start = 0.0
+        self._losses: list[float] = []
+        self._steps, self._work = 0, Work(0, 0, 0.0)
+
+    @property
+    def loss(self) -> float:
+        """The mean loss of the steps; those without a finite loss count only if all are such."""
+        finite = [loss for loss in self._losses if math.isfinite(loss)] or self._losses
+        return math.fsum(finite) / len(finite)
+
+    def add(self, loss: float, work: Work) -> None:
+        """Count a step; one without work, the first, counts for the loss alone."""
+        self._losses.append(loss)
+        self._steps += work.slots > 0
+        self._work = self._work.plus(work)
+
+    def restart(self) -> None:
+        """Forget all steps."""
+        self.start = time.perf_counter()
+        self._losses, self._steps, self._work = [], 0, Work(0, 0, 0.0)
+
+    def rates(self, peak: float) -> Metrics:
+        """Returns speeds of real tokens; nothing before the second step.
+
+        Args:
+            peak: As in `Hardware`.
+        """
+        if not self._steps:
             return {}
-        seconds = time.perf_counter() - self._interval_start
+        seconds = time.perf_counter() - self.start
         return {
-            "tokens_per_s": self._work_since.tokens / seconds,
-            "step_s": seconds / self._steps_since,
-            "fill": self._work_since.tokens / self._work_since.slots,
-            "mfu": self._work_since.flops / seconds / self._hardware.peak,
+            "tokens_per_s": self._work.tokens / seconds,
+            "step_s": seconds / self._steps,
+            "fill": self._work.tokens / self._work.slots,
+            "mfu": self._work.flops / seconds / peak,
         }
 
 
@@ -213,7 +243,7 @@ def open_metrics_logger(
     on_log: OnLog | None = None,
 ) -> Iterator[MetricsLogger]:
     """Open the metrics files of a run and show its progress; see `MetricsLogger`."""
-    with track("tune", span.steps - span.start, unit="steps") as advance:
+    with track("tune", span.steps - span.start, unit="steps", warm_up=True) as advance:
         logger = MetricsLogger(run, span, hardware, clock, on_log=on_log, advance=advance)
         with contextlib.closing(logger):
             yield logger

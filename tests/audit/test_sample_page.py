@@ -18,7 +18,7 @@ from irec_jax.audit.sample_page import (
     write_sample,
 )
 from irec_jax.instructions.config import ContextPart, InstructionsConfig
-from irec_jax.instructions.forms import Instruction, TaskName
+from irec_jax.instructions.forms import Instruction, TaskName, scenario_words, task_words
 from irec_jax.instructions.passes import RecordOrder
 from irec_jax.instructions.render import Renderer
 from irec_jax.instructions.teacher import LogTeacher
@@ -131,8 +131,9 @@ def test_a_page_shows_every_record_and_its_events(auditor: Auditor, world: Split
         position = renderer.origin(number).position
         start = max(renderer.starts[position], position - 3)
         for shown_text in (
-            *(record.inputs, record.targets, record.scenario, record.strategy),
-            *(record.template, record.language, record.task.replace("_", " ")),
+            *(record.inputs, record.targets, scenario_words(record.scenario)),
+            *(task_words(record.task), task_words(record.strategy)),
+            *(record.template, record.language),
             *(titles[item] for item in world.items[start : position + 1]),
             *(titles[item] for item in record.candidates),
             *(world.queries[position], world.reviews[position], f"user {record.user}"),

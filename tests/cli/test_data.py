@@ -70,11 +70,13 @@ def test_prepare_and_describe_a_table(tmp_path):
     answer = irec("data", "describe", tmp_path / "log")
     assert answer.returncode == 0, answer.stderr
     assert "5 / 2 / 25" in answer.stdout
-    assert "picture written to" in answer.stdout
-    assert (tmp_path / "log" / "description.svg").read_text().startswith("<svg")
-    elsewhere = tmp_path / "there" / "picture.svg"
-    assert irec("data", "describe", tmp_path / "log", "--picture", elsewhere).returncode == 0
-    assert elsewhere.is_file()
+    files = ["interactions.parquet", "items.parquet", "manifest.json"]
+    assert sorted(path.name for path in (tmp_path / "log").iterdir()) == files
+    picture = tmp_path / "there" / "picture.svg"
+    answer = irec("data", "describe", tmp_path / "log", "--picture", picture)
+    assert answer.returncode == 0, answer.stderr
+    assert f"picture written to {picture}" in answer.stdout
+    assert picture.read_text().startswith("<svg")
 
 
 def test_prepare_simulated_gives_the_same_bytes_twice(tmp_path):

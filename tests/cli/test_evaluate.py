@@ -114,7 +114,7 @@ def run_with_own_baselines(tuned, tmp_path) -> Path:
     run, file = tmp_path / "run", tmp_path / "own.py"
     shutil.copytree(tuned, run, ignore=shutil.ignore_patterns("reports"))
     file.write_text(EXPERIMENT + OWN_BASELINES)
-    save_run(run, prepare(load_experiment(file, ["--evaluation.max-requests", "9"]), run))
+    save_run(run, prepare(load_experiment(file, ["--evaluation.max_requests", "9"]), run))
     forget_config_files()
     return run
 

@@ -1,6 +1,7 @@
 """`irec instruct` on a small log, through the real command line."""
 
 import collections
+import os
 import re
 import subprocess
 import sys
@@ -14,10 +15,8 @@ from irec_jax.cli.main import main
 from irec_jax.experiment.loading import load_experiment
 from irec_jax.experiment.materials import prepare
 from irec_jax.instruction_sets.store import InstructionSet
-from irec_jax.instructions.built_in_tasks import TASKS
-from irec_jax.instructions.forms import Instruction
+from irec_jax.instructions.forms import Instruction, scenario_words, task_words
 from irec_jax.instructions.render import Renderer
-from irec_jax.instructions.templates import load_packs
 from irec_jax.log.events import BehaviorLog, LogManifest
 
 ROOT = Path(__file__).parents[2]
@@ -67,7 +66,8 @@ def test_a_set_is_written_and_described(experiment: Path, tmp_path: Path):
     out = tmp_path / "set"
     command = [sys.executable, "-m", "irec_jax.cli.main", "instruct", str(experiment)]
     command += ["--out", str(out), "--records", "300", "--seed", "4"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=300)
+    wide = {**os.environ, "COLUMNS": "200"}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=300, env=wide)
     assert done.returncode == 0, done.stderr
     stored = InstructionSet(out)
     assert len(stored) == 300
@@ -77,8 +77,9 @@ def test_a_set_is_written_and_described(experiment: Path, tmp_path: Path):
     assert sum(count["records"] for count in stored.manifest.counts) == 300
     lines = [" ".join(re.split(r"[^\w.-]+", line)).strip() for line in done.stdout.splitlines()]
     for count in stored.manifest.counts:
-        columns = ("task", "scenario", "strategy", "language", "template", "records")
-        assert " ".join(str(count[column]) for column in columns) in lines
+        request = scenario_words(count["scenario"]).replace(",", "")
+        words = [task_words(count["task"]), request, count["template"], str(count["records"])]
+        assert " ".join(words) in [re.sub(" (plain|turn around) ", " ", line) for line in lines]
     assert "prompts longer than 256 0" in lines
     assert (out / "sample.html").is_file()
 
@@ -137,39 +138,43 @@ def test_audit_writes_nothing_and_says_what_it_finds(
 
 @pytest.mark.parametrize("packs", [("en", "zh"), ("en",)])
 def test_describe_counts_templates_and_instructions(
-    experiment: Path, packs: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+    experiment: Path,
+    packs: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ):
     languages = ["--instructions.packs", *packs]
+    monkeypatch.setenv("COLUMNS", "200")
     assert instruct(experiment, "--describe", *languages) == 0
     table = [
         [cell.strip() for cell in re.split("[│┃]", line)[1:-1]]
         for line in capsys.readouterr().out.splitlines()
     ]
-    rows = [row for row in table if len(row) == 9]
-    assert rows[0][4:8] == ["shop", "content", "social", "finance"]
-    assert rows[0][8] == "one pass (shop)"
-    renderer = prepare(load_experiment(experiment, languages)).renderer
-    asked = sum(len(task.intentions) for task in TASKS)
-    assert len(rows) == 1 + 2 * asked + 1
+    rows = [row for row in table if row]
+    loaded = load_experiment(experiment, languages)
+    renderer = prepare(loaded).renderer
     made = collections.Counter(
         (r.task, r.scenario, r.strategy, r.language)
         for r in map(renderer.record, range(len(renderer)))
     )
-    for row in rows[1:-1]:
-        assert row[8] == (f"{made[tuple(row[:4])]:,}" if made[tuple(row[:4])] else "-")
-        for cell in row[4:8]:
-            trained, held_out = map(int, cell.split(" + "))
-            assert trained >= 1
-            assert held_out >= 1
-    total = rows[-1]
-    assert total[8] == f"{len(renderer):,}"
-    assert total[2:4] == ["4 strategies", "2 languages"]
-    for domain, cell in zip(rows[0][4:8], total[4:8], strict=True):
-        packs = load_packs(("en", "zh"), domain)
-        held_out = sum(template.held_out for pack in packs for template in pack.templates)
-        trained = sum(len(pack.templates) for pack in packs) - held_out
-        assert cell == f"{trained} + {held_out}"
-        assert trained >= 2 * 39
+    named = ["task", "request", "strategy", "language", "templates", "instructions"]
+    shown = [name for name in named if name in rows[0]]
+    assert rows[0] == shown
+    assert ("language" in shown) == (len(packs) > 1)
+    assert ("strategy" in shown) == bool({kind[2] for kind in made} - {"plain"})
+    expected = collections.Counter()
+    for (task, scenario, strategy, language), count in made.items():
+        cells = {"task": task_words(task), "request": scenario_words(scenario)}
+        cells |= {"strategy": task_words(strategy), "language": language}
+        expected[*(cells[name] for name in shown[:-2])] += count
+    assert {tuple(row[:-2]): row[-1] for row in rows[1:-1]} == {
+        kind: f"{count:,}" for kind, count in expected.items()
+    }
+    for row in rows[1:]:
+        trained, held_out = map(int, row[-2].split(" + "))
+        assert trained >= 1
+        assert held_out >= 1
+    assert rows[-1][-1] == f"{len(renderer):,}"
 
 
 @pytest.mark.parametrize(
@@ -207,9 +212,9 @@ def test_mistakes_end_with_code_2_and_leave_nothing(
     assert "--records: must be between 1 and" in capsys.readouterr().err
 
     with pytest.raises(SystemExit) as caught:
-        main(["instruct", str(experiment), "--out", str(out), "--instructions.max-histroy", "3"])
+        main(["instruct", str(experiment), "--out", str(out), "--instructions.max_histroy", "3"])
     assert caught.value.code == 2
-    assert "max-history" in "".join(capsys.readouterr())
+    assert "max_history" in "".join(capsys.readouterr())
 
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "precious").write_text("kept")

@@ -338,11 +338,11 @@ def test_a_job_makes_packed_rows_before_it_needs_them(
     shutil.copy(config, tmp_path / "configs" / "small.py")
     monkeypatch.chdir(tmp_path)
     given = ["launch", "configs/small.py", *words, "--dry-run", "--train.packed", "sets/rows"]
-    assert main([*given, "--train.batch-size", "16"]) == 0
+    assert main([*given, "--train.batch_size", "16"]) == 0
     script = capsys.readouterr().out
     assert script.count(PACK) == 1
     assert script.index(PACK) < script.index(later)
-    assert main([*given[:-2], "--train.batch-size", "16"]) == 0
+    assert main([*given[:-2], "--train.batch_size", "16"]) == 0
     assert "irec instruct" not in capsys.readouterr().out
 
 

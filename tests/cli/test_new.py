@@ -1,5 +1,6 @@
 """`irec new`: the file that it writes is a config that runs, with settings that follow the log."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,11 +9,11 @@ import polars as pl
 import pytest
 
 from irec_jax.cli.main import main
-from irec_jax.experiment.loading import load_experiment
 from irec_jax.experiment.suggestion import suggest
 from irec_jax.instructions.forms import TaskName
 from irec_jax.log.events import BehaviorLog, LogManifest
 
+FEW_STEPS = ["--train.steps", "2", "--train.batch_size", "8", "--optimizer.warmup", "0"]
 SEARCH = {TaskName.PRODUCT_SEARCH, TaskName.PERSONALIZED_SEARCH}
 
 
@@ -45,18 +46,27 @@ def log(tiny_log, tmp_path) -> Path:
     return tmp_path / "my shop"
 
 
-def test_the_file_is_formatted_tuned_and_evaluated(log, tmp_path, monkeypatch, capsys):
+def test_the_file_is_formatted_tuned_and_evaluated(log, tmp_path, monkeypatch, capsys, cached):
     monkeypatch.chdir(tmp_path)
     assert main(["new", "mine.py", "--log", "my shop"]) == 0
     assert "Next: irec tune mine.py" in capsys.readouterr().out
     command = [sys.executable, "-m", "ruff", "format", "--check", "--line-length", "100", "mine.py"]
     checked = subprocess.run(command, capture_output=True, text=True)
     assert checked.returncode == 0, checked.stdout
-    experiment = load_experiment(Path("mine.py"))
-    assert set(experiment.instructions.tasks) >= SEARCH
-    words = ["--train.steps", "2", "--train.batch-size", "8", "--optimizer.warmup", "0"]
-    assert main(["tune", "mine.py", *words]) == 0
-    assert main(["evaluate", "runs/mine", "--max-requests", "5"]) == 0
+    # In a process of its own: tests check types of arguments before the program reads strings.
+    program = f"""
+from pathlib import Path
+from irec_jax.cli.main import main
+from irec_jax.experiment.loading import load_experiment
+print(*load_experiment(Path("mine.py")).instructions.tasks)
+assert main({["tune", "mine.py", *FEW_STEPS]}) == 0
+assert main(["evaluate", "runs/mine", "--max-requests", "5"]) == 0
+"""
+    environment = {**os.environ, **cached}
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert set(done.stdout.splitlines()[0].split()) >= SEARCH
 
 
 def test_a_log_without_queries_is_not_asked_to_search():

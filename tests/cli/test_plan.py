@@ -102,7 +102,7 @@ def test_devices_that_wait_for_rendered_rows_are_warned_of(config, tmp_path, cap
         (["--topology", "local", "--fill", "1.5"], "fill"),
         (["--topology", "local", "--programs", "tune"], "Allowed: train, score, decode"),
         (["--topology", "local", "--programs", "train", "--mesh.fsdp", "3"], "8 devices"),
-        (["--topology", "local", "--programs", "train", "--train.batch-size", "9"], "8 or 16"),
+        (["--topology", "local", "--programs", "train", "--train.batch_size", "9"], "8 or 16"),
         (["--topology", "local", "--search"], "datasheet"),
     ],
 )

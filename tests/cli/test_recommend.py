@@ -249,7 +249,7 @@ def test_preference_and_context_are_options(run_and_materials, capsys):
     words = ["--preference", "likes red things", "--context", "on a winter evening", "--explain"]
     assert main(["recommend", str(run), *words, "-k", "3"]) == 0
     printed = capsys.readouterr().out
-    assert "scenario: explicit-none-matching" in printed
+    assert "request: a stated preference, over the whole catalog" in printed
     assert "likes red things" in printed
     assert "on a winter evening" in printed
     assert main(["recommend", str(run), *words, "--language", "zh"]) == 2

@@ -51,7 +51,7 @@ def test_an_unknown_word_is_answered_with_the_nearest_name(capsys):
 
 def test_a_file_gives_the_values(tiny_config, capsys):
     assert main(["settings", "batch_size", "--experiment", str(tiny_config)]) == 0
-    assert "--train.batch-size 8  [int]" in capsys.readouterr().out
+    assert "--train.batch_size 8  [int]" in capsys.readouterr().out
 
 
 def test_the_help_of_a_command_lists_every_setting_with_the_values_of_the_file(
@@ -64,7 +64,7 @@ def test_the_help_of_a_command_lists_every_setting_with_the_values_of_the_file(
     printed = capsys.readouterr().out
     in_file_only = {"instructions.own_tasks", "evaluation.baselines"}
     for key in KEYS:
-        flag = f"{key} (config file)" if key in in_file_only else f"--{key.replace('_', '-')} "
+        flag = f"{key} (config file)" if key in in_file_only else f"--{key} "
         assert flag in printed
     assert "--train.steps 6  [int]" in printed
     settings = printed[printed.index("--seed") :]

@@ -54,7 +54,7 @@ def test_a_run_has_all_files_that_later_commands_need(run):
 
 
 def test_the_same_config_gives_the_same_losses(run, config, environment, tmp_path):
-    words = ["--profile", "--train.device-price", "3600"]
+    words = ["--profile", "--train.device_price", "3600"]
     done = irec(environment, "tune", config, "--out", tmp_path / "again", *words)
     assert done.returncode == 0, done.stderr
     assert losses(tmp_path / "again") == losses(run)
@@ -68,7 +68,7 @@ def test_ctrl_c_saves_and_exits_with_130_and_the_same_command_resumes(
     config, environment, tmp_path
 ):
     words = ["tune", config, "--out", tmp_path / "run", "--train.steps", "100000"]
-    words += ["--train.checkpoint-every", "100000"]
+    words += ["--train.checkpoint_every", "100000"]
     command = [sys.executable, "-m", "irec_jax.cli.main", *map(str, words)]
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
     steps = tmp_path / "run" / "metrics" / "steps.jsonl"
@@ -95,7 +95,7 @@ def test_packed_rows_are_read_and_those_of_another_config_refused(config, enviro
     rows, run = tmp_path / "rows", tmp_path / "run"
     done = irec(environment, "instruct", config, "--packed", rows, "--records", 300)
     assert done.returncode == 0, done.stderr
-    words = ["tune", config, "--out", run, "--train.packed", rows, "--train.read-threads", "2"]
+    words = ["tune", config, "--out", run, "--train.packed", rows, "--train.read_threads", "2"]
     done = irec(environment, *words)
     assert done.returncode == 0, done.stderr
     assert "rows of 300 instructions" in done.stderr
@@ -109,11 +109,11 @@ def test_packed_rows_are_read_and_those_of_another_config_refused(config, enviro
     assert losses(run)[:6] == before
     assert losses(run)[6:] == losses(tmp_path / "whole")[6:], "it reads on from where it stopped"
 
-    other = irec(environment, *words, "--instructions.max-history", "5")
+    other = irec(environment, *words, "--instructions.max_history", "5")
     assert other.returncode == 2
     assert "this run was started with instructions.max_history" in other.stderr
     words[3] = tmp_path / "other"
-    other = irec(environment, *words, "--instructions.max-history", "5")
+    other = irec(environment, *words, "--instructions.max_history", "5")
     assert other.returncode == 2
     assert "its rows were made with config.max_history = 6, not 5" in " ".join(other.stderr.split())
     # The packed rows are part of the run's fingerprint.
@@ -138,7 +138,7 @@ def test_adapters_of_an_exported_run_are_tuned_resumed_and_merged(
     base, out = tmp_path / "base", tmp_path / "run"
     assert irec(environment, "export", run, "--out", base).returncode == 0
     words = ["tune", config, "--out", out, "--lora.rank", "2", "--optimizer.kind", "adamw"]
-    words += ["--lora.whole", "^head$", "--train.title-share", "0"]
+    words += ["--lora.whole", "^head$", "--train.title_share", "0"]
     words += ["--train.pretrained", base, "--tokens.tokenizer", base]
     done = irec(environment, *words)
     assert done.returncode == 0, done.stderr
@@ -166,7 +166,7 @@ def test_adapters_of_an_exported_run_are_tuned_resumed_and_merged(
 
 
 def test_titles_longer_than_the_target_are_cut_counted_and_unique(config, environment, tmp_path):
-    words = ["--tokens.index", "title", "--tokens.max-item-tokens", "8", "--train.steps", "1"]
+    words = ["--tokens.index", "title", "--tokens.max_item_tokens", "8", "--train.steps", "1"]
     done = irec(environment, "tune", config, "--out", tmp_path / "run", *words)
     assert done.returncode == 0, done.stderr
     assert "titles cut to 8 tokens" in done.stderr
@@ -204,7 +204,7 @@ def test_the_overview_and_the_version(environment):
 
 
 def test_ctrl_c_while_a_batch_is_packed_is_answered_at_once(config, environment, tmp_path):
-    words = ["tune", config, "--out", tmp_path / "run", "--train.batch-size", 2**17]
+    words = ["tune", config, "--out", tmp_path / "run", "--train.batch_size", 2**17]
     words += ["--train.accumulate", 2**12]
     command = [sys.executable, "-m", "irec_jax.cli.main", *map(str, words)]
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)

@@ -169,6 +169,8 @@ def test_an_explanation_accounts_for_all_probability(recommender):
     answer = recommender.recommend(["i3", "i4"], "a blue hat", k=50)
     explanation = recommender.explain(answer)
     assert "a blue hat" in explanation.prompt
+    assert "a blue hat" in explanation.readable_prompt
+    assert "<item_" not in explanation.readable_prompt
     assert explanation.scenario == "implicit-specific-matching"
     assert (explanation.allowed, explanation.excluded) == (22, 2)
     scores = recommender.rank([recommender.request(["i3", "i4"], "a blue hat")]).scores[0]

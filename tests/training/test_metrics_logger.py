@@ -15,7 +15,13 @@ from irec_jax.model.config import T5Config
 from irec_jax.training.flops import Work, batch_work
 from irec_jax.training.goodput import Cause, GoodputClock
 from irec_jax.training.hardware import measure_peak
-from irec_jax.training.metrics_logger import Hardware, MetricsLogger, StepRange, read_losses
+from irec_jax.training.metrics_logger import (
+    Hardware,
+    MetricsLogger,
+    StepRange,
+    open_metrics_logger,
+    read_losses,
+)
 from irec_jax.training.sharding import MeshConfig, make_mesh
 
 pytestmark = pytest.mark.fast
@@ -144,7 +150,7 @@ def test_the_events_are_those_of_tensorboard(tmp_path):
         at += 16 + length
         for value in event.summary.value:
             found.setdefault(value.tag, {})[event.step] = value.simple_value
-    assert found["train/loss"] == {2: 2.0, 4: 4.0}
+    assert found["train/loss"] == {2: 1.5, 4: 3.5}
     assert found["validation/loss"] == {4: 0.25}
     assert {"train/mfu", "train/goodput", "train/host_gib"} <= set(found)
     assert {"train/mfu", "train/fill", "train/tokens_per_s"} <= set(found)
@@ -164,6 +170,40 @@ def test_log_txt_has_a_line_per_interval(tmp_path):
     for step in (1, 2):
         logger.step(step, {"loss": 0.5}, Work(1, 2, 3.0))
     logger.close()
-    first, second, _ = (tmp_path / "log.txt").read_text().splitlines()
+    first, compiled, second, _ = (tmp_path / "log.txt").read_text().splitlines()
     assert first.endswith("started at step 0")
+    assert compiled.endswith("compiled the step in 0 s")
     assert "step 2/10 loss=0.5" in second
+
+
+class Clock:
+    """A clock that only the test moves; `time` of the package reads it."""
+
+    def __init__(self, monkeypatch):
+        self.now = 100.0
+        for name in ("perf_counter", "monotonic"):
+            monkeypatch.setattr(f"irec_jax.training.metrics_logger.time.{name}", lambda: self.now)
+
+
+def test_printed_lines_have_means_and_speeds_without_the_compilation(tmp_path, monkeypatch):
+    clock, lines = Clock(monkeypatch), []
+    monkeypatch.setattr("irec_jax.progress.print_status", lines.append)
+    monkeypatch.setattr("irec_jax.training.metrics_logger.print_status", lines.append)
+    goodput = GoodputClock(tmp_path, 0, 1, time.time())
+    hardware = Hardware(1e3, tuple(jax.devices()))
+    with open_metrics_logger(tmp_path, StepRange(0, 14, 3), hardware, goodput) as logger:
+        clock.now += 132.0  # of the compiler
+        logger.count(Cause.COMPILING)
+        for step in range(1, 15):
+            clock.now += 2.0 if step > 1 else 0.0
+            logger.step(step, {"loss": float(step)}, Work(30, 40, 20.0))
+    # A line every 10 s: after steps 6, 11 and 14.
+    assert lines == [
+        "compiled the step in 2 min 12 s",
+        "tune: 6/14 steps (0.5/s, 16 s left) loss 3.5000, 15 tokens/s, MFU 1%",
+        "tune: 11/14 steps (0.5/s, 6 s left) loss 9.0000, 15 tokens/s, MFU 1%",
+        "tune: 14/14 steps (0.5/s, 0 s left) loss 13.0000, 15 tokens/s, MFU 1%",
+    ]
+    assert read_losses(tmp_path) == {step: float(step) for step in range(1, 15)}
+    intervals = (tmp_path / "metrics" / "intervals.jsonl").read_text().splitlines()
+    assert [json.loads(line)["loss"] for line in intervals] == [2.0, 5.0, 8.0, 11.0, 13.5]
