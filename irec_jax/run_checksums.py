@@ -91,7 +91,7 @@ def refuse_missing_log(run: Path, log: str) -> None:
 
     Args:
         run: The run folder.
-        log: The folder of the log; "" for a log that is no folder.
+        log: The folder of the log; "" for a log that is not a folder.
 
     Raises:
         InputError: There is no such folder.

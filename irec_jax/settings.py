@@ -162,25 +162,6 @@ def from_json(cls: type[T], data: Any, *, where: str = "") -> T:
     return cls(**values)
 
 
-def from_run_json(cls: type[T], data: Any, *, where: str) -> T:
-    """Reads settings that a run has stored, as `from_json`.
-
-    Args:
-        cls: The dataclass to build.
-        data: The parsed JSON.
-        where: The file and key of `data`, for messages.
-
-    Raises:
-        InputError: As `from_json`; the hint names another version of the package as a cause.
-    """
-    try:
-        return from_json(cls, data, where=where)
-    except InputError as error:
-        version = "If another version of irec-jax tuned the run, use that one, or tune again."
-        hint = f"{error.hint} {version}".strip()
-        raise InputError(error.problem, where=error.where, hint=hint) from None
-
-
 def check_text(text: str, where: str) -> None:
     """Refuses text that can be no path and cannot be written as UTF-8.
 

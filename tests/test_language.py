@@ -16,7 +16,7 @@ PACKAGE = ROOT / "irec_jax"
 THIS_FILE = Path(__file__)
 CODE = [
     path
-    for folder in ("irec_jax", "configs", "bench", "tests")
+    for folder in ("irec_jax", "configs", "bench", "docs", "tests")
     for path in sorted((ROOT / folder).rglob("*.py"))
     if path != THIS_FILE
 ]

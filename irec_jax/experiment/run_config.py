@@ -13,7 +13,8 @@ from irec_jax.log.dataset import SIMULATED
 from irec_jax.model.lora import LoraConfig
 from irec_jax.run_checksums import refuse_other_sources, write_checksums
 from irec_jax.run_folder import CATALOG_FILE, CONFIG_FILE, PACKS_FOLDER, TOKENS_FOLDER
-from irec_jax.settings import flatten, from_run_json, to_json
+from irec_jax.run_settings import from_run_json
+from irec_jax.settings import flatten, to_json
 from irec_jax.training.checkpoint import has_started
 
 

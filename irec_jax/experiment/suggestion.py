@@ -146,7 +146,7 @@ experiment = Experiment(
     # Each item is one token; prompts and answers are packed into rows of these lengths.
     tokens=TokensConfig(vocabulary={vocabulary}, source_length={source_length}, target_length=24),
     # Trained from random weights. For Flan-T5 see docs/pretrained.md.
-    model={model}(dropout={dropout}, unroll_layers=True),
+    model={model}(dropout={dropout}),
     optimizer=OptimizerConfig(peak=3e-2, schedule="cosine", warmup={warmup}),
     # About {passes:.1f} passes over the instructions. Stop and resume at any time.
     train=TrainConfig(steps={steps}, log_every={log_every}, checkpoint_every={checkpoint_every}),

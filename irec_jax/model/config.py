@@ -70,7 +70,7 @@ class T5Config:
     tied_head: bool = False
     dropout: float = 0.1
     compute: Literal["float32", "bfloat16"] = "float32"
-    unroll_layers: bool = False
+    unroll_layers: bool = True
     remat: Literal["none", "dots", "full"] = "none"
 
     def __post_init__(self) -> None:
@@ -138,7 +138,7 @@ class T5Config:
         width, heads, mlp_dim, layers = FLAN_SIZES[size]
         shape = {"width": width, "heads": heads, "mlp_dim": mlp_dim, "head_dim": 64}
         sides = {"encoder_layers": layers, "decoder_layers": layers}
-        return cls(**{**shape, **sides, **changes})
+        return cls(**{**shape, **sides, "unroll_layers": False, **changes})
 
     @property
     def is_gated(self) -> bool:

@@ -6,7 +6,7 @@ from irec_jax.errors import InputError
 from irec_jax.log.dataset import DataConfig, load_split
 from irec_jax.run_checksums import refuse_missing_log
 from irec_jax.run_folder import CONFIG_FILE, read_config
-from irec_jax.settings import from_run_json
+from irec_jax.run_settings import from_run_json
 
 
 def user_history(run: Path, user: int) -> tuple[str, ...]:

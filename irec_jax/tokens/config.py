@@ -53,8 +53,8 @@ class TokensConfig:
     vocabulary: int = 2_048
     index: Annotated[IndexKind | ItemIndex | ImportedSettings, _INDEX_ARGUMENT] = IndexKind.ATOMIC
     max_item_tokens: int = 16
-    source_length: int = 128
-    target_length: int = 32
+    source_length: int = 64
+    target_length: int = 24
 
     def __post_init__(self) -> None:
         """Refuses sizes with which nothing could be written.

@@ -52,7 +52,7 @@ class TrainConfig:
             finite; one more ends the run.
     """
 
-    steps: int = 1_000
+    steps: int = 500
     batch_size: int = 32
     accumulate: int = 1
     log_every: int = 50
