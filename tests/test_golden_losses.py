@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from irec_jax.cli.tune import tune
+from irec_jax.api.tune_run import tune_materials
 from irec_jax.experiment.materials import prepare
 from irec_jax.training.metrics_logger import read_losses
 
@@ -32,7 +32,9 @@ LOSSES = [
 
 def test_ten_losses_are_the_committed_ones(tiny_experiment, tmp_path: Path):
     train = dataclasses.replace(tiny_experiment.train, steps=len(LOSSES), log_every=1)
-    tune(prepare(dataclasses.replace(tiny_experiment, train=train, seed=7), tmp_path), tmp_path)
+    tune_materials(
+        prepare(dataclasses.replace(tiny_experiment, train=train, seed=7), tmp_path), tmp_path
+    )
     losses = list(read_losses(tmp_path).values())
     # XLA fuses differently for each kind of CPU, which changes the last digits.
     np.testing.assert_allclose(losses, LOSSES, rtol=1e-4, err_msg=f"the losses are {losses}")

@@ -18,11 +18,11 @@ from irec_jax.run_folder import (
     TOKENS_FOLDER,
     read_config,
 )
+from irec_jax.run_settings import from_run_json
 from irec_jax.tokens.config import TokensConfig
 from irec_jax.tokens.items import TokenWriter
 
 _HINT_COPY = "Copy the whole run folder again; its parts come from different runs."
-from irec_jax.run_settings import from_run_json
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from irec_jax.errors import InputError
-from irec_jax.evaluation import compare, figures, metrics, report, report_tables
+from irec_jax.evaluation import bootstrap, figures, metrics, report, report_tables
 from irec_jax.evaluation.metrics import METRICS, chance, full_ranks, per_request
 from irec_jax.evaluation.page import report_page
 
@@ -21,7 +21,9 @@ SCORES_WITH_TIES = st.sampled_from([-INF, -1.0, 0.0, 0.5, 2.0, INF])
 sixty = settings(max_examples=60)
 
 
-@pytest.mark.parametrize("module", [compare, figures, metrics, report_page, report, report_tables])
+@pytest.mark.parametrize(
+    "module", [bootstrap, figures, metrics, report_page, report, report_tables]
+)
 def test_the_examples_in_the_docstrings_hold(module):
     result = doctest.testmod(module)
     assert result.attempted > 0

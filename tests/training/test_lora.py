@@ -9,7 +9,7 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from irec_jax.errors import InputError
-from irec_jax.model.config import BASE, SMALL, XL
+from irec_jax.model.config import T5Config
 from irec_jax.model.lora import (
     LoraConfig,
     abstract_adapters,
@@ -31,6 +31,8 @@ from irec_jax.training.sharding import (
     partition_specs,
 )
 from irec_jax.training.step import compile_step
+
+XL = T5Config.flan("xl")
 
 LORA = LoraConfig(rank=2, alpha=4.0, targets=r"/(query|value|gate)$")
 
@@ -116,7 +118,7 @@ def test_the_merged_weight_is_that_of_the_paper(weights):
         np.testing.assert_allclose(whole[layer], expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("config", [SMALL, BASE, XL])
+@pytest.mark.parametrize("config", [T5Config.small(), T5Config.flan("base"), XL])
 def test_adapters_of_usual_rank_are_less_than_two_percent_of_the_weights(config):
     assert 0 < trained_share(abstract(config), LoraConfig(rank=8)) < 0.02
 
