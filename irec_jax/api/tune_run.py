@@ -32,7 +32,6 @@ from irec_jax.planning.limits import check_run_fits
 from irec_jax.run_checksums import check_run_folder
 from irec_jax.run_lock import TUNE, RunLock
 from irec_jax.settings import to_json
-from irec_jax.training.checkpoint import TrainState
 from irec_jax.training.device_put import reader_of
 from irec_jax.training.distributed import gather, is_first, on_first
 from irec_jax.training.init_weights import from_pretrained, from_scratch
@@ -41,6 +40,9 @@ from irec_jax.training.item_rows import ItemTitles
 from irec_jax.training.loop import train
 from irec_jax.training.metrics_logger import report
 from irec_jax.training.sharding import batch_sharding, make_mesh
+
+PARAMETERS_PER_TOKEN = 1
+"""Parameters of random weights for each token of training, above which `tune` warns."""
 
 
 def tune(experiment: Experiment | Path | str, out: Path | str | None = None) -> TunedRun:
@@ -97,7 +99,7 @@ def run_locked(run: Path, *, take_over: bool = False) -> Iterator[None]:
 
 def tune_materials(
     materials: Materials, run: Path, *, start_time: float | None = None, profile: bool = False
-) -> TrainState:
+) -> None:
     """Train a prepared experiment, and leave a complete run folder.
 
     All processes of the run call this; process 0 writes logs and configs.
@@ -108,9 +110,6 @@ def tune_materials(
         start_time: When the attempt started, in seconds since 1970; None for now. The time
             until the first step counts as preparing.
         profile: Whether to trace a few steps.
-
-    Returns:
-        The state after the last step.
 
     Raises:
         InputError: The folder has a run of another config, settings do not fit each other, or
@@ -124,6 +123,7 @@ def tune_materials(
     on_first(lambda: save_run(run, materials))
     if is_first():
         _report_model_and_data(materials, run)
+        _report_large_model(experiment, run)
         _report_long_run(experiment, run)
     decisive = {**fingerprint(experiment), "sources": sources}
     del decisive["model"], decisive["lora"]  # `train` adds them itself
@@ -135,7 +135,7 @@ def tune_materials(
             _report_packed_rows(rows, run)
     else:
         batches = _batches(materials, materials.renderer, cuts)
-    state = train(
+    train(
         TrainingInputs(
             run=run,
             model=experiment.model,
@@ -154,7 +154,6 @@ def tune_materials(
     )
     if is_first():
         _report_truncation(cuts, run)
-    return state
 
 
 def _batches(
@@ -249,6 +248,22 @@ def _report_model_and_data(materials: Materials, run: Path) -> None:
         report(
             run, f"{trained:,} of them are trained ({share:.2%}): {_describe_lora(experiment.lora)}"
         )
+
+
+def _report_large_model(experiment: Experiment, run: Path) -> None:
+    """Says before training that random weights are more than the tokens that train them."""
+    train, tokens = experiment.train, experiment.tokens
+    parameters = count(abstract(experiment.model))
+    columns = tokens.source_length + tokens.target_length
+    seen = train.steps * train.batch_size * columns
+    if train.pretrained or parameters <= PARAMETERS_PER_TOKEN * seen:
+        return
+    report(
+        run,
+        f"the model has {parameters:,} parameters, more than the {seen:,} tokens that train it "
+        "from random weights. Lower model.width and the layers, raise train.steps, or start from "
+        "published weights with train.pretrained; `irec new` writes a config that suits a log.",
+    )
 
 
 def _report_long_run(experiment: Experiment, run: Path) -> None:

@@ -1,5 +1,6 @@
 """The Python interface: what a notebook calls, on a tiny run."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -106,8 +107,6 @@ def test_a_ranker_of_the_users_own_gets_a_row_and_no_file(run):
 
 
 def test_compare_pairs_two_runs_and_refuses_other_requests(run, tiny_config, tmp_path):
-    import dataclasses
-
     from irec_jax.experiment.loading import load_experiment
 
     experiment = load_experiment(tiny_config)
@@ -199,3 +198,23 @@ def test_plain_strings_and_lists_are_settings_too():
     """In a process of its own, where no test checks the types of arguments."""
     done = subprocess.run([sys.executable, "-c", PLAIN_STRINGS], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("flops", "steps", "notes"),
+    [
+        (1e12, 100_000, set()),
+        (1e12, 1, {"parameters, more than the 640 tokens"}),
+        (1.0, 100_000, {"this run takes about"}),
+    ],
+)
+def test_tune_says_before_it_starts_what_will_disappoint(
+    flops, steps, notes, tiny_experiment, tmp_path, monkeypatch, capfd
+):
+    train = dataclasses.replace(tiny_experiment.train, steps=steps)
+    monkeypatch.setattr("irec_jax.api.tune_run.measure_flops", lambda: flops)
+    monkeypatch.setattr("irec_jax.api.tune_run.train", lambda inputs: None)
+    tune(dataclasses.replace(tiny_experiment, train=train), out=tmp_path / "run")
+    printed = " ".join(capfd.readouterr().err.split())
+    known = ("parameters, more than the 640 tokens", "this run takes about")
+    assert {note for note in known if note in printed} == notes
