@@ -33,7 +33,10 @@ WITHOUT_BLOCKS = {
     "limits": "its command needs the quickstart's run; bench/plain_requests.py has the figures",
     "speed": "tables; bench/train.py has the figures",
 }
-LONG = {"adapters", "instruction-sets", "planning", "pretrained", "quickstart", "your-own-log"}
+LONG = {
+    *("adapters", "extending", "instruction-sets", "many-hosts", "planning", "pretrained"),
+    *("quickstart", "scaling-up", "your-own-log"),
+}
 BLOCK = re.compile(r"^```(python|bash)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 

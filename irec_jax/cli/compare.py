@@ -19,10 +19,12 @@ class Compare:
       irec compare runs/small runs/wide
 
     Attributes:
-        folders: Two or more folders of runs that `irec evaluate` has written a report into.
+        folder: The first run, which `irec evaluate` has written a report into.
+        others: Further runs.
     """
 
-    folders: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="RUN")]
+    folder: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
+    others: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="OTHER")]
 
     def run(self) -> None:
         """Prints a table for each task.
@@ -30,4 +32,4 @@ class Compare:
         Raises:
             InputError: A run has no report, or the reports have different requests.
         """
-        Console(highlight=False).print(compare(*self.folders))
+        Console(highlight=False).print(compare(self.folder, *self.others))

@@ -169,6 +169,7 @@ def from_hf_config(settings: dict, where: str = CONFIG) -> T5Config:
         family=cast(Literal["t5", "mt5", "umt5"], family),
         activation=activation,
         tied_head=_is_tied(settings),
+        unroll_layers=False,  # published models have many layers, which would compile for long
     )
 
 

@@ -187,7 +187,7 @@ class Sandbox:
             "launch stop": Call("launch stop", {"RUN": run}),
             "launch": Call("launch", {"EXPERIMENT": config, **jobs}, made),
             "evaluate": Call("evaluate", {"RUN": run}, (self["run"] / "reports",)),
-            "compare": Call("compare", {"RUN": run, "another RUN": str(self["other"])}),
+            "compare": Call("compare", {"RUN": run, "OTHER": str(self["other"])}),
             "recommend": Call("recommend", {"RUN": run, "--instruction": "a gift", "--k": "3"}),
             "plan": Call("plan", {"EXPERIMENT": config, **plan, "--json": out}, made),
             "export": Call("export", {"RUN": run, "--out": out}, made),

@@ -80,7 +80,7 @@ def test_a_set_is_written_and_described(experiment: Path, tmp_path: Path):
         request = scenario_words(count["scenario"]).replace(",", "")
         words = [task_words(count["task"]), request, count["template"], str(count["records"])]
         assert " ".join(words) in [re.sub(" (plain|turn around) ", " ", line) for line in lines]
-    assert "prompts longer than 256 0" in lines
+    assert "prompts longer than 64 0" in lines
     assert (out / "sample.html").is_file()
 
 
@@ -98,7 +98,7 @@ def test_workers_and_packed_rows(
     assert len(InstructionSet(one)) == len(renderer)
     stored = PackedRows(rows)
     assert stored.manifest.records == len(renderer)
-    assert stored.manifest.source_length == 256
+    assert stored.manifest.source_length == 64
     assert f"{len(renderer)} instructions in {len(stored)} rows" in printed
     assert stored.manifest.sha256 in printed
     assert instruct(experiment, "--out", two, "--workers", 2) == 0
@@ -115,7 +115,7 @@ def test_audit_writes_nothing_and_says_what_it_finds(
     assert instruct(experiment, "--audit", "--records", 400, "--workers", 2) == 0
     printed = capsys.readouterr().out
     assert "400 instructions: nothing was found" in printed
-    assert "prompts longer than 256" in printed
+    assert "prompts longer than 64" in printed
 
     record = Renderer.record
 

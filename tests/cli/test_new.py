@@ -111,4 +111,4 @@ def test_the_help_of_a_file_that_is_not_there_shows_the_defaults(capsys):
     with pytest.raises(SystemExit) as stop:
         main(["tune", "missing.py", "--help"])
     assert stop.value.code == 0
-    assert "--train.steps 1000  [int]" in capsys.readouterr().out
+    assert "--train.steps 500  [int]" in capsys.readouterr().out

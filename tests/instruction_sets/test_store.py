@@ -404,7 +404,7 @@ def test_a_killed_build_goes_on_to_the_same_bytes(renderer: Renderer, tmp_path: 
     there = re.search(r"(\d+) of 30 shards are there already", output)
     assert there is not None, output
     assert 4 <= int(there[1]) < 30
-    assert f"{(30 - int(there[1])) * 1_000}/" in output, "no more is rendered than is missing"
+    assert f"{(30 - int(there[1])) * 1_000:,}/" in output, "no more is rendered than is missing"
     build(tmp_path / "renderer", tmp_path / "fresh").communicate(timeout=60)
     assert contents(tmp_path / "set") == contents(tmp_path / "fresh")
     assert len(InstructionSet(tmp_path / "set")) == 30_000
