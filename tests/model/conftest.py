@@ -21,6 +21,7 @@ SIZES = {
     "mlp_dim": 40,
     "encoder_layers": 2,
     "decoder_layers": 2,
+    "unroll_layers": False,  # as published models are read
 }
 FORMS = {
     "v1.0": T5Config(**SIZES, activation="relu", tied_head=True),

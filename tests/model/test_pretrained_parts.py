@@ -30,6 +30,7 @@ EVEN = T5Config(
     mlp_dim=96,
     encoder_layers=2,
     decoder_layers=3,
+    unroll_layers=False,
     family="umt5",
 )
 MESHES = {"2x2x2": MeshConfig(data=2, fsdp=2, tensor=2), "8x1x1": MeshConfig(data=1, fsdp=8)}
