@@ -48,7 +48,7 @@ def test_the_newest_weights_are_written_and_an_earlier_export_is_replaced(run, t
         assert main(["export", str(folder), "--to", "hf", "--out", str(out), *words]) == 0
         assert str(out) in capsys.readouterr().out.replace("\n", "")
         config, params = load_hf(out)
-        assert config == dataclasses.replace(model)
+        assert config == dataclasses.replace(model, unroll_layers=False)
         jax.tree.map(np.testing.assert_array_equal, params, load_params(folder, model, step))
 
 
