@@ -167,6 +167,8 @@ def _print_example(
 
 
 def _print_answers(console: Console, answers: Recommendations, target: int | None) -> None:
+    for warning in answers.warnings:
+        console.print(f"   warning: {escape(warning.message)}")
     for answer in answers:
         hit = "  <- the user's next item" if answer.number == target else ""
         console.print(f"   {answer.rank}. {escape(answer.title)} ({answer.score:.2f}){hit}")

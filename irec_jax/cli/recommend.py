@@ -9,6 +9,7 @@ from rich.table import Table
 
 from irec_jax.bounds import COUNT, Range, check_numbers
 from irec_jax.instructions.forms import scenario_words
+from irec_jax.progress import print_status
 from irec_jax.recommendation.catalog import Catalog
 from irec_jax.recommendation.explain import Explanation
 from irec_jax.recommendation.recommendations import SCORE_MEANING, Recommendations
@@ -67,6 +68,8 @@ class Recommend:
             where=self.where,
             extras=extras,
         )
+        for warning in answer.warnings:
+            print_status(f"warning: {warning.message}")
         console = Console()
         if not self.explain:
             console.print(_answer_table(answer, recommender.catalog))

@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from irec_jax.instructions.forms import Request
+from irec_jax.recommendation.request_warnings import RequestWarning
 
 SHOWN = ("rank", "item", "title", "score")
 SCORE_MEANING = (
@@ -51,11 +52,13 @@ class Recommendations(Sequence[Recommendation], JupyterMixin):
         items: The items.
         request: The request that they answer.
         allowed: `[catalog]` whether an item could be returned.
+        warnings: Why the answer may be worth little; empty for most requests.
     """
 
     items: tuple[Recommendation, ...]
     request: Request = dataclasses.field(compare=False)
     allowed: Bool[np.ndarray, " catalog"] = dataclasses.field(compare=False)
+    warnings: tuple[RequestWarning, ...] = ()
 
     def __len__(self) -> int:
         return len(self.items)
@@ -82,7 +85,7 @@ class Recommendations(Sequence[Recommendation], JupyterMixin):
         rows = [dataclasses.astuple(item) for item in self.items]
         return pl.DataFrame(rows, dict(zip(names, types, strict=True)), orient="row")
 
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Table]:
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Table | str]:
         table = Table(
             "rank", "item", "title", "score", caption=SCORE_MEANING, caption_justify="left"
         )
@@ -91,3 +94,5 @@ class Recommendations(Sequence[Recommendation], JupyterMixin):
                 str(item.rank), escape(item.item), escape(item.title), f"{item.score:.2f}"
             )
         yield table
+        for warning in self.warnings:
+            yield f"warning: {escape(warning.message)}"

@@ -30,6 +30,7 @@ from irec_jax.recommendation.refine import (
     drop_missing,
     drop_repeated,
 )
+from irec_jax.recommendation.request_warnings import request_warnings
 from irec_jax.recommendation.run_parts import (
     ServingSettings,
     check_parts,
@@ -104,6 +105,7 @@ class Recommender:
         chunk = chunk_size(settings.model, decode.batch, self._trie.depth)
         self._sequences = catalog_sequences(index.offsets, index.tokens, chunk)
         self._buckets = settings.buckets
+        self._trained = {task.scenario for task in settings.instructions.listed_tasks}
 
     @classmethod
     def load(cls, run: PathLike[str] | str, decode: DecodeConfig | None = None) -> "Recommender":
@@ -221,7 +223,8 @@ class Recommender:
             )
             for rank, (item, score) in enumerate(zip(chosen.items, chosen.scores, strict=True), 1)
         )
-        return Recommendations(items, request, allowed)
+        warnings = request_warnings(request, self._trained, self._writer)
+        return Recommendations(items, request, allowed, warnings)
 
     def explain(self, recommendations: Recommendations) -> Explanation:
         """Explains what `recommend` returned.

@@ -1,0 +1,66 @@
+"""Warnings about requests that a run was not made for; it answers them all the same."""
+
+import dataclasses
+import enum
+from collections.abc import Collection
+
+from irec_jax.instructions.forms import Request, Scenario, scenario_words
+from irec_jax.tokens.items import TokenWriter
+from irec_jax.tokens.text import UNKNOWN
+
+UNKNOWN_SHARE = 0.5
+"""Share of the letters of an instruction that the tokenizer does not know, from which one warns."""
+
+_NOT_TEXT = "\ufffd"
+"""What a part of a letter's bytes decodes to."""
+
+
+class WarningKind(enum.StrEnum):
+    """What is wrong with a request."""
+
+    UNTRAINED_TASK = "untrained_task"
+    UNKNOWN_LETTERS = "unknown_letters"
+
+
+@dataclasses.dataclass(frozen=True)
+class RequestWarning:
+    """A warning about a request.
+
+    Attributes:
+        kind: For programs.
+        message: For people.
+    """
+
+    kind: WarningKind
+    message: str
+
+
+def request_warnings(
+    request: Request, trained: Collection[Scenario], writer: TokenWriter
+) -> tuple[RequestWarning, ...]:
+    """Says why the answer to a request may be worth little.
+
+    Args:
+        request: The request.
+        trained: The scenarios of the tasks that the run was tuned on.
+        writer: Its tokenizer.
+    """
+    warnings = []
+    if request.scenario not in trained:
+        kind = scenario_words(request.scenario.code)
+        message = f"the run was not tuned on requests of this kind: {kind}"
+        warnings.append(RequestWarning(WarningKind.UNTRAINED_TASK, message))
+    letters = [letter for letter in request.instruction if letter.isalnum()]
+    unknown = [letter for letter in letters if not _is_known(letter, writer)]
+    if letters and len(unknown) >= UNKNOWN_SHARE * len(letters):
+        shown = "".join(dict.fromkeys(unknown))[:10]
+        message = f"the run does not know most letters of the instruction, such as {shown}"
+        warnings.append(RequestWarning(WarningKind.UNKNOWN_LETTERS, message))
+    return tuple(warnings)
+
+
+def _is_known(letter: str, writer: TokenWriter) -> bool:
+    """Whether a piece has the letter; others are written as bytes, or as the unknown token."""
+    return not any(
+        token == UNKNOWN or _NOT_TEXT in writer.decode([token]) for token in writer.encode(letter)
+    )
