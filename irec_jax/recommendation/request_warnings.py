@@ -16,7 +16,7 @@ _NOT_TEXT = "\ufffd"
 
 
 class WarningKind(enum.StrEnum):
-    """What is wrong with a request."""
+    """Kinds of warnings, for programs."""
 
     UNTRAINED_TASK = "untrained_task"
     UNKNOWN_LETTERS = "unknown_letters"
@@ -38,7 +38,7 @@ class RequestWarning:
 def request_warnings(
     request: Request, trained: Collection[Scenario], writer: TokenWriter
 ) -> tuple[RequestWarning, ...]:
-    """Says why the answer to a request may be worth little.
+    """Returns the reasons why the answer to a request may be worth little.
 
     Args:
         request: The request.

@@ -81,7 +81,8 @@ def test_with_every_fault_each_request_has_one_result_and_the_ledger_is_exact(
 ):
     path = tmp_path / "answers.jsonl"
     with serve(every_fault, delay=0.005) as server:
-        config = config_for(server, concurrency=4, price_in=2.0, price_out=8.0)
+        # On a slow machine one text may meet many of the faults.
+        config = config_for(server, concurrency=4, retries=50, price_in=2.0, price_out=8.0)
         results, ledger = teach(split, config, path)
         faults = collections.Counter(server.faults)
         assert set(faults) == {"", *FAULTS[1:]}, "too few requests for every fault"

@@ -115,8 +115,9 @@ def test_a_run_counts_its_attempts_and_its_waits(tmp_path, make_inputs):
         assert sum(seconds.values()) == pytest.approx(attempt.ended - attempt.start_time, abs=1e-3)
         assert {"preparing", "compiling", "steps", "saving"} <= seconds.keys() <= {*Cause}
     assert first.seconds["preparing"] >= 3.0
-    assert first.seconds["waiting for data"] < 0.3
-    assert 0.6 <= second.seconds["waiting for data"] < 1.2, "six batches"
+    # How much longer it waits depends on what else the machine does.
+    assert second.seconds["waiting for data"] >= 0.6, "six batches"
+    assert first.seconds["waiting for data"] < second.seconds["waiting for data"]
     assert (tmp_path / "log.txt").read_text().count("goodput ") == 2
 
 
