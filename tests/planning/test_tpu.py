@@ -28,7 +28,7 @@ BASELINE = Path(__file__).with_name("base_on_v5e_2x2.json")
 MAY_GROW = 1.03
 
 BASE = T5Config.flan("base")
-TINY = T5Config(width=128, heads=4, head_dim=32, mlp_dim=256, encoder_layers=2, decoder_layers=2)
+TINY = T5Config.tiny(encoder_layers=2, decoder_layers=2, unroll_layers=False)
 
 
 def experiment_of(model, batch=32, **mesh):
