@@ -61,8 +61,8 @@ def evaluate(
     options = {"role": role, "tasks": tuple(tasks), "max_requests": max_requests}
     changes = {name: value for name, value in options.items() if value not in (None, ())}
     config = dataclasses.replace(load_run(run).evaluation, **changes)
-    more = {} if ranker is None else {_name_of(ranker): ranker}
-    report = _evaluate(run, config, more, with_ablations=ablations)
+    own_rankers = {} if ranker is None else {_name_of(ranker): ranker}
+    report = _evaluate(run, config, own_rankers, with_ablations=ablations)
     if ranker is None:
         save_report(report, run)
     return report
@@ -73,7 +73,11 @@ def _name_of(ranker: Ranker) -> str:
 
 
 def _evaluate(
-    run: Path, settings: EvaluationConfig, more: Mapping[str, Ranker], *, with_ablations: bool
+    run: Path,
+    settings: EvaluationConfig,
+    own_rankers: Mapping[str, Ranker],
+    *,
+    with_ablations: bool,
 ) -> Report:
     experiment = load_run(run)
     refuse_missing_log(run, experiment.data.folder)
@@ -88,11 +92,13 @@ def _evaluate(
         teacher = materials.renderer.teacher
         split = add_teacher_texts(split, teacher, packs[0].language, experiment.seed, role)
 
-    def make_more(task: Task) -> Mapping[str, Ranker]:
+    def make_rankers(task: Task) -> Mapping[str, Ranker]:
+        if not with_ablations:
+            return own_rankers
         changed = ablation_rankers(tuned, packs, task, split, role, experiment.seed)
-        return {**more, **changed} if with_ablations else more
+        return {**own_rankers, **changed}
 
-    return evaluate_ranker(tuned, materials.log, split, settings, experiment.seed, make_more)
+    return evaluate_ranker(tuned, materials.log, split, settings, experiment.seed, make_rankers)
 
 
 def _ranked_tasks(names: Sequence[TaskName]) -> tuple[TaskName, ...]:

@@ -57,8 +57,8 @@ class Recommend:
         """Prints the recommendations as a table."""
         check_numbers(self, "--", k=COUNT, user=Range(-(2**63), 2**63 - 1))
         recommender = Recommender.load(self.folder)
-        past = () if self.user is None else recommender.history_of(self.user)
-        history = (*past, *self.history)
+        of_user = () if self.user is None else recommender.history_of(self.user)
+        history = (*of_user, *self.history)
         extras = Extras(self.preference, self.context, self.language)
         answer = recommender.recommend(
             history,

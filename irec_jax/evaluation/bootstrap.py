@@ -6,6 +6,7 @@ narrower interval of paired samples.
 """
 
 import dataclasses
+from collections.abc import Mapping
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -101,3 +102,25 @@ def bootstrap(
         times = times.reshape(rows_now, number)
         draws.append((times @ sums) / (times @ counts)[:, None])
     return Bootstrap(means, np.concatenate(draws))
+
+
+def bootstrap_each(
+    values: Mapping[str, Float[np.ndarray, "requests columns"]],
+    users: Int[np.ndarray, " requests"],
+    resamples: int,
+    seed: int,
+) -> dict[str, Bootstrap]:
+    """Bootstraps several rankers with the same draws, so that they can be subtracted.
+
+    Args:
+        values: The metrics of each ranker, all of one shape.
+        users: As for `bootstrap`.
+        resamples: Number of draws.
+        seed: Seed of the draws.
+    """
+    joint = bootstrap(np.concatenate(list(values.values()), axis=1), users, resamples, seed)
+    width = len(joint.means) // len(values)
+    return {
+        name: joint.columns(slice(number * width, (number + 1) * width))
+        for number, name in enumerate(values)
+    }

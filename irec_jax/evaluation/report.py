@@ -10,7 +10,7 @@ import polars as pl
 from jaxtyping import Bool, Float, Int
 
 from irec_jax.errors import InputError
-from irec_jax.evaluation.bootstrap import Figure, bootstrap
+from irec_jax.evaluation.bootstrap import Figure, bootstrap_each
 from irec_jax.evaluation.figures import CHANCE, Difference, Group, Report, ReportRow, TaskReport
 from irec_jax.evaluation.metrics import METRICS, chance, full_ranks, per_request
 from irec_jax.evaluation.page.report_page import render_page
@@ -214,13 +214,8 @@ def _compare(
     rows: list[ReportRow] = []
     differences: list[Difference] = []
     for group, members in groups.items():
-        stacked = np.concatenate([value[members] for value in values.values()], axis=1)
-        joint = bootstrap(stacked, users[members], config.resamples, seed)
-        width = len(METRICS)
-        parts = {
-            name: joint.columns(slice(number * width, (number + 1) * width))
-            for number, name in enumerate(values)
-        }
+        chosen = {name: value[members] for name, value in values.items()}
+        parts = bootstrap_each(chosen, users[members], config.resamples, seed)
         rows += [ReportRow(name, group, _by_metric(part.figures())) for name, part in parts.items()]
         names = list(parts)
         for number, name in enumerate(names):

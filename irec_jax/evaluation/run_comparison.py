@@ -3,7 +3,6 @@
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 
-import numpy as np
 import polars as pl
 from rich.box import SIMPLE_HEAVY
 from rich.console import Console, ConsoleOptions
@@ -11,7 +10,7 @@ from rich.jupyter import JupyterMixin
 from rich.table import Table
 
 from irec_jax.errors import InputError
-from irec_jax.evaluation.bootstrap import Figure, bootstrap
+from irec_jax.evaluation.bootstrap import Figure, bootstrap_each
 from irec_jax.evaluation.figures import TUNED, metric_title
 from irec_jax.evaluation.metrics import HEADLINES, METRICS, per_request
 from irec_jax.evaluation.report_tables import interval_text
@@ -71,10 +70,9 @@ class RunComparison(JupyterMixin):
         rows = []
         for row in self.rows:
             for metric, figure in row.figures.items():
-                minus = row.differences.get(metric)
-                values = dataclasses.astuple(figure)
-                values += (None,) * 3 if minus is None else dataclasses.astuple(minus)
-                rows.append((row.task, row.run, metric, *values))
+                difference = row.differences.get(metric)
+                ends = dataclasses.astuple(difference) if difference else (None,) * 3
+                rows.append((row.task, row.run, metric, *dataclasses.astuple(figure), *ends))
         names = ("task", "run", "metric", *schema, *(f"difference_{name}" for name in schema))
         types = [pl.String] * 3 + [pl.Float64] * 6
         return pl.DataFrame(rows, dict(zip(names, types, strict=True)), orient="row")
@@ -137,22 +135,17 @@ def compare_ranks(runs: Sequence[RanksOfRun], resamples: int, seed: int) -> RunC
 def _rows_of_task(
     task: str, runs: Sequence[RanksOfRun], ranks: Sequence[pl.DataFrame], resamples: int, seed: int
 ) -> list[RunRow]:
-    values = [per_request(frame["rank"].to_numpy()) for frame in ranks]
-    users = ranks[0]["user"].to_numpy()
-    joint = bootstrap(np.concatenate(values, axis=1), users, resamples, seed)
-    width = len(METRICS)
-    parts = [joint.columns(slice(n * width, (n + 1) * width)) for n in range(len(runs))]
+    values = {
+        run.name: per_request(frame["rank"].to_numpy())
+        for run, frame in zip(runs, ranks, strict=True)
+    }
+    parts = bootstrap_each(values, ranks[0]["user"].to_numpy(), resamples, seed)
+    first = parts[runs[0].name]
     rows = []
-    for number, (run, part) in enumerate(zip(runs, parts, strict=True)):
-        minus = part.minus(parts[0]).figures() if number else ()
-        rows.append(
-            RunRow(
-                task,
-                run.name,
-                dict(zip(METRICS, part.figures(), strict=True)),
-                dict(zip(METRICS, minus, strict=False)),
-            )
-        )
+    for name, part in parts.items():
+        figures = dict(zip(METRICS, part.figures(), strict=True))
+        differences = dict(zip(METRICS, part.minus(first).figures(), strict=True))
+        rows.append(RunRow(task, name, figures, {} if part is first else differences))
     return rows
 
 
