@@ -20,7 +20,7 @@ _MISSING = (errno.ENOENT, errno.ENOTDIR)
 _SPOILED = (ValueError, LookupError, TypeError, AttributeError, EOFError)
 _OS_ERROR = re.compile(r"os_error_code='(\d+)'")  # as TensorStore writes it into its messages
 
-READ_AT_ONCE = 64 * 2**20
+READ_AT_ONCE = 16 * 2**20
 """Minimum bytes of each tree that are read at the same time."""
 
 
