@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     from irec_jax.log.simulate import SimulateConfig
     from irec_jax.model.config import T5Config
     from irec_jax.model.lora import LoraConfig
-    from irec_jax.recommendation.recommender import Extras, Recommender
+    from irec_jax.recommendation.recommender import Recommender
+    from irec_jax.recommendation.request_extras import Extras
+    from irec_jax.recommendation.request_understanding import UnderstandingMode
     from irec_jax.tokens.config import TokensConfig
     from irec_jax.training.config import TrainConfig
     from irec_jax.training.optimizer import OptimizerConfig
@@ -44,7 +46,7 @@ _MODULES = {
     "DecodeConfig": "irec_jax.decoding.config",
     "EvaluationConfig": "irec_jax.evaluation.protocol",
     "Experiment": "irec_jax.experiment.config",
-    "Extras": "irec_jax.recommendation.recommender",
+    "Extras": "irec_jax.recommendation.request_extras",
     "InstructionsConfig": "irec_jax.instructions.config",
     "LoraConfig": "irec_jax.model.lora",
     "MeshConfig": "irec_jax.training.sharding",
@@ -54,6 +56,7 @@ _MODULES = {
     "T5Config": "irec_jax.model.config",
     "TokensConfig": "irec_jax.tokens.config",
     "TrainConfig": "irec_jax.training.config",
+    "UnderstandingMode": "irec_jax.recommendation.request_understanding",
     "compare": "irec_jax.api.compare_runs",
     "evaluate": "irec_jax.api.evaluate_run",
     "load_log": "irec_jax.log.dataset",
@@ -75,6 +78,7 @@ __all__ = [
     "T5Config",
     "TokensConfig",
     "TrainConfig",
+    "UnderstandingMode",
     "__version__",
     "compare",
     "evaluate",

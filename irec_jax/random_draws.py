@@ -37,6 +37,7 @@ class RandomStream(enum.IntEnum):
     MODEL_TEACHER_SAMPLE = 43
     CHAT_SEED = 44
     CHAT_RETRY_DELAY = 45
+    UNDERSTANDING = 46
     ABLATION_QUERY = 31
     ABLATION_TEMPLATE = 32
 

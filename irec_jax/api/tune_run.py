@@ -17,7 +17,7 @@ from irec_jax.api.tuned_run import TunedRun
 from irec_jax.batches.batch import Batch
 from irec_jax.batches.elastic import packed_batches
 from irec_jax.batches.packed import PackedRows
-from irec_jax.batches.pipeline import Cuts, training_batches
+from irec_jax.batches.pipeline import Cuts, RecordSource, training_batches
 from irec_jax.errors import InputError
 from irec_jax.experiment.config import Experiment
 from irec_jax.experiment.loading import load_experiment
@@ -134,7 +134,7 @@ def tune_materials(
         if is_first():
             _report_packed_rows(rows, run)
     else:
-        batches = _batches(materials, materials.renderer, cuts)
+        batches = _batches(materials, materials.records, cuts)
     train(
         TrainingInputs(
             run=run,
@@ -157,11 +157,11 @@ def tune_materials(
 
 
 def _batches(
-    materials: Materials, renderer: Renderer, cuts: Cuts | None = None
+    materials: Materials, records: RecordSource, cuts: Cuts | None = None
 ) -> grain.IterDataset[Batch]:
     experiment = materials.experiment
     return training_batches(
-        renderer,
+        records,
         materials.writer,
         batch_size=experiment.train.batch_size,
         source_length=experiment.tokens.source_length,

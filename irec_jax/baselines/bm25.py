@@ -139,11 +139,11 @@ class BM25:
 
 
 def item_texts(catalog: pl.DataFrame) -> list[str]:
-    """Joins title, categories, brand and description of each item, where the log has them."""
+    """Joins the texts of each item's columns, as far as the log has them."""
     parts = [name for name in ("title", "brand", "description") if name in catalog.columns]
     texts = [pl.col(name) for name in parts]
-    if "categories" in catalog.columns:
-        texts.insert(1, pl.col("categories").list.join(" ", ignore_nulls=True))
+    lists = [name for name in ("categories", "attributes") if name in catalog.columns]
+    texts[1:1] = [pl.col(name).list.join(" ", ignore_nulls=True) for name in lists]
     if not texts:
         return [""] * catalog.height
     joined = pl.concat_str(texts, separator=" ", ignore_nulls=True)

@@ -36,6 +36,7 @@ from irec_jax.storage.shards import (
 )
 from irec_jax.storage.workers import Advance, run_in_workers
 from irec_jax.tokens.items import TokenWriter
+from irec_jax.understanding.request_records import MixedRecords
 
 NAME, WHAT = "packed_rows", "set of packed rows"
 VERSION = "1.0.0"
@@ -264,8 +265,15 @@ class _RecordingSource:
     seen: list[tuple[int, Instruction]]
 
     def record(self, number: int) -> Instruction:
-        record = self.source.record(self.first + number)
-        self.seen.append((self.first + number, record))
+        number += self.first
+        record = self.source.record(number)
+        if isinstance(self.source, MixedRecords):
+            # The audit knows the instructions of the log, by their own numbers.
+            audited = self.source.instruction_number(number)
+        else:
+            audited = number
+        if audited is not None:
+            self.seen.append((audited, record))
         return record
 
 

@@ -6,10 +6,12 @@ from typing import Annotated, Literal
 
 import tyro
 
+from irec_jax.api.evaluate_requests import evaluate_requests
 from irec_jax.api.evaluate_run import evaluate
 from irec_jax.errors import InputError
 from irec_jax.evaluation.figures import Report
 from irec_jax.evaluation.report import report_folder
+from irec_jax.evaluation.suite_tables import suite_table, suite_warnings
 from irec_jax.experiment.run_config import load_run
 from irec_jax.instructions.forms import TaskName
 from irec_jax.log.split import SplitProtocol
@@ -34,6 +36,8 @@ class Evaluate:
         max_requests: Size of a random sample of the requests of each task; 0 for all requests.
         ablations: Also evaluate the model without the query, with the query of another user,
             with held-out templates, and in its other languages.
+        requests: Instead, ask the requests of a suite (shop_en, movies_en, beauty_en, or the path
+            of a TOML file) and grade the first five answers by the condition of each request.
     """
 
     folder: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
@@ -42,6 +46,7 @@ class Evaluate:
     tasks: tyro.conf.EnumChoicesFromValues[tuple[TaskName, ...]] = ()
     max_requests: int | None = None
     ablations: bool = False
+    requests: str = ""
 
     def run(self) -> None:
         """Evaluates the run, prints the tables and the paths of the report."""
@@ -53,6 +58,12 @@ class Evaluate:
                 where="--protocol",
                 hint=f"Tune another run with --data.protocol {self.protocol.value}.",
             )
+        if self.requests:
+            suite = evaluate_requests(self.folder, self.requests)
+            console = Console()
+            console.print(suite_table(suite))
+            console.print(suite_warnings(suite), highlight=False)
+            return
         report = evaluate(
             self.folder,
             tasks=self.tasks,

@@ -13,7 +13,9 @@ from irec_jax.progress import print_status
 from irec_jax.recommendation.catalog import Catalog
 from irec_jax.recommendation.explain import Explanation
 from irec_jax.recommendation.recommendations import SCORE_MEANING, Recommendations
-from irec_jax.recommendation.recommender import Extras, Recommender
+from irec_jax.recommendation.recommender import Recommender
+from irec_jax.recommendation.request_extras import Extras
+from irec_jax.recommendation.request_understanding import UnderstandingMode
 from irec_jax.terminal import Console
 
 
@@ -38,6 +40,8 @@ class Recommend:
         preference: The user's taste in a sentence, as "quiet films with a good story".
         context: Time, place or season, as "on a winter evening".
         language: Language of the prompt: one of the template packs that the run was tuned on.
+        understanding: What to do with conditions in the instruction: `on`, `off`, or `required`
+            (an error if no item meets them).
         explain: Also show the prompt and the probability of each item.
     """
 
@@ -51,6 +55,7 @@ class Recommend:
     preference: str = ""
     context: str = ""
     language: str = ""
+    understanding: UnderstandingMode = UnderstandingMode.ON
     explain: bool = False
 
     def run(self) -> None:
@@ -59,7 +64,7 @@ class Recommend:
         recommender = Recommender.load(self.folder)
         of_user = () if self.user is None else recommender.history_of(self.user)
         history = (*of_user, *self.history)
-        extras = Extras(self.preference, self.context, self.language)
+        extras = Extras(self.preference, self.context, self.language, self.understanding)
         answer = recommender.recommend(
             history,
             self.instruction,
@@ -68,6 +73,8 @@ class Recommend:
             where=self.where,
             extras=extras,
         )
+        if answer.understood is not None:
+            print_status(f"understood: {answer.understood}")
         for warning in answer.warnings:
             print_status(f"warning: {warning.message}")
         console = Console()

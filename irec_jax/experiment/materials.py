@@ -1,16 +1,19 @@
 """The materials of an experiment: log, split, tokens and instructions."""
 
 import dataclasses
+import functools
 from pathlib import Path
 
 from irec_jax.batches.packed import PackedRows, Packing
+from irec_jax.batches.pipeline import RecordSource
 from irec_jax.errors import InputError
 from irec_jax.experiment.config import Experiment
 from irec_jax.experiment.tokenizer_texts import training_texts
 from irec_jax.instruction_sets.store import made_from
+from irec_jax.instructions.config import InstructionsConfig
 from irec_jax.instructions.pack_files import with_copied_packs
 from irec_jax.instructions.render import Renderer
-from irec_jax.instructions.templates import TemplatePack
+from irec_jax.instructions.templates import TemplatePack, load_packs
 from irec_jax.log.dataset import load_log
 from irec_jax.log.events import BehaviorLog
 from irec_jax.log.split import Split, split_log
@@ -21,6 +24,9 @@ from irec_jax.teachers.choose import make_teacher
 from irec_jax.tokens.items import TokenWriter, make_writer
 from irec_jax.tokens.text import UNKNOWN
 from irec_jax.training.checkpoint import has_started
+from irec_jax.understanding.lexicon_mining import mine_lexicon
+from irec_jax.understanding.request_grammar import LANGUAGES, load_grammar
+from irec_jax.understanding.request_records import MixedRecords, RequestRecords
 
 UNKNOWN_SHARE = 0.1  # of a pack's tokens, at most
 
@@ -35,6 +41,7 @@ class Materials:
         split: The log cut for the experiment's protocol.
         writer: Text and items to token ids and back.
         renderer: Training instructions by number.
+        requests: Records of understanding by number; None for a run without them.
     """
 
     experiment: Experiment
@@ -42,6 +49,15 @@ class Materials:
     split: Split
     writer: TokenWriter
     renderer: Renderer
+    requests: RequestRecords | None = None
+
+    @functools.cached_property
+    def records(self) -> RecordSource:
+        """What is trained on: the instructions, mixed with the records of understanding."""
+        if self.requests is None:
+            return self.renderer
+        share = self.experiment.instructions.understanding
+        return MixedRecords(self.renderer, self.requests, share)
 
 
 def prepare(experiment: Experiment, run: Path | None = None) -> Materials:
@@ -66,10 +82,11 @@ def prepare(experiment: Experiment, run: Path | None = None) -> Materials:
     if run is not None:
         instructions = with_copied_packs(instructions, run / PACKS_FOLDER)
     teacher = make_teacher(split, instructions, experiment.seed)
+    requests = _request_records(split, instructions, experiment.seed)
     if run is not None and (run / TOKENS_FOLDER).is_dir():
         writer = TokenWriter.load(run / TOKENS_FOLDER)
     else:
-        texts = training_texts(split, instructions, teacher)
+        texts = training_texts(split, instructions, teacher, requests)
         writer = make_writer(split.catalog, texts, experiment.tokens, experiment.seed)
     renderer = Renderer.build(
         split,
@@ -82,7 +99,36 @@ def prepare(experiment: Experiment, run: Path | None = None) -> Materials:
         _refuse_unwritable(pack, writer)
     model = dataclasses.replace(experiment.model, vocabulary=writer.index.vocabulary)
     resolved = dataclasses.replace(experiment, model=model)
-    return Materials(resolved, log, split, writer, renderer)
+    return Materials(resolved, log, split, writer, renderer, requests)
+
+
+def _request_records(
+    split: Split, instructions: InstructionsConfig, seed: int
+) -> RequestRecords | None:
+    """The records of understanding, None where the config asks for none.
+
+    Raises:
+        InputError: No pack is in a language that has a request grammar, or the catalog has
+            nothing that a request could name.
+    """
+    if not instructions.understanding:
+        return None
+    packs = load_packs(instructions.packs, instructions.domain, instructions.own_tasks)
+    grammars = tuple(load_grammar(pack.language) for pack in packs if pack.language in LANGUAGES)
+    if not grammars:
+        raise InputError(
+            f"no template pack is in a language with a request grammar ({', '.join(LANGUAGES)})",
+            where="instructions.understanding",
+            hint="Set it to 0, or add the pack en to instructions.packs.",
+        )
+    lexicon = mine_lexicon(split)
+    if not lexicon.values:
+        raise InputError(
+            "the catalog has no category, brand or attribute that two items share",
+            where="instructions.understanding",
+            hint="Set it to 0, or add categories to the items of the log.",
+        )
+    return RequestRecords(split, lexicon, grammars, seed)
 
 
 def _refuse_unwritable(pack: TemplatePack, writer: TokenWriter) -> None:
@@ -111,7 +157,7 @@ def packing_of(materials: Materials) -> Packing:
     """How the experiment's training instructions become packed rows."""
     tokens = materials.experiment.tokens
     return Packing(
-        source=materials.renderer,
+        source=materials.records,
         made_from=made_from(materials.renderer),
         writer=materials.writer,
         source_length=tokens.source_length,

@@ -35,6 +35,8 @@ def save_run(run: Path, materials: Materials) -> None:
     run.mkdir(parents=True, exist_ok=True)
     if not started or not (run / TOKENS_FOLDER).is_dir():
         materials.writer.save(run / TOKENS_FOLDER)
+        if materials.requests is not None:
+            materials.requests.lexicon.save(run / TOKENS_FOLDER)
     if not started:
         shutil.rmtree(run / PACKS_FOLDER, ignore_errors=True)
     copy_packs(materials.experiment.instructions, run / PACKS_FOLDER)

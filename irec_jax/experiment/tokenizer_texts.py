@@ -9,17 +9,24 @@ from irec_jax.instructions.tasks import INTENTION_CODES
 from irec_jax.instructions.teacher import Teacher
 from irec_jax.instructions.templates import TemplatePack, load_packs
 from irec_jax.log.split import Role, Split
+from irec_jax.understanding.request_records import RequestRecords
 
 TEMPLATE_WEIGHT = 20
+REQUEST_SAMPLE = 5_000  # records of understanding that a tokenizer learns from
 TAUGHT_SAMPLE = 5_000  # events whose teacher's texts a tokenizer learns from
 
 
-def training_texts(split: Split, config: InstructionsConfig, teacher: Teacher) -> list[str]:
+def training_texts(
+    split: Split,
+    config: InstructionsConfig,
+    teacher: Teacher,
+    requests: RequestRecords | None = None,
+) -> list[str]:
     """Returns the texts to train on: titles, queries before training events, and templates.
 
     Each template counts `TEMPLATE_WEIGHT` times, so that its words become pieces of their own:
     a prompt of 20 atomic items then has 33 tokens, 68 without. Held-out templates are not read.
-    A teacher's texts are sampled.
+    A teacher's texts and the records of understanding are sampled.
     """
     queries = [
         query
@@ -36,6 +43,9 @@ def training_texts(split: Split, config: InstructionsConfig, teacher: Teacher) -
     ]
     templates += [text for pack in packs for text in _fixed_words(pack, config)]
     taught = _taught_texts(split, config, teacher, [pack.language for pack in packs])
+    if requests is not None:
+        records = map(requests.record, range(REQUEST_SAMPLE))
+        taught += [text for record in records for text in (record.inputs, record.targets)]
     return split.catalog["title"].to_list() + queries + taught + TEMPLATE_WEIGHT * templates
 
 

@@ -52,6 +52,9 @@ class InstructionsConfig:
         teacher_texts: The folder that `irec teach` wrote; read by the teacher `texts` only.
         max_overlap: The audit refuses a set if the mean share of query words that occur in the
             title of the answer is larger, 0 to 1.
+        understanding: The share of the training examples that teach which words of a request are
+            conditions (a category, a brand, an attribute, a price, a year; wanted or excluded),
+            0 to 0.5. 0 for a run that does not read conditions in requests.
         own_tasks: Your own tasks, trained on beside `tasks`; set in a config file only.
     """
 
@@ -68,6 +71,7 @@ class InstructionsConfig:
     ] = "log"
     teacher_texts: str = ""
     max_overlap: float = 0.5
+    understanding: float = 0.0
     own_tasks: tyro.conf.Suppress[tuple[Task, ...]] = ()
 
     def __post_init__(self) -> None:
@@ -78,6 +82,7 @@ class InstructionsConfig:
             answer_items=LENGTH,
             candidates=Range(2, 2**16),
             max_overlap=SHARE,
+            understanding=Range(0, 0.5, "Set it to 0.15, or to 0 to leave it out."),
         )
         if not self.tasks and not self.own_tasks:
             raise InputError(

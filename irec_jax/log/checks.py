@@ -13,6 +13,7 @@ ITEM_COLUMNS = pl.DataFrame(
         "title": pl.String(),
         "categories": pl.List(pl.String()),
         "brand": pl.String(),
+        "attributes": pl.List(pl.String()),
         "description": pl.String(),
         "price": pl.Float64(),
         "released": pl.String(),

@@ -124,7 +124,8 @@ class BehaviorLog:
 
     Attributes:
         items: `item` str (unique), `title` str (never blank), `categories` list[str]; optional
-            `brand` str, `description` str, `price` float64, `released` str (ISO 8601, may be a
+            `brand` str, `attributes` list[str] (values such as a color or a material),
+            `description` str, `price` float64, `released` str (ISO 8601, may be a
             year alone).
         interactions: `user` int64, `item` str (one of `items`), `time` int64 (seconds or
             sequence position), `event` str (a value of `EventKind`); optional `rating` float64,

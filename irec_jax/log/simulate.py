@@ -181,6 +181,10 @@ class SimulatedWorld:
                 "title": list(catalog.titles),
                 "categories": [leaves[category] for category in catalog.categories],
                 "brand": [domain.brands[brand] for brand in catalog.brands],
+                "attributes": [
+                    [slot.values[value][0] for slot, value in zip(domain.slots, row, strict=True)]
+                    for row in catalog.values.tolist()
+                ],
                 "price": [price or None for price in catalog.prices.tolist()],
             },
             schema_overrides={"price": pl.Float64},

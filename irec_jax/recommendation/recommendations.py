@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from irec_jax.instructions.forms import Request
+from irec_jax.recommendation.request_understanding import Understanding
 from irec_jax.recommendation.request_warnings import RequestWarning
 
 SHOWN = ("rank", "item", "title", "score")
@@ -53,12 +54,14 @@ class Recommendations(Sequence[Recommendation], JupyterMixin):
         request: The request that they answer.
         allowed: `[catalog]` whether an item could be returned.
         warnings: Why the answer may be worth little; empty for most requests.
+        understood: The conditions that were read in the instruction; None where none were read.
     """
 
     items: tuple[Recommendation, ...]
     request: Request = dataclasses.field(compare=False)
     allowed: Bool[np.ndarray, " catalog"] = dataclasses.field(compare=False)
     warnings: tuple[RequestWarning, ...] = ()
+    understood: Understanding | None = None
 
     def __len__(self) -> int:
         return len(self.items)
@@ -93,6 +96,8 @@ class Recommendations(Sequence[Recommendation], JupyterMixin):
             table.add_row(
                 str(item.rank), escape(item.item), escape(item.title), f"{item.score:.2f}"
             )
+        if self.understood is not None:
+            yield f"understood: {escape(str(self.understood))}"
         yield table
         for warning in self.warnings:
             yield f"warning: {escape(warning.message)}"

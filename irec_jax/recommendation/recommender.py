@@ -12,7 +12,12 @@ from irec_jax.batches.pipeline import encode_prompt
 from irec_jax.batches.prompt_batches import pad_prompts, request_batches
 from irec_jax.decoding.beam import beam_search
 from irec_jax.decoding.config import DecodeConfig
-from irec_jax.decoding.exhaustive import catalog_scores, catalog_sequences, chunk_size
+from irec_jax.decoding.exhaustive import (
+    CatalogSequences,
+    catalog_scores,
+    catalog_sequences,
+    chunk_size,
+)
 from irec_jax.decoding.legal import legal_sequences
 from irec_jax.decoding.steps import PromptTokens
 from irec_jax.errors import InputError
@@ -30,6 +35,14 @@ from irec_jax.recommendation.refine import (
     drop_missing,
     drop_repeated,
 )
+from irec_jax.recommendation.request_extras import NO_EXTRAS, Extras
+from irec_jax.recommendation.request_understanding import (
+    ROLES,
+    RequestReader,
+    Understanding,
+    UnderstandingMode,
+    role_sequences,
+)
 from irec_jax.recommendation.request_warnings import request_warnings
 from irec_jax.recommendation.run_parts import (
     ServingSettings,
@@ -38,36 +51,20 @@ from irec_jax.recommendation.run_parts import (
     read_writer,
 )
 from irec_jax.recommendation.user_history import user_history
-from irec_jax.run_folder import CATALOG_FILE
+from irec_jax.run_folder import CATALOG_FILE, TOKENS_FOLDER
 from irec_jax.text_cleaning import clean
 from irec_jax.tokens.items import TokenWriter
 from irec_jax.tokens.readable import with_titles
 from irec_jax.tokens.trie import build_trie
 from irec_jax.training.checkpoint import load_params
+from irec_jax.understanding.lexicon import Lexicon
+from irec_jax.understanding.request_grammar import LANGUAGES
 
 WIDEN = 4
 """Factor of the next beam width after an uncertain search; each width is compiled once."""
 
 DIVERSE_POOL = 4
 """Candidates for each recommendation of a diversified list."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Extras:
-    """Optional parts of a request besides history and instruction.
-
-    Attributes:
-        preference: The user's taste in a sentence.
-        context: Time, place, season or popular items, as a phrase.
-        language: Language of the prompt, one of the run's template packs; "" for the first.
-    """
-
-    preference: str = ""
-    context: str = ""
-    language: str = ""
-
-
-NO_EXTRAS = Extras()
 
 
 class Recommender:
@@ -81,6 +78,7 @@ class Recommender:
         writer: Tokenizer and item index.
         params: The weights.
         run: The run folder, for `history_of`.
+        lexicon: What requests can name; None for a run that does not read conditions.
 
     Raises:
         InputError: The parts come from different runs.
@@ -93,6 +91,7 @@ class Recommender:
         writer: TokenWriter,
         params: Params,
         run: Path = Path(),
+        lexicon: Lexicon | None = None,
     ) -> None:
         check_parts(settings, catalog, writer)
         self._run = run
@@ -105,6 +104,9 @@ class Recommender:
         chunk = chunk_size(settings.model, decode.batch, self._trie.depth)
         self._sequences = catalog_sequences(index.offsets, index.tokens, chunk)
         self._buckets = settings.buckets
+        self._lexicon = lexicon
+        self._role_sequences = catalog_sequences(*role_sequences(writer), len(ROLES))
+        self._readers: dict[str, RequestReader] = {}
         self._trained = {task.scenario for task in settings.instructions.listed_tasks}
 
     @classmethod
@@ -124,7 +126,8 @@ class Recommender:
             settings = dataclasses.replace(settings, decode=decode)
         catalog = Catalog.load(run / CATALOG_FILE)
         writer = read_writer(run)
-        return cls(settings, catalog, writer, load_params(run, settings.model), run)
+        lexicon = Lexicon.load(run / TOKENS_FOLDER)
+        return cls(settings, catalog, writer, load_params(run, settings.model), run, lexicon)
 
     def history_of(self, user: int) -> tuple[str, ...]:
         """Returns the ids of all items of a user of the run's log, oldest first.
@@ -175,6 +178,29 @@ class Recommender:
             language=extras.language,
         )
 
+    def understand(self, instruction: str, language: str = "") -> Understanding | None:
+        """Reads the conditions in an instruction: values of the catalog, prices and years.
+
+        `recommend` does this by itself. To edit what was understood, change `where` and give it
+        to `recommend` with `UnderstandingMode.OFF`.
+
+        Args:
+            instruction: The user's own words.
+            language: One of the run's template packs; "" for the first.
+
+        Returns:
+            What was understood; None if the run was not tuned to read conditions
+            (`instructions.understanding`), or has no request grammar of the language.
+        """
+        language = self._prompt_writer.pack(language).language
+        if self._lexicon is None or language not in LANGUAGES or not clean(instruction):
+            return None
+        if language not in self._readers:
+            self._readers[language] = RequestReader(
+                self._lexicon, self.catalog, language, self._role_scores
+            )
+        return self._readers[language].read(instruction)
+
     def recommend(
         self,
         history: References = (),
@@ -194,19 +220,30 @@ class Recommender:
             exclude: Items that may not be returned, besides the history.
             where: A condition on the returned items. It is applied inside the search, so a strict
                 one does not shorten the list.
-            extras: Preference, context and language.
+            extras: Preference, context, language, and what is done with conditions in the
+                instruction.
 
         Returns:
-            Distinct items, best first; fewer than `k` only if fewer items are allowed.
+            Distinct items, best first; fewer than `k` only if fewer items are allowed. Every item
+            meets the hard conditions that were understood in the instruction; if no item does,
+            some are dropped, with a warning.
 
         Raises:
-            InputError: An item is unknown, the condition is invalid or excludes every item, or
-                history, instruction and preference are all empty.
+            InputError: An item is unknown, the condition is invalid or excludes every item,
+                history, instruction and preference are all empty, or the conditions in the
+                instruction are required and no item meets them.
         """
         if k < 1:
             raise InputError(f"must be at least 1, got {k}", where="k", hint="Set it to 10.")
+        understood = None
+        if extras.understanding is not UnderstandingMode.OFF:
+            understood = self.understand(instruction, extras.language)
+        if understood is not None:
+            instruction = understood.text
         request = self.request(history, instruction, exclude=exclude, extras=extras)
         allowed = self._allowed(request, where)
+        if understood is not None:
+            understood, allowed = self._apply(understood, allowed, extras)
         diversity = self.settings.decode.diversity
         wanted = k * DIVERSE_POOL if diversity else k
         candidates, bound = self._search(request, allowed, wanted)
@@ -223,8 +260,8 @@ class Recommender:
             )
             for rank, (item, score) in enumerate(zip(chosen.items, chosen.scores, strict=True), 1)
         )
-        warnings = request_warnings(request, self._trained, self._writer)
-        return Recommendations(items, request, allowed, warnings)
+        warnings = request_warnings(request, self._trained, self._writer, understood)
+        return Recommendations(items, request, allowed, warnings, understood)
 
     def explain(self, recommendations: Recommendations) -> Explanation:
         """Explains what `recommend` returned.
@@ -233,7 +270,7 @@ class Recommender:
         index.
         """
         request, allowed = recommendations.request, recommendations.allowed
-        scores = self._exact([self._ids(request)])[0]
+        scores = self._exact([self._ids(request)], self._sequences)[0]
         prompt = self._prompt_writer.prompt(request)
         names = self._prompt_writer.names
         return Explanation(
@@ -264,7 +301,7 @@ class Recommender:
         if any(request.scenario.form is TaskForm.POINTWISE for request in requests):
             problem = "a pointwise request has no ranking"
             raise InputError(problem, where="request.scenario", hint="Rank another task form.")
-        scores = self._exact([self._ids(request) for request in requests])
+        scores = self._exact([self._ids(request) for request in requests], self._sequences)
         for row, request in enumerate(requests):
             scores[row, list(request.exclude)] = -np.inf
             if request.candidates:
@@ -290,11 +327,35 @@ class Recommender:
             )
         return allowed
 
-    def _exact(self, prompts: Sequence[Sequence[int]]) -> Float[np.ndarray, "requests items"]:
-        scores = np.zeros((len(prompts), len(self.catalog)), np.float32)
+    def _apply(
+        self, understood: Understanding, allowed: Bool[np.ndarray, " items"], extras: Extras
+    ) -> tuple[Understanding, Bool[np.ndarray, " items"]]:
+        """Restricts the allowed items to those that meet the hard constraints of a request."""
+        meets = self.catalog.mask(understood.where or None)
+        if (allowed & meets).any():
+            return understood, allowed & meets
+        if extras.understanding is UnderstandingMode.REQUIRED:
+            raise InputError(
+                f"no item that may be returned meets what was understood: {understood}",
+                where="instruction",
+                hint="Ask for less, or let conditions be dropped (understanding 'on').",
+            )
+        language = self._prompt_writer.pack(extras.language).language
+        relaxed = self._readers[language].relax(understood, allowed)
+        return relaxed, allowed & self.catalog.mask(relaxed.where or None)
+
+    def _role_scores(self, prompts: Sequence[str]) -> Float[np.ndarray, "prompts roles"]:
+        length = self.settings.tokens.source_length
+        ids = [encode_prompt(prompt, self._writer, length) for prompt in prompts]
+        return self._exact(ids, self._role_sequences)
+
+    def _exact(
+        self, prompts: Sequence[Sequence[int]], sequences: CatalogSequences
+    ) -> Float[np.ndarray, "requests given"]:
+        scores = np.zeros((len(prompts), len(sequences.first_tokens)), np.float32)
         for chosen, tokens, segments in request_batches(prompts, self._buckets):
             padded = PromptTokens(tokens, segments)
-            batch = catalog_scores(self._structure, self._params, padded, self._sequences)
+            batch = catalog_scores(self._structure, self._params, padded, sequences)
             scores[chosen] = np.asarray(batch)[: len(chosen)]
         return scores
 
@@ -309,7 +370,8 @@ class Recommender:
         """
         ids, titles = self._ids(request), self.catalog.titles
         if self.settings.decode.method == "exhaustive":
-            scores = np.where(allowed, self._exact([ids])[0], -np.inf).astype(np.float32)
+            exact = self._exact([ids], self._sequences)[0]
+            scores = np.where(allowed, exact, -np.inf).astype(np.float32)
             everything = Candidates(np.arange(len(allowed), dtype=np.int32), scores)
             return drop_repeated(best_first(drop_missing(everything)), titles), -np.inf
         prompts = PromptTokens(*pad_prompts([ids], self._buckets))

@@ -290,6 +290,8 @@ def train_codec(texts: Iterable[str], size: int, seed: int = 0) -> TextCodec:
             vocab_size=size,
             hard_vocab_limit=False,
             byte_fallback=True,
+            # NFKC and case folding: a title, a prompt and a request in any case share pieces.
+            normalization_rule_name="nmt_nfkc_cf",
             # Digits distinguish numbered duplicates; they must not fall back to bytes.
             required_chars="0123456789#()",
             pad_id=PAD,

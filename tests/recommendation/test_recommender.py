@@ -16,7 +16,7 @@ from irec_jax.decoding.score import score_items
 from irec_jax.decoding.steps import PromptTokens
 from irec_jax.errors import InputError
 from irec_jax.instructions.forms import Intention, Preference, Scenario, TaskForm
-from irec_jax.recommendation.recommender import Extras
+from irec_jax.recommendation.request_extras import Extras
 from irec_jax.run_checksums import Sources, write_checksums
 
 HISTORY = ["i3", "blue tent 12", 7]

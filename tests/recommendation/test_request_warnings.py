@@ -7,7 +7,8 @@ import shutil
 import pytest
 
 from irec_jax.cli.main import main
-from irec_jax.recommendation.recommender import Extras, Recommender
+from irec_jax.recommendation.recommender import Recommender
+from irec_jax.recommendation.request_extras import Extras
 from irec_jax.recommendation.request_warnings import WarningKind
 
 NORMAL = [
