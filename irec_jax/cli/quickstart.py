@@ -37,7 +37,9 @@ from irec_jax.training.optimizer import OptimizerConfig
 
 EXPERIMENT = Experiment(
     data=DataConfig(simulate=SimulateConfig(users=5_000, items=1_000)),
-    instructions=InstructionsConfig(tasks=NAMED_TASKS, domain="shop", answer_items=8),
+    instructions=InstructionsConfig(
+        tasks=NAMED_TASKS, domain="shop", answer_items=8, understanding=0.15
+    ),
     tokens=TokensConfig(vocabulary=1_536, source_length=64, target_length=24),
     model=T5Config(
         width=64,
@@ -50,13 +52,14 @@ EXPERIMENT = Experiment(
         unroll_layers=True,
     ),
     optimizer=OptimizerConfig(kind="adafactor", peak=3e-2, schedule="cosine", warmup=200),
-    train=TrainConfig(steps=6_000, batch_size=32, log_every=250, checkpoint_every=2_000, keep=1),
+    train=TrainConfig(steps=8_000, batch_size=32, log_every=250, checkpoint_every=2_000, keep=1),
     evaluation=EvaluationConfig(
         tasks=(TaskName.SEQUENTIAL_RECOMMENDATION, TaskName.PRODUCT_SEARCH)
     ),
 )
 
 EXAMPLE_ANSWERS = 3
+PLAIN_REQUESTS = ("a lamp under 30 dollars", "A backpack, not navy", "watrproof boots by Haldor")
 SHOWN_HISTORY = 4
 
 
@@ -133,7 +136,7 @@ def _verdict(report: Report) -> str:
 def _print_examples(
     console: Console, recommender: Recommender, split: Split, instruction: str
 ) -> None:
-    """Prints five examples: two histories, a search, a personalized search, a typed query."""
+    """Prints examples: two histories, two searches, a typed query, and plain requests."""
     examples = [
         (SEQUENTIAL_RECOMMENDATION, 0),
         (SEQUENTIAL_RECOMMENDATION, 1),
@@ -145,6 +148,10 @@ def _print_examples(
     answers = recommender.recommend(instruction=instruction, k=EXAMPLE_ANSWERS)
     console.print(f'\n[bold]5. your instruction[/]: "{escape(instruction)}"')
     _print_answers(console, answers, None)
+    for number, request in enumerate(PLAIN_REQUESTS, start=6):
+        answers = recommender.recommend(instruction=request, k=EXAMPLE_ANSWERS)
+        console.print(f'\n[bold]{number}. a request with conditions[/]: "{escape(request)}"')
+        _print_answers(console, answers, None)
 
 
 def _print_example(
@@ -167,6 +174,8 @@ def _print_example(
 
 
 def _print_answers(console: Console, answers: Recommendations, target: int | None) -> None:
+    if target is None and answers.understood is not None:
+        console.print(f"   understood: {escape(str(answers.understood))}")
     for warning in answers.warnings:
         console.print(f"   warning: {escape(warning.message)}")
     for answer in answers:

@@ -43,7 +43,7 @@ class Constraint:
         words: The user's words for it.
         value: What they name.
         role: What the request says of it.
-        probability: Of the role, under the model.
+        probability: Of the role under the model; of a bound, that it is an upper or a lower one.
         is_hard: Whether every returned item must meet it.
     """
 

@@ -28,6 +28,9 @@ ScorePrompts = Callable[[Sequence[str]], Float[np.ndarray, "prompts roles"]]
 
 ROLES = tuple(Role)
 
+_UPPER, _LOWER = (Role.BELOW, Role.MOST), (Role.ABOVE, Role.LEAST)
+_ALIKE = {**dict.fromkeys(_UPPER, _UPPER), **dict.fromkeys(_LOWER, _LOWER)}
+
 
 class UnderstandingMode(enum.StrEnum):
     """What `recommend` does with the constraints of a request."""
@@ -96,8 +99,10 @@ class RequestReader:
         words, corrections = split_request(request), ()
         unknown: tuple[str, ...] = ()
         if self._speller is not None:
-            words, corrections = self._speller.correct(words)
-            unknown = tuple(w for w in words if is_letters(w) and not self._speller.is_known(w))
+            unknown = self._speller.unknown(words)
+            if not self._speller.is_foreign(words):
+                words, corrections = self._speller.correct(words)
+                unknown = self._speller.unknown(words)
         spans = find_spans(words, self._lexicon, self._grammar.words)
         constraints = self._constraints(words, spans)
         condition = hard_condition(constraints, self._catalog)
@@ -162,8 +167,12 @@ class RequestReader:
             legal = roles_of(span.kind)
             places = [ROLES.index(role) for role in legal]
             shares = np.exp(scores[places] - scores[places].max())
-            best = int(shares.argmax())
-            role, probability = legal[best], float(shares[best] / shares.sum())
+            role = legal[int(shares.argmax())]
+            # "Under 30" and "at most 30" differ little: the direction of a bound must be certain.
+            alike = [
+                place for place, other in enumerate(legal) if other in _ALIKE.get(role, (role,))
+            ]
+            probability = float(shares[alike].sum() / shares.sum())
             constraints.append(
                 Constraint(
                     words=" ".join(words[span.start : span.end]),

@@ -12,7 +12,7 @@ from irec_jax.tokens.text import UNKNOWN
 UNKNOWN_SHARE = 0.5
 """Share of the letters of an instruction that the tokenizer does not know, from which one warns."""
 
-UNKNOWN_WORDS_SHARE = 0.5
+UNKNOWN_WORDS_SHARE = 0.4
 """Share of the words that neither the run nor a dictionary knows, from which one warns."""
 
 SHOWN = 3

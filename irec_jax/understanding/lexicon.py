@@ -2,6 +2,7 @@
 
 import dataclasses
 import enum
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -60,7 +61,15 @@ class Lexicon:
                 return value
         return None
 
-    @property
+    def value_named(self, text: str) -> FieldValue | None:
+        """Returns the value that the catalog writes so."""
+        return self._by_text.get(text)
+
+    @functools.cached_property
+    def _by_text(self) -> dict[str, FieldValue]:
+        return {value.text: value for value in self.values.values()}
+
+    @functools.cached_property
     def longest(self) -> int:
         """Words of the longest phrase."""
         return max(map(len, self.values), default=0)

@@ -11,14 +11,14 @@ from typing import Any, NamedTuple
 from irec_jax.random_draws import scramble
 from irec_jax.understanding.roles import Kind, Role
 from irec_jax.understanding.spans import OTHER, PriceLevel, RequestWords
-from irec_jax.understanding.words import is_letters, split_request
+from irec_jax.understanding.words import split_request
 
-LANGUAGES = ("en",)
+LANGUAGES = ("en", "zh")
 """The languages that have a grammar."""
 
 _PART = re.compile(r"<([a-z][a-z0-9-]*)(?: ([a-z]+))?>")
 _SLOT = re.compile(r"\{([a-z]+)(?: ([a-z]+))?\}")
-_TOKEN = re.compile(r"<[a-z][^<>]*>|\{[^{}]*\}|\S+")
+_TOKEN = re.compile(r"<[a-z][^<>]*>|\{[^{}]*\}|OTHER|<=?|(?:(?!OTHER)[^\s{}<])+")
 _OTHER = "OTHER"
 _ANY = (Kind.CATEGORY, Kind.BRAND, Kind.ATTRIBUTE)
 
@@ -110,8 +110,7 @@ def parse_grammar(raw: Mapping[str, Any]) -> RequestGrammar:
         ValueError: A part is not defined, or a slot has no such kind or role.
     """
     parts = {
-        name: tuple(tuple(_TOKEN.findall(text)) for text in texts)
-        for name, texts in raw["parts"].items()
+        name: tuple(tuple(_tokens(text)) for text in texts) for name, texts in raw["parts"].items()
     }
     levels = {
         split_request(phrase): PriceLevel(name == "low")
@@ -122,13 +121,18 @@ def parse_grammar(raw: Mapping[str, Any]) -> RequestGrammar:
         {split_request(phrase): number for phrase, number in raw[name].items()}
         for name in ("numbers", "decades")
     )
+    names = {
+        split_request(name): value
+        for value, texts in raw.get("names", {}).items()
+        for name in texts
+    }
     known = frozenset(
         word
         for alternatives in parts.values()
         for alternative in alternatives
         for word in _checked(alternative, parts)
     )
-    words = RequestWords(levels, numbers, decades, known)
+    words = RequestWords(levels, numbers, decades, names, known)
     return RequestGrammar(raw["language"], raw["prompt"], words, parts)
 
 
@@ -144,6 +148,13 @@ def _checked(alternative: tuple[str, ...], parts: Mapping[str, Any]) -> Iterator
                 Kind(f"<{match[1]}>")
             Role(match[2] or Role.WANTED)
         elif token != _OTHER:
-            if is_letters(token) and split_request(token) != (token,):
-                raise ValueError(f"'{token}' is not one word of a request")
             yield token
+
+
+def _tokens(text: str) -> Iterator[str]:
+    """Yields the parts, slots and words of an alternative."""
+    for token in _TOKEN.findall(text):
+        if token == _OTHER or _PART.fullmatch(token) or _SLOT.fullmatch(token):
+            yield token
+        else:
+            yield from split_request(token)

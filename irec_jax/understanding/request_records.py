@@ -17,13 +17,15 @@ from irec_jax.log.split import Split
 from irec_jax.random_draws import RandomStream, derive_key, scramble
 from irec_jax.understanding.lexicon import Field, FieldValue, Lexicon
 from irec_jax.understanding.request_grammar import RequestGrammar
-from irec_jax.understanding.roles import KIND_OF_FIELD, Kind, Role
+from irec_jax.understanding.roles import KIND_OF_FIELD, NUMBER_KINDS, Kind, Role
 from irec_jax.understanding.spans import ASKED, find_spans, spans_prompt
 from irec_jax.understanding.words import split_request
 
 TASK = "understanding"
-TEXTS_OF_LOG = 4
+TEXTS_OF_LOG = 8
 """One of so many records is made from a title or a query of the log, the others from a grammar."""
+NUMBERS_RARELY_SKIPPED = 4
+"""One of so many requests with a number asks for any of its spans, the others for a number."""
 _PER_MILLE = 1_000
 
 
@@ -77,7 +79,11 @@ class RequestRecords:
     def _of_grammar(self, key: int, grammar: RequestGrammar) -> tuple[str, Role]:
         drawn = grammar.draw(key, self._kinds)
         places = sorted(drawn.roles)
-        asked = places[scramble(key) % len(places)]
+        draw = scramble(key)
+        numbers = [place for place in places if drawn.words[place] in NUMBER_KINDS]
+        if numbers and draw % NUMBERS_RARELY_SKIPPED:
+            places = numbers  # they have more roles than values, and more ways to say each
+        asked = places[(draw >> 16) % len(places)]
         words = [*drawn.words[:asked], ASKED, *drawn.words[asked:]]
         return " ".join(words), drawn.roles[asked]
 

@@ -12,9 +12,14 @@ OTHER = "<other>"
 """Stands in a prompt for a word that the request grammar does not have."""
 ASKED = "<asked>"
 """Precedes the span that a prompt asks about."""
+SMALL = 10
+"""A smaller number in letters, such as "two", is a price only beside a currency."""
 YEARS = range(1870, 2100)
 _CURRENCY = frozenset(
-    "$,€,£,¥,元,块,dollar,dollars,buck,bucks,usd,euro,euros,eur,pound,pounds,quid,yuan".split(",")
+    (
+        *("$", "€", "£", "¥", "元", "块", "yuan", "usd", "eur", "euro", "euros", "quid"),
+        *("dollar", "dollars", "buck", "bucks", "pound", "pounds"),
+    )
 )
 _DECADE_YEARS = 10
 
@@ -67,19 +72,21 @@ class RequestWords:
     Attributes:
         levels: Phrase -> price level.
         numbers: Phrase -> number.
-        decades: Word -> first year.
+        decades: Phrase -> first year.
+        names: Phrase -> text of a value that a catalog may have in another language.
         known: Words of the request grammar; prompts show all others as `OTHER`.
     """
 
     levels: Mapping[Phrase, PriceLevel]
     numbers: Mapping[Phrase, int]
     decades: Mapping[Phrase, int]
+    names: Mapping[Phrase, str]
     known: frozenset[str]
 
     @property
     def longest(self) -> int:
         """Words of the longest phrase."""
-        tables = (self.levels, self.numbers, self.decades)
+        tables = (self.levels, self.numbers, self.decades, self.names)
         return max((len(phrase) for table in tables for phrase in table), default=1)
 
 
@@ -113,18 +120,19 @@ def _span(
     phrase = tuple(words[start:end])
     if lexicon.has_price and phrase in language.levels:
         return Span(start, end, Kind.LEVEL, language.levels[phrase])
-    if value := lexicon.find(phrase):
+    if value := lexicon.find(phrase) or lexicon.value_named(language.names.get(phrase, "")):
         return Span(start, end, KIND_OF_FIELD[value.field], value)
     number = _number(phrase, language)
     if number is None:
         return None
+    is_small_word = phrase in language.numbers and number.value < SMALL
     is_money = bool({*words[max(start - 1, 0) : start], *words[end : end + 1]} & _CURRENCY)
     if lexicon.has_year and not is_money:
         if number.years:
             return Span(start, end, Kind.YEAR, number)
         if number.value in YEARS:
             return Span(start, end, Kind.YEAR, Number(number.value, 1))
-    if lexicon.has_price and not number.years:
+    if lexicon.has_price and not number.years and (is_money or not is_small_word):
         return Span(start, end, Kind.PRICE, number)
     return None
 

@@ -15,6 +15,9 @@ from irec_jax.understanding.words import base_form, is_letters
 MIN_LETTERS = 3
 RARE = 500
 """A dictionary word below this frequency is an error where it is near to the name of a value."""
+FOREIGN_WORDS = 3
+FOREIGN_SHARE = 0.4
+"""Unknown words, and their share of all, from which a request is not corrected."""
 DICTIONARIES = ("en",)
 """The languages that have a dictionary; in others nothing is corrected."""
 
@@ -80,8 +83,16 @@ class Speller:
                 joined.append(word)
         return joined, changed
 
-    def is_known(self, word: str) -> bool:
-        """Whether the log, the grammar or the dictionary has a word."""
+    def unknown(self, words: Sequence[str]) -> tuple[str, ...]:
+        """Returns the words of letters that neither log nor grammar nor dictionary has."""
+        return tuple(word for word in words if is_letters(word) and not self._is_known(word))
+
+    def is_foreign(self, words: Sequence[str]) -> bool:
+        """Whether a request is of another language: many of its words are unknown."""
+        unknown = len(self.unknown(words))
+        return unknown >= FOREIGN_WORDS and unknown >= FOREIGN_SHARE * sum(map(is_letters, words))
+
+    def _is_known(self, word: str) -> bool:
         base = base_form(word)
         return any(
             form in known
