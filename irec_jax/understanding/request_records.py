@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from irec_jax.instructions.forms import (
     Instruction,
@@ -29,6 +29,7 @@ NUMBERS_RARELY_SKIPPED = 4
 _PER_MILLE = 1_000
 
 
+@runtime_checkable
 class RecordReader(Protocol):
     """Records by number, such as those of a renderer."""
 

@@ -124,7 +124,7 @@ def test_the_gradient_is_that_of_the_mean_loss_over_all_tokens(model, weights, b
 
 @pytest.mark.slow
 def test_rematerialization_needs_less_memory(model):
-    # Under a scan: XLA for CPUs merges the recomputed layers with the first ones if all are unrolled.
+    # Under a scan: XLA for CPUs merges recomputed layers with the first ones if they are unrolled.
     sizes = {"encoder_layers": 8, "decoder_layers": 8, "width": 64, "mlp_dim": 256}
     deep = dataclasses.replace(model, **sizes, unroll_layers=False)
     mesh = make_mesh(MeshConfig(data=1), jax.devices()[:1])
