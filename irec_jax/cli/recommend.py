@@ -55,7 +55,7 @@ class Recommend:
     preference: str = ""
     context: str = ""
     language: str = ""
-    understanding: UnderstandingMode = UnderstandingMode.ON
+    understanding: tyro.conf.EnumChoicesFromValues[UnderstandingMode] = UnderstandingMode.ON
     explain: bool = False
 
     def run(self) -> None:

@@ -53,7 +53,7 @@ class Materials:
 
     @functools.cached_property
     def records(self) -> RecordSource:
-        """What is trained on: the instructions, mixed with the records of understanding."""
+        """Training records: the instructions, mixed with the records of understanding."""
         if self.requests is None:
             return self.renderer
         share = self.experiment.instructions.understanding

@@ -19,7 +19,7 @@ from irec_jax.recommendation.filter_language import (
     to_text,
 )
 from irec_jax.understanding.lexicon import Field, FieldValue
-from irec_jax.understanding.roles import Role
+from irec_jax.understanding.roles import RequestRole
 from irec_jax.understanding.spans import Number, PriceLevel, SpanValue
 
 ABOUT = 0.2
@@ -27,17 +27,17 @@ ABOUT = 0.2
 
 _FIELD_NAMES = {Field.CATEGORY: "category", Field.BRAND: "brand", Field.ATTRIBUTE: ""}
 _BOUNDS = {
-    Role.BELOW: "below",
-    Role.MOST: "at most",
-    Role.ABOVE: "above",
-    Role.LEAST: "at least",
-    Role.ABOUT: "about",
+    RequestRole.BELOW: "below",
+    RequestRole.MOST: "at most",
+    RequestRole.ABOVE: "above",
+    RequestRole.LEAST: "at least",
+    RequestRole.ABOUT: "about",
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class Constraint:
-    """What a request says of a value, a price, a year or a price level.
+    """A condition that a request states on a value, a price, a year or a price level.
 
     Attributes:
         words: The user's words for it.
@@ -49,12 +49,12 @@ class Constraint:
 
     words: str
     value: SpanValue
-    role: Role
+    role: RequestRole
     probability: float
     is_hard: bool
 
     def __str__(self) -> str:
-        negation = "not " if self.role is Role.EXCLUDED else ""
+        negation = "not " if self.role is RequestRole.EXCLUDED else ""
         match self.value:
             case FieldValue(field, text):
                 return " ".join(filter(None, [negation.strip(), _FIELD_NAMES[field], text]))
@@ -84,7 +84,7 @@ def hard_condition(constraints: Sequence[Constraint], catalog: Catalog) -> Condi
         value = constraint.value
         if isinstance(value, Number):
             parts += _number_conditions(value, constraint.role)
-        elif isinstance(value, FieldValue) and constraint.role is Role.EXCLUDED:
+        elif isinstance(value, FieldValue) and constraint.role is RequestRole.EXCLUDED:
             parts.append(_without(value, catalog))
     for constraint in hard:
         if isinstance(constraint.value, PriceLevel):
@@ -119,7 +119,7 @@ def _wanted_values(hard: Sequence[Constraint], catalog: Catalog) -> list[Conditi
     wanted = [
         constraint.value
         for constraint in hard
-        if isinstance(constraint.value, FieldValue) and constraint.role is Role.WANTED
+        if isinstance(constraint.value, FieldValue) and constraint.role is RequestRole.WANTED
     ]
     masks = {value: catalog.mask(to_text(value_condition(value))) for value in wanted}
     groups: list[list[FieldValue]] = []
@@ -138,32 +138,32 @@ def _wanted_values(hard: Sequence[Constraint], catalog: Catalog) -> list[Conditi
     return conditions
 
 
-def _number_conditions(number: Number, role: Role) -> Sequence[Condition]:
+def _number_conditions(number: Number, role: RequestRole) -> Sequence[Condition]:
     if number.years:
         return _year_conditions(int(number.value), number.years, role)
     low, high = (1 - ABOUT) * number.value, (1 + ABOUT) * number.value
     return {
-        Role.BELOW: [Comparison("price", "<", number.value)],
-        Role.MOST: [Comparison("price", "<=", number.value)],
-        Role.ABOVE: [Comparison("price", ">", number.value)],
-        Role.LEAST: [Comparison("price", ">=", number.value)],
-        Role.ABOUT: [
+        RequestRole.BELOW: [Comparison("price", "<", number.value)],
+        RequestRole.MOST: [Comparison("price", "<=", number.value)],
+        RequestRole.ABOVE: [Comparison("price", ">", number.value)],
+        RequestRole.LEAST: [Comparison("price", ">=", number.value)],
+        RequestRole.ABOUT: [
             Comparison("price", ">=", round(low, 2)),
             Comparison("price", "<=", round(high, 2)),
         ],
     }.get(role, [])
 
 
-def _year_conditions(first: int, years: int, role: Role) -> Sequence[Condition]:
+def _year_conditions(first: int, years: int, role: RequestRole) -> Sequence[Condition]:
     """Years are compared as texts, as ISO dates may follow them."""
     start = Comparison("released", ">=", str(first))
     end = Comparison("released", "<", str(first + years))
     return {
-        Role.BELOW: [Comparison("released", "<", str(first))],
-        Role.MOST: [end],
-        Role.ABOVE: [Comparison("released", ">=", str(first + years))],
-        Role.LEAST: [start],
-        Role.ABOUT: [start, end],
+        RequestRole.BELOW: [Comparison("released", "<", str(first))],
+        RequestRole.MOST: [end],
+        RequestRole.ABOVE: [Comparison("released", ">=", str(first + years))],
+        RequestRole.LEAST: [start],
+        RequestRole.ABOUT: [start, end],
     }.get(role, [])
 
 
@@ -177,7 +177,7 @@ def _level_conditions(
     median = rows["price"].median()
     if not isinstance(median, float):
         return []
-    is_low = constraint.value.is_low == (constraint.role is Role.WANTED)
+    is_low = constraint.value.is_low == (constraint.role is RequestRole.WANTED)
     return [Comparison("price", "<=" if is_low else ">=", round(median, 2))]
 
 
@@ -185,9 +185,9 @@ def contradiction(constraints: Sequence[Constraint]) -> str:
     """Says which hard constraints no item of any catalog could meet, "" if there are none."""
     hard = [constraint for constraint in constraints if constraint.is_hard]
     for constraint in hard:
-        if constraint.role is Role.EXCLUDED:
+        if constraint.role is RequestRole.EXCLUDED:
             for other in hard:
-                if other.value == constraint.value and other.role is Role.WANTED:
+                if other.value == constraint.value and other.role is RequestRole.WANTED:
                     return f"{other} and {constraint}"
     for is_year in (True, False):
         numbers = [
@@ -197,7 +197,7 @@ def contradiction(constraints: Sequence[Constraint]) -> str:
             if _lowest(low) > _highest(high):
                 return f"{low} and {high}"
     levels = {
-        constraint.value.is_low == (constraint.role is Role.WANTED)
+        constraint.value.is_low == (constraint.role is RequestRole.WANTED)
         for constraint in hard
         if isinstance(constraint.value, PriceLevel)
     }
@@ -207,18 +207,18 @@ def contradiction(constraints: Sequence[Constraint]) -> str:
 def _lowest(constraint: Constraint) -> float:
     assert isinstance(constraint.value, Number)
     value, years = constraint.value
-    if constraint.role is Role.ABOUT:
+    if constraint.role is RequestRole.ABOUT:
         return value if years else (1 - ABOUT) * value
-    if constraint.role is Role.ABOVE:
+    if constraint.role is RequestRole.ABOVE:
         return value + years
-    return value if constraint.role is Role.LEAST else -np.inf
+    return value if constraint.role is RequestRole.LEAST else -np.inf
 
 
 def _highest(constraint: Constraint) -> float:
     assert isinstance(constraint.value, Number)
     value, years = constraint.value
-    if constraint.role is Role.ABOUT:
+    if constraint.role is RequestRole.ABOUT:
         return value + years - 1 if years else (1 + ABOUT) * value
-    if constraint.role is Role.BELOW:
+    if constraint.role is RequestRole.BELOW:
         return value - 1 if years else np.nextafter(value, -np.inf)
-    return value + max(years - 1, 0) if constraint.role is Role.MOST else np.inf
+    return value + max(years - 1, 0) if constraint.role is RequestRole.MOST else np.inf

@@ -181,16 +181,15 @@ class Recommender:
     def understand(self, instruction: str, language: str = "") -> Understanding | None:
         """Reads the conditions in an instruction: values of the catalog, prices and years.
 
-        `recommend` does this by itself. To edit what was understood, change `where` and give it
-        to `recommend` with `UnderstandingMode.OFF`.
+        To edit what was understood, give its `where` to `recommend` with `UnderstandingMode.OFF`.
 
         Args:
             instruction: The user's own words.
             language: One of the run's template packs; "" for the first.
 
         Returns:
-            What was understood; None if the run was not tuned to read conditions
-            (`instructions.understanding`), or has no request grammar of the language.
+            What was understood; None if the run was not tuned to read conditions in this language
+            (`instructions.understanding`).
         """
         language = self._prompt_writer.pack(language).language
         if self._lexicon is None or language not in LANGUAGES or not clean(instruction):
@@ -248,8 +247,13 @@ class Recommender:
         wanted = k * DIVERSE_POOL if diversity else k
         candidates, bound = self._search(request, allowed, wanted)
         chosen = diversify(candidates, self.catalog.categories, diversity, k)
+        items = self._listed(chosen, bound)
+        warnings = request_warnings(request, self._trained, self._writer, understood)
+        return Recommendations(items, request, allowed, warnings, understood)
+
+    def _listed(self, chosen: Candidates, bound: float) -> tuple[Recommendation, ...]:
         ids = self.catalog.table["item"]
-        items = tuple(
+        return tuple(
             Recommendation(
                 rank=rank,
                 item=str(ids[int(item)]),
@@ -260,8 +264,6 @@ class Recommender:
             )
             for rank, (item, score) in enumerate(zip(chosen.items, chosen.scores, strict=True), 1)
         )
-        warnings = request_warnings(request, self._trained, self._writer, understood)
-        return Recommendations(items, request, allowed, warnings, understood)
 
     def explain(self, recommendations: Recommendations) -> Explanation:
         """Explains what `recommend` returned.

@@ -15,7 +15,7 @@ from irec_jax.tokens.items import TokenWriter
 from irec_jax.tokens.text import EOS
 from irec_jax.understanding.lexicon import Field, FieldValue, Lexicon
 from irec_jax.understanding.request_grammar import RequestGrammar, load_grammar
-from irec_jax.understanding.roles import Role, roles_of
+from irec_jax.understanding.roles import RequestRole, roles_of
 from irec_jax.understanding.spans import Number, Span, find_spans, spans_prompt
 from irec_jax.understanding.spelling import DICTIONARIES, Correction, Speller, dictionary
 from irec_jax.understanding.words import is_letters, split_request
@@ -26,14 +26,14 @@ HARD_PROBABILITY = 0.8
 ScorePrompts = Callable[[Sequence[str]], Float[np.ndarray, "prompts roles"]]
 """Log-probabilities of the answers `ROLES` to prompts."""
 
-ROLES = tuple(Role)
+ROLES = tuple(RequestRole)
 
-_UPPER, _LOWER = (Role.BELOW, Role.MOST), (Role.ABOVE, Role.LEAST)
+_UPPER, _LOWER = (RequestRole.BELOW, RequestRole.MOST), (RequestRole.ABOVE, RequestRole.LEAST)
 _ALIKE = {**dict.fromkeys(_UPPER, _UPPER), **dict.fromkeys(_LOWER, _LOWER)}
 
 
 class UnderstandingMode(enum.StrEnum):
-    """What `recommend` does with the constraints of a request."""
+    """Uses of the constraints of a request in `recommend`."""
 
     ON = "on"
     """Every returned item meets the hard ones, unless no item does."""
@@ -45,7 +45,7 @@ class UnderstandingMode(enum.StrEnum):
 
 @dataclasses.dataclass(frozen=True)
 class Understanding:
-    """What was understood of a request.
+    """The reading of a request.
 
     Attributes:
         text: The request, typing errors corrected.
@@ -179,7 +179,7 @@ class RequestReader:
                     value=span.value,
                     role=role,
                     probability=probability,
-                    is_hard=role is not Role.OPEN and probability >= HARD_PROBABILITY,
+                    is_hard=role is not RequestRole.OPEN and probability >= HARD_PROBABILITY,
                 )
             )
         return tuple(constraints)

@@ -24,9 +24,9 @@ MIN_COUNT = 5
 MIN_PRECISION = 0.95
 """Share of a phrase's occurrences that have the value."""
 NAME_PRECISION = 0.5
-"""The same for the value's own name; a brand called "Simple" is no name in most texts."""
+"""The same for the value's own name: in most texts the word "simple" is not a brand."""
 CLOSED_SHARE = 0.9
-"""A part of a longer phrase is no name of its own if this share of it is in that phrase."""
+"""A part of a longer phrase is not used alone if this share of it is in that phrase."""
 EDGE_LIFT = 2.0
 """How much likelier a value is with the first and the last word of a phrase than without."""
 CHANCE = 0.01

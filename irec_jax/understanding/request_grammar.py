@@ -9,7 +9,7 @@ from importlib import resources
 from typing import Any, NamedTuple
 
 from irec_jax.random_draws import scramble
-from irec_jax.understanding.roles import Kind, Role
+from irec_jax.understanding.roles import Kind, RequestRole
 from irec_jax.understanding.spans import OTHER, PriceLevel, RequestWords
 from irec_jax.understanding.words import split_request
 
@@ -32,7 +32,7 @@ class DrawnRequest(NamedTuple):
     """
 
     words: tuple[str, ...]
-    roles: Mapping[int, Role]
+    roles: Mapping[int, RequestRole]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -60,24 +60,28 @@ class RequestGrammar:
         """
         while True:
             words: list[str] = []
-            roles: dict[int, Role] = {}
+            roles: dict[int, RequestRole] = {}
             state = _Draws(key)
-            self._expand("request", Role.WANTED, state, (words, roles))
+            self._expand("request", RequestRole.WANTED, state, (words, roles))
             if roles and {Kind(words[place]) for place in roles} <= kinds:
                 return DrawnRequest(tuple(words), roles)
             key = scramble(key)
 
     def _expand(
-        self, part: str, role: Role, state: "_Draws", made: tuple[list[str], dict[int, Role]]
+        self,
+        part: str,
+        role: RequestRole,
+        state: "_Draws",
+        made: tuple[list[str], dict[int, RequestRole]],
     ) -> None:
         words, roles = made
         alternatives = self.parts[part]
         for token in alternatives[state.below(len(alternatives))]:
             if match := _PART.fullmatch(token):
-                self._expand(match[1], Role(match[2]) if match[2] else role, state, made)
+                self._expand(match[1], RequestRole(match[2]) if match[2] else role, state, made)
             elif match := _SLOT.fullmatch(token):
                 kind = _ANY[state.below(len(_ANY))] if match[1] == "any" else Kind(f"<{match[1]}>")
-                roles[len(words)] = Role(match[2]) if match[2] else role
+                roles[len(words)] = RequestRole(match[2]) if match[2] else role
                 words.append(kind.value)
             elif token != _OTHER:
                 words.append(token)
@@ -142,11 +146,11 @@ def _checked(alternative: tuple[str, ...], parts: Mapping[str, Any]) -> Iterator
         if match := _PART.fullmatch(token):
             if match[1] not in parts:
                 raise ValueError(f"the part <{match[1]}> is not defined")
-            Role(match[2] or Role.WANTED)
+            RequestRole(match[2] or RequestRole.WANTED)
         elif match := _SLOT.fullmatch(token):
             if match[1] != "any":
                 Kind(f"<{match[1]}>")
-            Role(match[2] or Role.WANTED)
+            RequestRole(match[2] or RequestRole.WANTED)
         elif token != _OTHER:
             yield token
 

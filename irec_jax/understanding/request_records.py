@@ -12,12 +12,11 @@ from irec_jax.instructions.forms import (
     Strategy,
     TaskForm,
 )
-from irec_jax.log.split import Role as SplitRole
-from irec_jax.log.split import Split
+from irec_jax.log.split import Role, Split
 from irec_jax.random_draws import RandomStream, derive_key, scramble
 from irec_jax.understanding.lexicon import Field, FieldValue, Lexicon
 from irec_jax.understanding.request_grammar import RequestGrammar
-from irec_jax.understanding.roles import KIND_OF_FIELD, NUMBER_KINDS, Kind, Role
+from irec_jax.understanding.roles import KIND_OF_FIELD, NUMBER_KINDS, Kind, RequestRole
 from irec_jax.understanding.spans import ASKED, find_spans, spans_prompt
 from irec_jax.understanding.words import split_request
 
@@ -73,11 +72,11 @@ class RequestRecords:
             user=-1,
             target_item=-1,
             candidates=(),
-            split=SplitRole.TRAIN.name.lower(),
+            split=Role.TRAIN.name.lower(),
             seed=self.seed,
         )
 
-    def _of_grammar(self, key: int, grammar: RequestGrammar) -> tuple[str, Role]:
+    def _of_grammar(self, key: int, grammar: RequestGrammar) -> tuple[str, RequestRole]:
         drawn = grammar.draw(key, self._kinds)
         places = sorted(drawn.roles)
         draw = scramble(key)
@@ -88,7 +87,7 @@ class RequestRecords:
         words = [*drawn.words[:asked], ASKED, *drawn.words[asked:]]
         return " ".join(words), drawn.roles[asked]
 
-    def _of_log(self, key: int, grammar: RequestGrammar) -> tuple[str, Role] | None:
+    def _of_log(self, key: int, grammar: RequestGrammar) -> tuple[str, RequestRole] | None:
         """A title or query; a value that its item has is wanted. None if it has no span."""
         positions = self._queries
         chosen = (key >> 16) % (len(self.split.catalog) + len(positions))
@@ -105,7 +104,7 @@ class RequestRecords:
             return None
         asked = values[scramble(key) % len(values)]
         has_value = spans[asked].value in self._values[item]
-        role = Role.WANTED if has_value else Role.OPEN
+        role = RequestRole.WANTED if has_value else RequestRole.OPEN
         return spans_prompt(words, spans, asked, grammar.words), role
 
     @functools.cached_property
@@ -123,7 +122,7 @@ class RequestRecords:
 
     @functools.cached_property
     def _queries(self) -> list[int]:
-        targets = self.split.targets(SplitRole.TRAIN).tolist()
+        targets = self.split.targets(Role.TRAIN).tolist()
         return [position for position in targets if self.split.queries[position]]
 
     @functools.cached_property

@@ -1,4 +1,4 @@
-"""Roles: what a word of a request is for, as the model is asked and answers."""
+"""Roles of spans: what a request says of a value or a number."""
 
 import enum
 
@@ -16,8 +16,8 @@ class Kind(enum.StrEnum):
     LEVEL = "<level>"
 
 
-class Role(enum.StrEnum):
-    """What a request says of a span; the values are the answers of the model."""
+class RequestRole(enum.StrEnum):
+    """Roles of spans in a request; the values are the answers of the model."""
 
     WANTED = "wanted"
     EXCLUDED = "excluded"
@@ -31,8 +31,15 @@ class Role(enum.StrEnum):
 
 NUMBER_KINDS = (Kind.PRICE, Kind.YEAR)
 
-_VALUE_ROLES = (Role.WANTED, Role.EXCLUDED, Role.OPEN)
-_NUMBER_ROLES = (Role.BELOW, Role.MOST, Role.ABOVE, Role.LEAST, Role.ABOUT, Role.OPEN)
+_VALUE_ROLES = (RequestRole.WANTED, RequestRole.EXCLUDED, RequestRole.OPEN)
+_NUMBER_ROLES = (
+    RequestRole.BELOW,
+    RequestRole.MOST,
+    RequestRole.ABOVE,
+    RequestRole.LEAST,
+    RequestRole.ABOUT,
+    RequestRole.OPEN,
+)
 
 KIND_OF_FIELD = {
     Field.CATEGORY: Kind.CATEGORY,
@@ -41,6 +48,6 @@ KIND_OF_FIELD = {
 }
 
 
-def roles_of(kind: Kind) -> tuple[Role, ...]:
+def roles_of(kind: Kind) -> tuple[RequestRole, ...]:
     """Returns the roles that a span of a kind can have: the legal answers."""
     return _NUMBER_ROLES if kind in NUMBER_KINDS else _VALUE_ROLES

@@ -9,7 +9,7 @@ from irec_jax.understanding.roles import KIND_OF_FIELD, Kind
 from irec_jax.understanding.words import base_form, is_letters
 
 OTHER = "<other>"
-"""Stands in a prompt for a word that the request grammar does not have."""
+"""A word of a prompt in the place of those that the request grammar does not have."""
 ASKED = "<asked>"
 """Precedes the span that a prompt asks about."""
 SMALL = 10
@@ -35,7 +35,7 @@ class PriceLevel(NamedTuple):
 
 
 class Number(NamedTuple):
-    """A price, or a year with the number of years that it stands for.
+    """A price, or a year with the number of years that it covers.
 
     Attributes:
         value: The number.
@@ -139,16 +139,16 @@ def _span(
 
 def _number(phrase: Phrase, language: RequestWords) -> Number | None:
     if phrase in language.decades:
-        return Number(language.decades[phrase], _DECADE_YEARS)
+        return Number(float(language.decades[phrase]), _DECADE_YEARS)
     if phrase in language.numbers:
-        return Number(language.numbers[phrase])
+        return Number(float(language.numbers[phrase]))
     word = " ".join(phrase)
     if len(phrase) > 1 or not word[:1].isdigit():
         return None
     digits = word.rstrip("s").rstrip("'")
     if digits != word:
         year = int(digits)
-        return Number(year if year >= 100 else 1900 + year, _DECADE_YEARS)
+        return Number(float(year if year >= 100 else 1900 + year), _DECADE_YEARS)
     return Number(float(digits.replace(",", "")))
 
 

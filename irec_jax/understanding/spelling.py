@@ -1,4 +1,4 @@
-"""Typing errors: words that nobody uses and that are one error away from a word of the log."""
+"""Typing errors: unknown words that are one error away from a word of the log."""
 
 import dataclasses
 import functools
