@@ -30,13 +30,14 @@ from irec_jax.run_checksums import refuse_missing_log
 from irec_jax.run_folder import REPORTS_FOLDER
 from irec_jax.settings import to_json
 
-SWITCHED_OFF = "tuned, understanding off"
+SWITCHED_OFF = "model alone"
+"""The row of the tuned model that reads no conditions."""
 
 
 def evaluate_requests(run: PathLike[str] | str, suite: str) -> SuiteReport:
     """Asks a run and the baselines the requests of a suite.
 
-    The rows are the run, the run without understanding, BM25 and a random order. The report is
+    The rankers are a random order, BM25, the run without understanding, and the run. The report is
     written to `RUN/reports/requests_SUITE.json`.
 
     Args:
@@ -68,7 +69,7 @@ def evaluate_requests(run: PathLike[str] | str, suite: str) -> SuiteReport:
     report = grade_suite(
         requests,
         answerers,
-        recommender.catalog.mask,
+        lambda condition: recommender.catalog.mask(condition or None),
         warned=TUNED,
         seed=experiment.seed,
         resamples=experiment.evaluation.resamples,
@@ -87,6 +88,6 @@ def _ranked(ranker: Ranker, text: str) -> SuiteAnswer:
 
 def _recommended(recommender: Recommender, extras: Extras, text: str) -> SuiteAnswer:
     answer = recommender.recommend(instruction=text, k=TOP, extras=extras)
-    return SuiteAnswer(
-        [item.number for item in answer], tuple(warning.kind.value for warning in answer.warnings)
-    )
+    warnings = tuple(warning.kind.value for warning in answer.warnings)
+    condition = answer.understood.where if answer.understood is not None else ""
+    return SuiteAnswer([item.number for item in answer], warnings, condition)

@@ -11,7 +11,7 @@ from irec_jax.api.evaluate_run import evaluate
 from irec_jax.errors import InputError
 from irec_jax.evaluation.figures import Report
 from irec_jax.evaluation.report import report_folder
-from irec_jax.evaluation.suite_tables import suite_table, suite_warnings
+from irec_jax.evaluation.suite_tables import suite_counts, suite_table
 from irec_jax.experiment.run_config import load_run
 from irec_jax.instructions.forms import TaskName
 from irec_jax.log.split import SplitProtocol
@@ -62,7 +62,7 @@ class Evaluate:
             suite = evaluate_requests(self.folder, self.requests)
             console = Console()
             console.print(suite_table(suite))
-            console.print(suite_warnings(suite), highlight=False)
+            console.print(suite_counts(suite), highlight=False)
             return
         report = evaluate(
             self.folder,

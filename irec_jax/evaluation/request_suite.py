@@ -60,17 +60,19 @@ class SuiteAnswer(NamedTuple):
     Attributes:
         items: Item numbers, best first, up to `TOP`.
         warnings: The kinds of its warnings.
+        condition: The condition that it has read in the request, "" for none.
     """
 
     items: Sequence[int]
     warnings: tuple[str, ...] = ()
+    condition: str = ""
 
 
 Answerer = Callable[[str], SuiteAnswer]
 """Answers a request in words."""
 
 Meets = Callable[[str], Bool[np.ndarray, " items"]]
-"""Selects the items of the catalog that meet a condition."""
+"""Selects the items of the catalog that meet a condition; all for ""."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,12 +103,18 @@ class SuiteReport:
         flagged: Requests that must be warned of: how many there are, and were warned of as the
             suite says.
         false_warnings: Other requests with a warning.
+        exact: Requests whose condition was read exactly: it selects the items of the suite's.
+        wrong: Requests whose condition excludes an item that meets the suite's.
+        graded: Requests with a condition.
     """
 
     suite: str
     rows: tuple[AbilityRow, ...]
     flagged: tuple[int, int]
     false_warnings: int
+    exact: int = 0
+    wrong: int = 0
+    graded: int = 0
 
 
 def suite_names() -> list[str]:
@@ -204,11 +212,15 @@ def grade_suite(
     rows = _rows(graded, shares, seed, resamples) if graded else ()
     asked = list(zip(suite.requests, answers[warned], strict=True))
     flagged = [(request, answer) for request, answer in asked if request.warning]
+    read = [meets(answer.condition) for request, answer in asked if request.where]
     return SuiteReport(
         suite=suite.name,
         rows=rows,
         flagged=(len(flagged), sum(r.warning in a.warnings for r, a in flagged)),
         false_warnings=sum(bool(a.warnings) for r, a in asked if not r.warning),
+        exact=sum(bool((mine == right).all()) for mine, right in zip(read, good, strict=True)),
+        wrong=sum(bool((right & ~mine).any()) for mine, right in zip(read, good, strict=True)),
+        graded=len(graded),
     )
 
 

@@ -7,10 +7,10 @@ from irec_jax.evaluation.request_suite import TOP, SuiteReport
 
 
 def suite_table(report: SuiteReport) -> Table:
-    """A row for each ability with the satisfaction of every ranker."""
+    """A row for each ability with the satisfaction of every ranker, the last with its interval."""
     rankers = list(dict.fromkeys(row.ranker for row in report.rows))
     table = Table(
-        title=f"requests of {escape(report.suite)}: satisfaction at {TOP} [95 % interval]",
+        title=f"requests of {escape(report.suite)}: satisfaction at {TOP}",
         title_justify="left",
     )
     table.add_column("ability")
@@ -22,15 +22,18 @@ def suite_table(report: SuiteReport) -> Table:
         cells = []
         for ranker in rankers:
             figure = rows[ranker].satisfaction
-            cells.append(f"{figure.value:.3f} \\[{figure.low:.2f}, {figure.high:.2f}]")
+            interval = f" \\[{figure.low:.2f}, {figure.high:.2f}]" if ranker == rankers[-1] else ""
+            cells.append(f"{figure.value:.3f}{interval}")
         table.add_row(escape(ability), str(rows[rankers[0]].requests), *cells)
     return table
 
 
-def suite_warnings(report: SuiteReport) -> str:
-    """Counts the warnings of the tuned model."""
+def suite_counts(report: SuiteReport) -> str:
+    """Counts the conditions and warnings of the tuned model."""
     flagged, right = report.flagged
     return (
+        f"conditions: {report.exact} of {report.graded} read exactly; {report.wrong} exclude an item "
+        "that is asked for\n"
         f"warnings: {right} of {flagged} requests that need one have it; "
         f"{report.false_warnings} of the others have one"
     )

@@ -121,7 +121,8 @@ def _request_records(
             where="instructions.understanding",
             hint="Set it to 0, or add the pack en to instructions.packs.",
         )
-    lexicon = mine_lexicon(split)
+    known = {grammar.language: grammar.words.known for grammar in grammars}
+    lexicon = dataclasses.replace(mine_lexicon(split), grammars=known)
     if not lexicon.values:
         raise InputError(
             "the catalog has no category, brand or attribute that two items share",

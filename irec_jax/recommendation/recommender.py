@@ -58,7 +58,6 @@ from irec_jax.tokens.readable import with_titles
 from irec_jax.tokens.trie import build_trie
 from irec_jax.training.checkpoint import load_params
 from irec_jax.understanding.lexicon import Lexicon
-from irec_jax.understanding.request_grammar import LANGUAGES
 
 WIDEN = 4
 """Factor of the next beam width after an uncertain search; each width is compiled once."""
@@ -192,11 +191,12 @@ class Recommender:
             (`instructions.understanding`).
         """
         language = self._prompt_writer.pack(language).language
-        if self._lexicon is None or language not in LANGUAGES or not clean(instruction):
+        lexicon = self._lexicon
+        if lexicon is None or language not in lexicon.grammars or not clean(instruction):
             return None
         if language not in self._readers:
             self._readers[language] = RequestReader(
-                self._lexicon, self.catalog, language, self._role_scores
+                lexicon, self.catalog, language, self._role_scores
             )
         return self._readers[language].read(instruction)
 

@@ -14,7 +14,7 @@ from irec_jax.tokens.item_index import flat
 from irec_jax.tokens.items import TokenWriter
 from irec_jax.tokens.text import EOS
 from irec_jax.understanding.lexicon import Field, FieldValue, Lexicon
-from irec_jax.understanding.request_grammar import RequestGrammar, load_grammar
+from irec_jax.understanding.request_grammar import load_grammar
 from irec_jax.understanding.roles import RequestRole, roles_of
 from irec_jax.understanding.spans import Number, Span, find_spans, spans_prompt
 from irec_jax.understanding.spelling import DICTIONARIES, Correction, Speller, dictionary
@@ -82,7 +82,7 @@ class RequestReader:
     Args:
         lexicon: The lexicon of the run.
         catalog: Its items.
-        language: One with a request grammar.
+        language: One of the grammars that the run was tuned with.
         score: The model.
     """
 
@@ -90,9 +90,14 @@ class RequestReader:
         self, lexicon: Lexicon, catalog: Catalog, language: str, score: ScorePrompts
     ) -> None:
         self._lexicon, self._catalog, self._score = lexicon, catalog, score
-        self._grammar: RequestGrammar = load_grammar(language)
-        known = dictionary(language) if language in DICTIONARIES else None
-        self._speller = None if known is None else Speller(lexicon, self._grammar.words, known)
+        grammar = load_grammar(language)
+        self._prompt = grammar.prompt
+        # Words that came into the grammar later were never trained on.
+        known = lexicon.grammars[language]
+        self._words = dataclasses.replace(grammar.words, known=known)
+        self._speller = None
+        if language in DICTIONARIES:
+            self._speller = Speller(lexicon, self._words, dictionary(language))
 
     def read(self, request: str) -> Understanding:
         """Reads a request; a text without a span has no constraint."""
@@ -103,7 +108,7 @@ class RequestReader:
             if not self._speller.is_foreign(words):
                 words, corrections = self._speller.correct(words)
                 unknown = self._speller.unknown(words)
-        spans = find_spans(words, self._lexicon, self._grammar.words)
+        spans = find_spans(words, self._lexicon, self._words)
         constraints = self._constraints(words, spans)
         condition = hard_condition(constraints, self._catalog)
         letters = sum(map(is_letters, words))
@@ -157,9 +162,8 @@ class RequestReader:
     def _constraints(self, words: Sequence[str], spans: Sequence[Span]) -> tuple[Constraint, ...]:
         if not spans:
             return ()
-        language = self._grammar.words
         prompts = [
-            f"{self._grammar.prompt} {spans_prompt(words, spans, asked, language)}"
+            f"{self._prompt} {spans_prompt(words, spans, asked, self._words)}"
             for asked in range(len(spans))
         ]
         constraints = []

@@ -44,12 +44,14 @@ class Lexicon:
     Attributes:
         values: Phrase -> the value that it names.
         words: Words of titles and queries; others may be typing errors.
+        grammars: Language -> words of the request grammar that the run was tuned with.
         has_price: Whether the catalog has prices.
         has_year: Whether the catalog has years of release.
     """
 
     values: Mapping[Phrase, FieldValue]
     words: frozenset[str]
+    grammars: Mapping[str, frozenset[str]] = dataclasses.field(default_factory=dict)
     has_price: bool = False
     has_year: bool = False
 
@@ -79,6 +81,7 @@ class Lexicon:
         content = {
             "values": [[" ".join(phrase), *value] for phrase, value in sorted(self.values.items())],
             "words": sorted(self.words),
+            "grammars": {name: sorted(words) for name, words in self.grammars.items()},
             "has_price": self.has_price,
             "has_year": self.has_year,
         }
@@ -101,8 +104,9 @@ class Lexicon:
                 tuple(phrase.split(" ")): FieldValue(Field(field), text)
                 for phrase, field, text in content["values"]
             }
+            grammars = {name: frozenset(words) for name, words in content["grammars"].items()}
             words, price, year = (content[key] for key in ("words", "has_price", "has_year"))
-            return cls(values, frozenset(words), bool(price), bool(year))
+            return cls(values, frozenset(words), grammars, bool(price), bool(year))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(
                 f"the lexicon is damaged ({error})",

@@ -17,7 +17,7 @@ from irec_jax.random_draws import RandomStream, derive_key, scramble
 from irec_jax.understanding.lexicon import Field, FieldValue, Lexicon
 from irec_jax.understanding.request_grammar import RequestGrammar
 from irec_jax.understanding.roles import KIND_OF_FIELD, NUMBER_KINDS, Kind, RequestRole
-from irec_jax.understanding.spans import ASKED, find_spans, spans_prompt
+from irec_jax.understanding.spans import ASKED, OTHER, find_spans, spans_prompt
 from irec_jax.understanding.words import split_request
 
 TASK = "understanding"
@@ -25,6 +25,8 @@ TEXTS_OF_LOG = 8
 """One of so many records is made from a title or a query of the log, the others from a grammar."""
 NUMBERS_RARELY_SKIPPED = 4
 """One of so many requests with a number asks for any of its spans, the others for a number."""
+UNKNOWN_WORDS = 3
+"""One of so many requests has an unknown word at a random place, as real ones do."""
 _PER_MILLE = 1_000
 
 
@@ -85,6 +87,8 @@ class RequestRecords:
             places = numbers  # they have more roles than values, and more ways to say each
         asked = places[(draw >> 16) % len(places)]
         words = [*drawn.words[:asked], ASKED, *drawn.words[asked:]]
+        if (draw >> 32) % UNKNOWN_WORDS == 0:
+            words.insert((draw >> 40) % (len(words) + 1), OTHER)
         return " ".join(words), drawn.roles[asked]
 
     def _of_log(self, key: int, grammar: RequestGrammar) -> tuple[str, RequestRole] | None:
