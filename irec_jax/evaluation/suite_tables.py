@@ -32,8 +32,7 @@ def suite_counts(report: SuiteReport) -> str:
     """Counts the conditions and warnings of the tuned model."""
     flagged, right = report.flagged
     return (
-        f"conditions: {report.exact} of {report.graded} read exactly; {report.wrong} exclude an item "
-        "that is asked for\n"
-        f"warnings: {right} of {flagged} requests that need one have it; "
+        f"conditions: {report.exact} of {report.graded} read exactly; {report.wrong} exclude an "
+        f"item that is asked for\nwarnings: {right} of {flagged} requests that need one have it; "
         f"{report.false_warnings} of the others have one"
     )

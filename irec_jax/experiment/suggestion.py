@@ -8,6 +8,7 @@ import json
 import math
 
 import numpy as np
+import polars as pl
 
 from irec_jax.errors import InputError
 from irec_jax.instructions.forms import TaskName
@@ -20,6 +21,7 @@ CORES = (5, 3, 2, 1)
 KEPT_SHARE = 0.5
 EXAMPLES_A_ROW = 2  # of 64 tokens, packed
 PASSES = 2.5  # over all instructions, as in configs/quickstart.py
+UNDERSTANDING = 0.15  # share of training examples, as in configs/quickstart.py
 MIN_STEPS, MAX_STEPS = 500, 50_000
 LARGE_CATALOG, LARGE_LOG = 20_000, 1_000_000
 
@@ -40,6 +42,7 @@ class Suggestion:
         is_large: Whether the model is `T5Config.tiny()`, not the smaller default.
         dropout: For `model.dropout`.
         steps: For `train.steps`.
+        understanding: For `instructions.understanding`.
     """
 
     users: int
@@ -53,6 +56,7 @@ class Suggestion:
     is_large: bool
     dropout: float
     steps: int
+    understanding: float
 
 
 def suggest(log: BehaviorLog) -> Suggestion:
@@ -100,7 +104,15 @@ def suggest(log: BehaviorLog) -> Suggestion:
         is_large=is_large,
         dropout=0.2 if size["interactions"] < 100_000 else 0.1,
         steps=_rounded(math.ceil(min(max(steps, MIN_STEPS), MAX_STEPS))),
+        understanding=UNDERSTANDING if _has_values(log.items) else 0.0,
     )
+
+
+def _has_values(items: pl.DataFrame) -> bool:
+    """Whether requests could name a value that several items have."""
+    named = [name for name in ("categories", "attributes") if name in items.columns]
+    lists = any(items[name].explode().drop_nulls().is_duplicated().any() for name in named)
+    return lists or ("brand" in items.columns and items["brand"].drop_nulls().is_duplicated().any())
 
 
 def _vocabulary(items: int, *, has_queries: bool) -> int:
@@ -142,6 +154,7 @@ experiment = Experiment(
         tasks={tasks},
         domain="shop",  # chooses the words of prompts: shop, content, social or finance
         answer_items=8,
+        understanding={understanding},  # conditions in requests: docs/requests.md
     ),
     # Each item is one token; prompts and answers are packed into rows of these lengths.
     tokens=TokensConfig(vocabulary={vocabulary}, source_length={source_length}, target_length=24),

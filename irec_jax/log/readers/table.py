@@ -55,6 +55,7 @@ class Columns:
         title: How an item is called, in items.
         categories: Text with a separator between categories, or a list.
         brand: Brand, maker or author.
+        attributes: Values such as a color or a material, written as categories are.
         description: Text.
         price: A number.
         released: A year or date.
@@ -72,6 +73,7 @@ class Columns:
     title: str = "title"
     categories: str = "categories"
     brand: str = "brand"
+    attributes: str = "attributes"
     description: str = "description"
     price: str = "price"
     released: str = "released"
@@ -93,7 +95,7 @@ class TableConfig:
         interactions: The interactions file; empty for `interactions.*` in the folder PATH.
         items: The items file; empty for `items.*` in the folder PATH.
         columns: Which column is what.
-        category_separator: Separator of an item's categories.
+        category_separator: Separator of an item's categories, and of its attributes.
         time_format: The strptime format of the time column, such as %d/%m/%Y; empty where it
             holds seconds since 1970, ISO 8601 text or, in parquet, dates.
         kind: Event kind of every row if there is no event column.
@@ -214,17 +216,18 @@ def _unused(source: TableFile, columns: dict[str, str]) -> list[str]:
 
 
 def _catalog(source: TableFile, config: TableConfig) -> tuple[pl.DataFrame, dict[str, str], int]:
-    names = ("item", "title", "categories", "brand", "description", "price", "released")
+    texts, lists = ("brand", "description", "released"), ("categories", "attributes")
+    names = ("item", "title", *lists, *texts, "price")
     picked = _pick(source, config.columns, names, needed=("item", "title"))
     raw = source.table
     where = str(source.path)
     columns = {"item": ids_of(raw[picked["item"]], "item", where).cast(pl.String)}
     columns["title"] = one_line(raw[picked["title"]], "title", where)
-    if "categories" in picked:
-        columns["categories"] = list_of(raw[picked["categories"]], config.category_separator, where)
-    else:
-        columns["categories"] = pl.Series([[]] * raw.height, dtype=pl.List(pl.String))
-    for name in ("brand", "description", "released"):
+    columns["categories"] = pl.Series([[]] * raw.height, dtype=pl.List(pl.String))
+    for name in lists:
+        if name in picked:
+            columns[name] = list_of(raw[picked[name]], config.category_separator, where)
+    for name in texts:
         if name in picked:
             columns[name] = one_line(raw[picked[name]], name, where)
     if "price" in picked:
