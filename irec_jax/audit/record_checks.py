@@ -26,7 +26,6 @@ from irec_jax.instructions.passes import RecordOrigin
 from irec_jax.instructions.render import ANSWER_HISTORY, Renderer
 from irec_jax.instructions.slots import AnySlot
 from irec_jax.instructions.templates import TemplatePack
-from irec_jax.instructions.third_person import to_third_person
 from irec_jax.text_cleaning import clean
 from irec_jax.word_overlap import Words, shared_share, words_of
 
@@ -228,11 +227,11 @@ class RecordChecker:
         return found, None
 
     def _is_typed(self, expected: Expectations, query: str) -> bool:
-        """Returns whether the user typed a query, apart from its grammatical person."""
-        split, position, pack = self.split_index.split, expected.position, expected.pack
+        """Returns whether the user typed a query."""
+        split, position = self.split_index.split, expected.position
         if split.intentions.item(position) != expected.profile.code:
             return False
-        return query == to_third_person(clean(split.queries[position]), pack.language, pack.person)
+        return query == clean(split.queries[position])
 
     def _count_overlap(self, expected: Expectations, words: Words, counts: Counts) -> None:
         """Counts the share of the content words of a query that occur in the target's title."""

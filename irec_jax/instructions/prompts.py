@@ -10,7 +10,6 @@ from irec_jax.instructions.forms import Request, TaskForm
 from irec_jax.instructions.slots import SLOT_FILLERS, AnySlot, SlotInputs, slot_name
 from irec_jax.instructions.tasks import Task
 from irec_jax.instructions.templates import Template, TemplatePack, load_packs
-from irec_jax.instructions.third_person import to_third_person
 from irec_jax.text_cleaning import clean
 
 SEPARATOR = " ; "
@@ -86,7 +85,7 @@ class PromptWriter:
     def prompt(self, request: Request) -> str:
         """Writes a request as the model's input.
 
-        The user's words are cleaned and put into the third person. Unless the request names a
+        The user's words are cleaned and not changed otherwise. Unless the request names a
         template, the first of those with the most slots is used that the request can fill.
 
         Args:
@@ -99,20 +98,17 @@ class PromptWriter:
         task = task_of(request.scenario)
         pack = self.pack(request.language)
         self._check(request, task)
-        inputs = self._slot_inputs(request, pack)
+        inputs = self._slot_inputs(request)
         filled = {slot: fill(inputs, self.join_names) for slot, fill in SLOT_FILLERS.items()}
         values: dict[AnySlot, str] = {slot: text for slot, text in filled.items() if text}
         return self._template(request, task, pack, values).fill(values)
 
-    def _slot_inputs(self, request: Request, pack: TemplatePack) -> SlotInputs:
-        def third_person(text: str) -> str:
-            return to_third_person(clean(text), pack.language, pack.person)
-
+    def _slot_inputs(self, request: Request) -> SlotInputs:
         return SlotInputs(
             history=request.history[-self.config.max_history :],
             candidates=request.candidates,
-            query=third_person(request.instruction),
-            preference=third_person(request.preference),
+            query=clean(request.instruction),
+            preference=clean(request.preference),
             context=clean(request.context),
         )
 

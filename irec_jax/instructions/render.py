@@ -22,7 +22,6 @@ from irec_jax.instructions.slots import SlotInputs, slot_name
 from irec_jax.instructions.tasks import Task
 from irec_jax.instructions.teacher import Teacher
 from irec_jax.instructions.templates import Template, TemplatePack
-from irec_jax.instructions.third_person import to_third_person
 from irec_jax.log.split import Role, Split
 from irec_jax.random_draws import DrawField, RandomStream, derive_key, draw_field, scramble
 from irec_jax.settings import to_json
@@ -250,8 +249,7 @@ class Renderer:
         """Returns the teacher's texts for a task, None if one is missing in the language."""
         task, texts = variant.task, {}
         if task.reads_query:
-            query = self.teacher.query(position, variant.intention, pack.language)
-            texts[Part.QUERY] = to_third_person(query, pack.language, pack.person)
+            texts[Part.QUERY] = self.teacher.query(position, variant.intention, pack.language)
         if task.reads_preference:
             number = preference_variant(draw, self.teacher.variants)
             texts[Part.PREFERENCE] = self.teacher.preference(position, number, pack.language)

@@ -21,8 +21,8 @@ class SlotInputs(NamedTuple):
     Attributes:
         history: Item numbers, oldest first, cut to `max_history`.
         candidates: Item numbers that the prompt offers.
-        query: The user's need in words, in the third person; "" if unknown.
-        preference: A sentence about the user's taste, in the third person; "" if unknown.
+        query: The user's need in words; "" if unknown.
+        preference: A sentence about the user's taste; "" if unknown.
         context: Time, place, season or popular items as a phrase; "" if unknown.
         target: The item that the prompt is about, `NO_ITEM` for the request of a user.
     """

@@ -36,7 +36,6 @@ _PACK_KEYS = ("language", "answers", "words", "context", "template")
 _ANSWER_KEYS = ("yes", "no")
 _TEMPLATE_KEYS = ("id", "task", "text")
 _OPTIONAL_KEYS = ("intentions", "held_out")
-_PERSON = "person"
 _SLOTS = {slot.value: slot for slot in Slot}
 _OPENING = re.compile(r"\{([^{}\s]*)\}")
 _Member = TypeVar("_Member", bound=enum.Enum)
@@ -100,7 +99,6 @@ class TemplatePack:
         domain: The table of words that is inserted.
         yes: The answer of a pointwise question.
         no: The other answer.
-        person: The domain's noun for a user.
         context: `CONTEXT_WORDS` -> the phrase.
         templates: In the order of the file.
         file: The file that it was read from, for messages.
@@ -110,7 +108,6 @@ class TemplatePack:
     domain: str
     yes: str
     no: str
-    person: str
     context: Mapping[str, str]
     templates: tuple[Template, ...]
     file: str
@@ -229,7 +226,7 @@ def read_pack(text: str, file: str, domain: str, own_tasks: tuple[Task, ...] = (
                 where=f"{file}: template.id",
                 hint="Give every template its own id.",
             )
-    return TemplatePack(language, domain, yes, no, words[_PERSON], context, templates, file)
+    return TemplatePack(language, domain, yes, no, context, templates, file)
 
 
 def _words_of(tables: Any, domain: str, where: str) -> dict[str, str]:
@@ -246,7 +243,7 @@ def _words_of(tables: Any, domain: str, where: str) -> dict[str, str]:
         raise InputError(
             f"no words for the domain '{domain}'", where=where, hint=nearest(domain, tables)
         )
-    known = set().union({_PERSON}, *tables.values())
+    known = set().union(*tables.values())
     for name, words in tables.items():
         for word in sorted(known):
             _phrase(words, word, f"{where}.{name}")

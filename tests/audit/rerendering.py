@@ -6,7 +6,6 @@ from irec_jax.instructions.context import RequestContext
 from irec_jax.instructions.forms import ANSWER_MARK, Instruction, Part, Slot
 from irec_jax.instructions.render import ANSWER_HISTORY, Renderer, preference_variant
 from irec_jax.instructions.templates import TemplatePack
-from irec_jax.instructions.third_person import to_third_person
 from irec_jax.log.split import Split
 
 
@@ -37,8 +36,7 @@ class Rerendering:
         variant, position, _, draw = self.renderer.origin(number)
         teacher, texts = self.renderer.teacher, {}
         if variant.task.reads_query:
-            query = teacher.query(position, variant.intention, pack.language)
-            texts[Part.QUERY] = to_third_person(query, pack.language, pack.person)
+            texts[Part.QUERY] = teacher.query(position, variant.intention, pack.language)
         if variant.task.reads_preference:
             choice = preference_variant(draw, teacher.variants)
             texts[Part.PREFERENCE] = teacher.preference(position, choice, pack.language)

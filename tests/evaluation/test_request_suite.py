@@ -23,7 +23,7 @@ from irec_jax.evaluation.request_suite import (
     read_suite,
     suite_names,
 )
-from irec_jax.evaluation.suite_tables import suite_table, suite_warnings
+from irec_jax.evaluation.suite_tables import suite_counts, suite_table
 from irec_jax.log.readers.movietweetings import read_movietweetings
 from irec_jax.log.simulate import SimulateConfig, SimulatedWorld
 from irec_jax.log.split import SplitConfig, split_log
@@ -169,9 +169,9 @@ def test_a_misspelt_name_has_a_hint():
 
 
 def meets(where: str) -> np.ndarray:
-    """Conditions of these tests list the items that meet them."""
-    mask = np.zeros(ITEMS, bool)
-    mask[[int(item) for item in where.split(",") if item != "none"]] = True
+    """Conditions of these tests list the items that meet them; all meet an empty one."""
+    mask = np.full(ITEMS, where == "")
+    mask[[int(item) for item in where.split(",") if item not in ("", "none")]] = True
     return mask
 
 
@@ -193,6 +193,7 @@ REQUESTS = st.lists(
 ANSWERS = st.tuples(
     st.lists(st.integers(0, ITEMS - 1), unique=True, max_size=TOP + 2),
     st.sampled_from([(), ("no_item",), ("unknown_words",), ("unknown_words", "no_item")]),
+    CONDITIONS | st.just(""),
 )
 
 
@@ -241,10 +242,18 @@ def test_grades_equal_brute_force(data, requests):
             assert 0 <= figure.low <= figure.high <= 1
     warned = [
         (request.warning, warnings)
-        for request, (_, warnings) in zip(suite.requests, answers["tuned"], strict=True)
+        for request, (_, warnings, _) in zip(suite.requests, answers["tuned"], strict=True)
     ]
     right = sum(kind != "" and kind in warnings for kind, warnings in warned)
     assert report.flagged == (len(suite.requests) - len(graded), right)
+    read = [
+        (set(np.flatnonzero(meets(request.where))), set(np.flatnonzero(meets(condition))))
+        for request, (_, _, condition) in zip(suite.requests, answers["tuned"], strict=True)
+        if request.where
+    ]
+    assert report.graded == len(graded)
+    assert report.exact == sum(theirs == mine for theirs, mine in read)
+    assert report.wrong == sum(not theirs <= mine for theirs, mine in read)
     assert report.false_warnings == sum(kind == "" and len(given) > 0 for kind, given in warned)
 
 
@@ -283,12 +292,14 @@ def test_a_suite_of_warnings_alone():
 
 def test_the_table_has_every_figure():
     requests = (
-        SuiteRequest("a", "[price]", "0,1,2,3,4"),
-        SuiteRequest("b", "brand", "0,1,2,3,4"),
+        SuiteRequest("a", "[price]", "0,1,2,3,4,5"),
+        SuiteRequest("b", "brand", "0,1,2,3,4,6"),
         SuiteRequest("c", "brand", "5"),
         SuiteRequest("d", "flagged", warning="no_item"),
     )
-    report = graded_by(RequestSuite("mine", "en", requests), SuiteAnswer([0, 1, 7], ("no_item",)))
+    report = graded_by(
+        RequestSuite("mine", "en", requests), SuiteAnswer([0, 1, 7], ("no_item",), "0,1,2,3,4,5")
+    )
     console = Console(width=120)
     with console.capture() as captured:
         console.print(suite_table(report))
@@ -296,6 +307,17 @@ def test_the_table_has_every_figure():
     cells = {tuple(re.findall(r"\[price\]|[\w.]+", line)[:3]) for line in lines}
     expected = {("[price]", "1", "0.400"), ("brand", "2", "0.200"), (ALL, "3", "0.267")}
     assert expected <= cells
-    assert suite_warnings(report) == (
-        "warnings: 1 of 1 requests that need one have it; 3 of the others have one"
-    )
+    assert suite_counts(report).splitlines() == [
+        "conditions: 1 of 3 read exactly; 1 exclude an item that is asked for",
+        "warnings: 1 of 1 requests that need one have it; 3 of the others have one",
+    ]
+
+
+def test_the_last_ranker_has_intervals():
+    suite = RequestSuite("mine", "en", (SuiteRequest("a", "brand", "0"),) * 3)
+    answerers = {name: lambda text: SuiteAnswer([0]) for name in ("random", "tuned")}
+    report = grade_suite(suite, answerers, meets, warned="tuned", seed=0, resamples=50)
+    console = Console(width=120)
+    with console.capture() as captured:
+        console.print(suite_table(report))
+    assert captured.get().count("1.000 [1.00, 1.00]") == 2

@@ -262,7 +262,7 @@ def test_preference_and_context_are_in_the_prompt(recommender):
     answer = recommender.recommend(HISTORY, "I want a hat", k=3, extras=extras)
     prompt = recommender.explain(answer).prompt
     assert "likes quiet colors" in prompt
-    assert "the shopper wants a hat" in prompt, "in the third person, as the model reads it"
+    assert "I want a hat" in prompt, "in the user's own words"
     alone = recommender.request((), extras=Extras(context="on a winter evening", preference="hats"))
     assert alone.scenario.intention is Intention.NONE
     recommender.recommend((), extras=Extras(preference="hats"))

@@ -24,8 +24,6 @@ from irec_jax.understanding.lexicon import (
     name_phrase,
 )
 from irec_jax.understanding.lexicon_mining import (
-    MIN_COUNT,
-    MIN_PRECISION,
     field_values,
     longest_matches,
     mine_lexicon,
@@ -50,7 +48,7 @@ def padded(words: Sequence[str]) -> str:
 
 @pytest.fixture(scope="module")
 def shop() -> Split:
-    return simulated(users=800, items=400)
+    return simulated(users=600, items=300)
 
 
 @pytest.fixture(scope="module")
@@ -117,9 +115,9 @@ def test_a_mined_phrase_occurs_with_its_value_only(lexicon: Lexicon, shop: Split
         endings = [word for word in vocabulary if base_form(word) == phrase[-1]]
         writings = [padded([*phrase[:-1], ending]) for ending in endings]
         items = [item for text, item in texts if any(writing in text for writing in writings)]
-        assert len(items) >= MIN_COUNT, phrase
+        assert len(items) >= 5, phrase
         right = sum(item in rows[value] for item in items)
-        assert right >= MIN_PRECISION * len(items), (phrase, value)
+        assert right >= 0.95 * len(items), (phrase, value)
 
 
 def test_columns_of_the_log(lexicon: Lexicon):
@@ -232,19 +230,20 @@ def test_longest_matches_are_all_that_can_be_read_from_left_to_right(
 VALUES = st.builds(FieldValue, st.sampled_from(Field), st.text(st.characters(codec="utf-8")))
 
 
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(
     values=st.dictionaries(PHRASES, VALUES),
     words=st.frozensets(st.text(st.characters(codec="utf-8"))),
+    grammars=st.dictionaries(st.sampled_from(["en", "zh"]), st.frozensets(WORDS)),
     has_price=st.booleans(),
     has_year=st.booleans(),
 )
-def test_a_saved_lexicon_is_read_back(values, words, has_price, has_year):
+def test_a_saved_lexicon_is_read_back(values, words, grammars, has_price, has_year):
     with tempfile.TemporaryDirectory() as folder:
-        Lexicon(values, words, has_price, has_year).save(Path(folder))
+        Lexicon(values, words, grammars, has_price, has_year).save(Path(folder))
         read = Lexicon.load(Path(folder))
     assert read is not None
-    assert (read.values, read.words) == (values, words)
+    assert (read.values, read.words, read.grammars) == (values, words, grammars)
     assert (read.has_price, read.has_year) == (has_price, has_year)
     assert read.longest == max((len(phrase) for phrase in values), default=0)
 
@@ -254,7 +253,7 @@ def test_a_folder_without_a_lexicon(tmp_path):
 
 
 def without(key: str) -> str:
-    content = {"values": [], "words": [], "has_price": True, "has_year": False}
+    content = {"values": [], "words": [], "grammars": {}, "has_price": True, "has_year": False}
     return json.dumps({name: value for name, value in content.items() if name != key})
 
 
@@ -267,11 +266,13 @@ def without(key: str) -> str:
         "3",
         without("values"),
         without("words"),
+        without("grammars"),
         without("has_year"),
         without("").replace('"values": []', '"values": [["zorb", "color", "Zorb"]]'),
         without("").replace('"values": []', '"values": [["zorb", "brand"]]'),
         without("").replace('"values": []', '"values": [[3, "brand", "Zorb"]]'),
         without("").replace('"words": []', '"words": null'),
+        without("").replace('"grammars": {}', '"grammars": []'),
     ],
 )
 def test_a_damaged_lexicon_is_refused(content: str, tmp_path):

@@ -28,8 +28,8 @@ pytestmark = pytest.mark.fast
 GRAMMARS = [load_grammar(language) for language in LANGUAGES]
 ALL_KINDS = frozenset(Kind)
 KEYS = st.integers(0, 2**64 - 1)
-DRAWS = 4_000
-TYPED = 1_200
+DRAWS = 3_000
+TYPED = 800
 """Requests that are also read as a user's."""
 
 SMALL = {

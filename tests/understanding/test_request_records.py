@@ -3,6 +3,7 @@
 import collections
 import copy
 import dataclasses
+import itertools
 import random
 
 import polars as pl
@@ -17,11 +18,12 @@ from irec_jax.understanding.request_grammar import load_grammar, parse_grammar
 from irec_jax.understanding.request_records import (
     TASK,
     TEXTS_OF_LOG,
+    UNKNOWN_WORDS,
     MixedRecords,
     RequestRecords,
 )
 from irec_jax.understanding.roles import Kind, RequestRole, roles_of
-from irec_jax.understanding.spans import ASKED
+from irec_jax.understanding.spans import ASKED, OTHER
 
 pytestmark = pytest.mark.fast
 
@@ -43,6 +45,11 @@ GRAMMAR = parse_grammar(
     }
 )
 DRAWN = {("p : buy <asked> <category>", "wanted")}
+WITH_UNKNOWN = {
+    ("p : <other> buy <asked> <category>", "wanted"),
+    ("p : buy <other> <asked> <category>", "wanted"),
+    ("p : buy <asked> <category> <other>", "wanted"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +87,11 @@ def test_spans_of_the_log_are_wanted_if_the_item_has_the_value(records: RequestR
     made = collections.Counter(
         (record.inputs, record.targets) for record in map(records.record, range(RECORDS))
     )
-    assert made.keys() == of_log | DRAWN
+    assert made.keys() == of_log | DRAWN | WITH_UNKNOWN
+    unknown = sum(count for record, count in made.items() if record in WITH_UNKNOWN)
+    assert unknown / (unknown + made[next(iter(DRAWN))]) == pytest.approx(
+        1 / UNKNOWN_WORDS, abs=0.04
+    )
     # One text of four has no span and gives way to the grammar; five standard errors are 0.03.
     share = sum(count for record, count in made.items() if record in of_log) / RECORDS
     assert share == pytest.approx(0.75 / TEXTS_OF_LOG, abs=0.03)
@@ -106,13 +117,14 @@ def test_fields_of_a_record(records: RequestRecords):
 
 @pytest.mark.parametrize(("has_price", "has_year"), [(True, False), (False, True), (False, False)])
 def test_only_kinds_of_the_log_are_asked_about(split: Split, has_price: bool, has_year: bool):
-    categories = Lexicon({("zorb",): ZORB}, frozenset(), has_price, has_year)
+    categories = Lexicon({("zorb",): ZORB}, frozenset(), has_price=has_price, has_year=has_year)
     records = RequestRecords(split, categories, (load_grammar("en"),), seed=0)
     asked = collections.Counter[Kind]()
     for number in range(400):
         record = records.record(number)
         words = record.inputs.split(" ")
         assert words.count(ASKED) == 1
+        assert (OTHER, OTHER) not in itertools.pairwise(words), "a prompt has one for a run"
         kind = Kind(words[words.index(ASKED) + 1])
         assert RequestRole(record.targets) in roles_of(kind)
         asked[kind] += 1
@@ -128,7 +140,8 @@ def test_every_span_of_a_drawn_request_is_asked_about(split: Split):
     raw = {"language": "en", "prompt": "p :", "levels": {}, "numbers": {}, "decades": {}}
     grammar = parse_grammar({**copy.deepcopy(raw), "parts": parts})
     records = RequestRecords(split, lexicon, (grammar,), seed=0)
-    made = {(r.inputs, r.targets) for r in map(records.record, range(500)) if " but " in r.inputs}
+    drawn = [record for record in map(records.record, range(500)) if " but " in record.inputs]
+    made = {(r.inputs, r.targets) for r in drawn if OTHER not in r.inputs}
     assert made == {
         ("p : <asked> <category> and <brand> but <price>", "wanted"),
         ("p : <category> and <asked> <brand> but <price>", "open"),

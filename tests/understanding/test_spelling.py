@@ -167,6 +167,35 @@ def test_two_words_of_a_name_are_not_joined(lexicon: Lexicon):
     assert speller.correct(("phone", "case")) == (("phonecase",), (joined,))
 
 
+@pytest.mark.parametrize(
+    ("names", "written", "read"),
+    [
+        (("qiuxe", "quix"), "qiux", "quix"),  # swapped letters are likelier than a missing one
+        (("zorb", "zorp"), "zorx", "zorp"),  # and frequent words than rare ones
+    ],
+)
+def test_the_likeliest_of_several_corrections(names: tuple[str, str], written: str, read: str):
+    values = {(name,): FieldValue(Field.CATEGORY, name) for name in names}
+    speller = Speller(Lexicon(values, frozenset()), load_grammar("en").words, {"zorp": 900})
+    assert speller.correct((written,)) == ((read,), (Correction(written, read),))
+
+
+@pytest.mark.parametrize(
+    ("text", "is_foreign"),
+    [
+        ("zorb quix florn", True),
+        ("\u043c\u043d\u0435 \u043d\u0443\u0436\u043d\u0430 \u043b\u0430\u043c\u043f\u0430", True),
+        ("zorb quix", False),
+        ("zorb quix florn tent", True),
+        ("a cheap zorb quix florn tent for my trip", False),
+        ("80 90 100 , , ,", False),
+        ("", False),
+    ],
+)
+def test_a_request_of_unknown_words_is_foreign(speller: Speller, text: str, is_foreign: bool):
+    assert speller.is_foreign(split_request(text)) == is_foreign
+
+
 @pytest.mark.parametrize("word", ["xqzwvk", "blorptang", "quazzet", "\u0434\u043e\u043c"])
 def test_an_unknown_word_stays_unknown(speller: Speller, word: str):
     assert speller.correct((word,)) == ((word,), ())
