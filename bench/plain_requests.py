@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from irec_jax import Recommender
+from irec_jax import Extras, Recommender, UnderstandingMode
 
-TITLES, TOP_TITLES, TOP = 30, 10, 5
+TITLES, TOP_TITLES, TOP = 30, 3, 5
+ALONE = Extras(understanding=UnderstandingMode.OFF)
 # Group, request, and the filter that all right answers meet.
 REQUESTS = (
     ("plain word", "tent", "categories contains 'tent'"),
@@ -55,26 +56,34 @@ FILTERED = (
 def main() -> None:
     """Prints the tables for the run that is named on the command line."""
     shop = Recommender.load(Path(sys.argv[1]))
-    print("group | request | right in the first 5 | of all | probability of the first")
+    print("group | request | of all | right in the first 5, model alone | with conditions | read")
     for group, request, condition in REQUESTS:
-        answers = shop.recommend(instruction=request, k=TOP)
         right = shop.catalog.mask(condition)
-        hits = sum(bool(right[answer.number]) for answer in answers)
-        first = float(np.exp(answers[0].score))
-        print(f"{group} | {request} | {hits} | {int(right.sum())} | {first:.2f}")
+        alone = shop.recommend(instruction=request, k=TOP, extras=ALONE)
+        answers = shop.recommend(instruction=request, k=TOP)
+        counts = [sum(bool(right[item.number]) for item in given) for given in (alone, answers)]
+        print(group, request, int(right.sum()), *counts, answers.understood, sep=" | ")
     print("\nrequest | filter | returned | of all that meet it")
     for request, condition in FILTERED:
-        answers = shop.recommend(instruction=request, k=TOP, where=condition)
+        answers = shop.recommend(instruction=request, k=TOP, where=condition, extras=ALONE)
         allowed = int(shop.catalog.mask(condition).sum())
         print(f"{request} | {condition} | {len(answers)} | {allowed}")
     draw = np.random.default_rng(0).choice(len(shop.catalog), TITLES, replace=False)
-    for name, change in (("as written", str), ("in lower case", str.lower)):
+    changes = {"as written": str, "in lower case": str.lower, "in capitals": str.upper}
+    for name, change in {**changes, "with a typing error": with_error}.items():
         hits = 0
         for item in draw:
-            title = shop.catalog.titles[item]
-            answers = shop.recommend(instruction=change(title), k=TOP_TITLES)
+            answers = shop.recommend(instruction=change(shop.catalog.titles[item]), k=TOP_TITLES)
             hits += any(answer.number == item for answer in answers)
-        print(f"\ntitle {name}: {hits} of {TITLES} items in the first {TOP_TITLES}")
+        print(f"title {name}: {hits} of {TITLES} items in the first {TOP_TITLES}")
+
+
+def with_error(title: str) -> str:
+    """Swaps two letters in the middle of the longest word."""
+    word = max(title.split(), key=len)
+    middle = len(word) // 2
+    swapped = word[: middle - 1] + word[middle] + word[middle - 1] + word[middle + 1 :]
+    return title.replace(word, swapped, 1)
 
 
 if __name__ == "__main__":

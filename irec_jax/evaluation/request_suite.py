@@ -157,8 +157,8 @@ def parse_suite(name: str, raw: Mapping[str, Any], where: str) -> RequestSuite:
     requests = []
     for number, entry in enumerate(entries, start=1):
         place = f"{where}: request {number}"
-        is_text = all(isinstance(value, str) for value in entry.values())
-        if not is_text or not entry.keys() <= _KEYS or not {"text", "ability"} <= entry.keys():
+        is_table = isinstance(entry, dict) and all(isinstance(v, str) for v in entry.values())
+        if not is_table or not entry.keys() <= _KEYS or not {"text", "ability"} <= entry.keys():
             hint = f"Its keys are {', '.join(sorted(_KEYS))}, all texts."
             raise InputError("a key is missing, unknown or not a text", where=place, hint=hint)
         if not entry.get("where") and not entry.get("warning"):
@@ -246,4 +246,4 @@ def _rows(
 def _share(items: Sequence[int], right: Bool[np.ndarray, " items"]) -> float:
     """Share of the answers that are right; the catalog may have fewer right items than `TOP`."""
     possible = min(TOP, max(int(right.sum()), 1))
-    return sum(bool(right[item]) for item in items[:TOP]) / possible if possible else 0.0
+    return sum(bool(right[item]) for item in items[:TOP]) / possible

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from irec_jax.errors import InputError
 from irec_jax.files import write_text
-from irec_jax.understanding.words import base_form, singular_forms, split_request
+from irec_jax.understanding.words import singular_forms, split_request
 
 LEXICON_FILE = "lexicon.json"
 
@@ -115,7 +115,7 @@ class Lexicon:
             ) from error
 
 
-def name_phrase(name: str) -> Phrase:
-    """Returns the words of a value's name, the last in its base form."""
+def name_phrases(name: str) -> list[Phrase]:
+    """Returns the words of a value's name, the last in each form that it may be the plural of."""
     words = split_request(name)
-    return (*words[:-1], base_form(words[-1])) if words else ()
+    return [(*words[:-1], last) for last in singular_forms(words[-1])] if words else []

@@ -16,7 +16,7 @@ import polars as pl
 import scipy.sparse
 
 from irec_jax.log.split import Role, Split
-from irec_jax.understanding.lexicon import Field, FieldValue, Lexicon, Phrase, name_phrase
+from irec_jax.understanding.lexicon import Field, FieldValue, Lexicon, Phrase, name_phrases
 from irec_jax.understanding.words import base_form, is_letters, split_request
 
 MAX_WORDS = 4
@@ -49,7 +49,7 @@ def mine_lexicon(split: Split) -> Lexicon:
     values = field_values(catalog)
     counts = _phrase_counts(texts)
     mined = _mined(counts, values, catalog.height)
-    names = {name_phrase(value.text): value for value in values}
+    names = {phrase: value for value in values for phrase in name_phrases(value.text)}
     kept = {phrase: value for phrase, value in names.items() if _is_name(phrase)}
     unused = _misleading(kept, texts, values)
     known = {word for words, _ in texts for word in words if is_letters(word)}

@@ -118,9 +118,10 @@ def parse_grammar(raw: Mapping[str, Any]) -> RequestGrammar:
     }
     levels = {
         split_request(phrase): PriceLevel(name == "low")
-        for name, phrases in raw["levels"].items()
-        for phrase in phrases
+        for name in ("low", "high")
+        for phrase in raw["levels"].get(name, ())
     }
+    plain = frozenset(map(split_request, raw["levels"].get("plain", ())))
     numbers, decades = (
         {split_request(phrase): number for phrase, number in raw[name].items()}
         for name in ("numbers", "decades")
@@ -136,7 +137,7 @@ def parse_grammar(raw: Mapping[str, Any]) -> RequestGrammar:
         for alternative in alternatives
         for word in _checked(alternative, parts)
     )
-    words = RequestWords(levels, numbers, decades, names, known)
+    words = RequestWords(levels, numbers, decades, names, known, plain)
     return RequestGrammar(raw["language"], raw["prompt"], words, parts)
 
 
@@ -160,5 +161,7 @@ def _tokens(text: str) -> Iterator[str]:
     for token in _TOKEN.findall(text):
         if token == _OTHER or _PART.fullmatch(token) or _SLOT.fullmatch(token):
             yield token
+        elif "{" in token or "}" in token or re.match("<[a-z]", token):
+            raise ValueError(f"{token} is neither a part nor a slot")
         else:
             yield from split_request(token)

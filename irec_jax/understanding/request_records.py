@@ -86,9 +86,10 @@ class RequestRecords:
         if numbers and draw % NUMBERS_RARELY_SKIPPED:
             places = numbers  # they have more roles than values, and more ways to say each
         asked = places[(draw >> 16) % len(places)]
-        words = [*drawn.words[:asked], ASKED, *drawn.words[asked:]]
+        words = list(drawn.words)
+        words.insert(asked, ASKED)
         if (draw >> 32) % UNKNOWN_WORDS == 0:
-            words.insert((draw >> 40) % (len(words) + 1), OTHER)
+            _insert_other(words, draw >> 40)
         return " ".join(words), drawn.roles[asked]
 
     def _of_log(self, key: int, grammar: RequestGrammar) -> tuple[str, RequestRole] | None:
@@ -148,6 +149,19 @@ class RequestRecords:
             )
             for row in range(catalog.height)
         ]
+
+
+def _insert_other(words: list[str], draw: int) -> None:
+    """Inserts an unknown word, as it could be shown: not behind `ASKED` nor beside another one."""
+    before = ["", *words]
+    after = [*words, ""]
+    places = [
+        place
+        for place in range(len(after))
+        if before[place] not in (ASKED, OTHER) and after[place] != OTHER
+    ]
+    if places:
+        words.insert(places[draw % len(places)], OTHER)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -14,6 +14,7 @@ ASKED = "<asked>"
 """Precedes the span that a prompt asks about."""
 SMALL = 10
 """A smaller number in letters, such as "two", is a price only beside a currency."""
+MAX_DIGITS = 15
 YEARS = range(1870, 2100)
 _CURRENCY = frozenset(
     (
@@ -75,6 +76,7 @@ class RequestWords:
         decades: Phrase -> first year.
         names: Phrase -> text of a value that a catalog may have in another language.
         known: Words of the request grammar; prompts show all others as `OTHER`.
+        plain: Phrases that hold a name but mean something else, such as "more expensive than".
     """
 
     levels: Mapping[Phrase, PriceLevel]
@@ -82,11 +84,12 @@ class RequestWords:
     decades: Mapping[Phrase, int]
     names: Mapping[Phrase, str]
     known: frozenset[str]
+    plain: frozenset[Phrase] = frozenset()
 
     @property
     def longest(self) -> int:
         """Words of the longest phrase."""
-        tables = (self.levels, self.numbers, self.decades, self.names)
+        tables = (self.levels, self.numbers, self.decades, self.plain, self.names)
         return max((len(phrase) for table in tables for phrase in table), default=1)
 
 
@@ -102,14 +105,15 @@ def find_spans(words: Sequence[str], lexicon: Lexicon, language: RequestWords) -
     spans: list[Span] = []
     start = 0
     while start < len(words):
-        span = None
         for end in range(min(start + longest, len(words)), start, -1):
-            span = _span(words, (start, end), lexicon, language)
-            if span is not None:
+            if tuple(words[start:end]) in language.plain:
                 break
-        if span is not None:
-            spans.append(span)
-        start = span.end if span is not None else start + 1
+            if span := _span(words, (start, end), lexicon, language):
+                spans.append(span)
+                break
+        else:
+            end = start + 1
+        start = end
     return spans
 
 
@@ -143,7 +147,7 @@ def _number(phrase: Phrase, language: RequestWords) -> Number | None:
     if phrase in language.numbers:
         return Number(float(language.numbers[phrase]))
     word = " ".join(phrase)
-    if len(phrase) > 1 or not word[:1].isdigit():
+    if len(phrase) > 1 or not word[:1].isdecimal() or len(word) > MAX_DIGITS:
         return None
     digits = word.rstrip("s").rstrip("'")
     if digits != word:

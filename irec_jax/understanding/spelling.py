@@ -129,7 +129,7 @@ class Speller:
             for word in phrase
             if is_letters(word)
         }
-        return frozenset(words | {f"{word}s" for word in words})
+        return frozenset(words | {f"{word}s" for word in words if base_form(f"{word}s") == word})
 
 
 @functools.cache

@@ -9,7 +9,7 @@ _APOSTROPHES = str.maketrans({"\u2019": "'", "\u2018": "'", "`": "'", "\u00b4": 
 _IDEOGRAPH = r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]"
 _WORD = re.compile(
     rf"{_IDEOGRAPH}"
-    r"|(?:(?:1[89]|20)\d)?\d0'?s\b"  # a decade, such as 90s or 1990's
+    r"|(?:1[89]|20)?\d0'?s\b"  # a decade, such as 90s or 1990's
     r"|\d+(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?"
     rf"|(?:(?!{_IDEOGRAPH})[^\W\d_])+(?:'(?:(?!{_IDEOGRAPH})[^\W\d_])+)*"
     r"|[<>]=|[^\w\s]"
@@ -38,12 +38,12 @@ def is_letters(word: str) -> bool:
 def base_form(word: str) -> str:
     """Returns a word without the endings of the English plural and possessive.
 
-    >>> [base_form(word) for word in ("kettles", "torvald's", "brushes", "glass", "berries")]
-    ['kettle', 'torvald', 'brush', 'glass', 'berry']
+    >>> [base_form(word) for word in ("kettles", "torvald's", "brushes", "glass", "hoodies")]
+    ['kettle', 'torvald', 'brush', 'glass', 'hoody']
     """
     word = word.removesuffix("'s").removesuffix("'")
-    if len(word) > 4 and word.endswith("ies"):
-        return word[:-3] + "y"
+    if len(word) > 4 and word.endswith(("ies", "ie")):
+        return word.removesuffix("s")[:-2] + "y"
     if len(word) > 4 and word.endswith(("shes", "ches", "sses", "xes")):
         return word[:-2]
     if len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is")):

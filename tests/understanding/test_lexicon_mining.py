@@ -21,7 +21,7 @@ from irec_jax.understanding.lexicon import (
     FieldValue,
     Lexicon,
     Phrase,
-    name_phrase,
+    name_phrases,
 )
 from irec_jax.understanding.lexicon_mining import (
     field_values,
@@ -90,7 +90,7 @@ def test_the_forms_of_the_simulator_are_found(lexicon: Lexicon, texts, forms):
 
 
 def test_a_form_of_a_value_never_names_another(lexicon: Lexicon, forms):
-    meanings = {name_phrase(form): value for form, value in forms.items()}
+    meanings = {name_phrases(form)[0]: value for form, value in forms.items()}
     found = {phrase: value for phrase, value in lexicon.values.items() if phrase in meanings}
     assert len(found) > 250
     assert found == {phrase: meanings[phrase] for phrase in found}
@@ -101,13 +101,13 @@ def test_names_of_the_catalog_name_themselves(lexicon: Lexicon, shop: Split):
         for cell in shop.catalog[field.value].to_list():
             for name in [cell] if isinstance(cell, str) else cell:
                 value = FieldValue(field, name)
-                assert lexicon.values.get(name_phrase(name), value) == value
+                assert lexicon.values.get(name_phrases(name)[0], value) == value
     assert {value.field for value in lexicon.values.values()} == set(Field)
 
 
 def test_a_mined_phrase_occurs_with_its_value_only(lexicon: Lexicon, shop: Split, texts):
     rows = {value: set(items) for value, items in field_values(shop.catalog).items()}
-    names = {name_phrase(value.text) for value in rows}
+    names = {phrase for value in rows for phrase in name_phrases(value.text)}
     vocabulary = {word for text, _ in texts for word in text.split()}
     mined = {phrase: value for phrase, value in lexicon.values.items() if phrase not in names}
     assert len(mined) > 150

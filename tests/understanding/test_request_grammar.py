@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from irec_jax.random_draws import scramble
-from irec_jax.understanding.lexicon import Field, FieldValue, Lexicon, name_phrase
+from irec_jax.understanding.lexicon import Field, FieldValue, Lexicon, name_phrases
 from irec_jax.understanding.request_grammar import (
     LANGUAGES,
     DrawnRequest,
@@ -189,7 +189,7 @@ CURRENCY = frozenset(
 def lexicon() -> Lexicon:
     fields = {kind: field for field, kind in KIND_OF_FIELD.items()}
     values = {
-        name_phrase(name): FieldValue(Field(fields[kind]), name)
+        name_phrases(name)[0]: FieldValue(Field(fields[kind]), name)
         for kind, names in KIND_NAMES.items()
         for name in names
     }

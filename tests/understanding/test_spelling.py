@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from irec_jax.log.domain import load_domain
-from irec_jax.understanding.lexicon import Field, FieldValue, Lexicon, name_phrase
+from irec_jax.understanding.lexicon import Field, FieldValue, Lexicon, name_phrases
 from irec_jax.understanding.request_grammar import load_grammar
 from irec_jax.understanding.spelling import RARE, Correction, Speller, dictionary
 from irec_jax.understanding.words import base_form, split_request
@@ -68,7 +68,9 @@ def lexicon() -> Lexicon:
     groups = [(Field.CATEGORY, leaf.forms) for leaf in shop.categories]
     groups += [(Field.ATTRIBUTE, words) for slot in shop.slots for words in slot.values]
     groups += [(Field.BRAND, (brand,)) for brand in shop.brands]
-    values = {name_phrase(f): FieldValue(field, words[0]) for field, words in groups for f in words}
+    values = {
+        name_phrases(f)[0]: FieldValue(field, words[0]) for field, words in groups for f in words
+    }
     words = {word for _, forms in groups for form in forms for word in split_request(form)}
     return Lexicon(values, frozenset(words), has_price=True)
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irec_jax.understanding.lexicon import Field, FieldValue, Lexicon, name_phrase
+from irec_jax.understanding.lexicon import Field, FieldValue, Lexicon, name_phrases
 from irec_jax.understanding.words import base_form, is_letters, singular_forms, split_request
 
 pytestmark = pytest.mark.fast
@@ -140,7 +140,7 @@ PAIRS = [
 @pytest.mark.parametrize(("singular", "plural"), PAIRS)
 def test_a_name_is_found_in_singular_and_plural(singular: str, plural: str):
     value = FieldValue(Field.CATEGORY, singular)
-    lexicon = Lexicon({name_phrase(singular): value}, frozenset())
+    lexicon = Lexicon(dict.fromkeys(name_phrases(singular), value), frozenset())
     assert lexicon.find(split_request(singular)) == value
     assert lexicon.find(split_request(plural)) == value
 
@@ -148,6 +148,6 @@ def test_a_name_is_found_in_singular_and_plural(singular: str, plural: str):
 @pytest.mark.parametrize(("singular", "plural"), PAIRS)
 def test_a_name_in_plural_is_found_in_singular(singular: str, plural: str):
     value = FieldValue(Field.CATEGORY, plural)
-    lexicon = Lexicon({name_phrase(plural): value}, frozenset())
+    lexicon = Lexicon(dict.fromkeys(name_phrases(plural), value), frozenset())
     assert lexicon.find(split_request(singular)) == value
     assert lexicon.find(split_request(plural)) == value
