@@ -38,7 +38,7 @@ from irec_jax.training.optimizer import OptimizerConfig
 EXPERIMENT = Experiment(
     data=DataConfig(simulate=SimulateConfig(users=5_000, items=1_000)),
     instructions=InstructionsConfig(
-        tasks=NAMED_TASKS, domain="shop", answer_items=8, understanding=0.15
+        tasks=NAMED_TASKS, domain="shop", answer_items=8, understanding=0.2
     ),
     tokens=TokensConfig(vocabulary=1_536, source_length=64, target_length=24),
     model=T5Config(

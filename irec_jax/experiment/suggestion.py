@@ -21,7 +21,7 @@ CORES = (5, 3, 2, 1)
 KEPT_SHARE = 0.5
 EXAMPLES_A_ROW = 2  # of 64 tokens, packed
 PASSES = 2.5  # over all instructions, as in configs/quickstart.py
-UNDERSTANDING = 0.15  # share of training examples, as in configs/quickstart.py
+UNDERSTANDING = 0.2  # share of training examples, as in configs/quickstart.py
 MIN_STEPS, MAX_STEPS = 500, 50_000
 LARGE_CATALOG, LARGE_LOG = 20_000, 1_000_000
 

@@ -82,7 +82,7 @@ class InstructionsConfig:
             answer_items=LENGTH,
             candidates=Range(2, 2**16),
             max_overlap=SHARE,
-            understanding=Range(0, 0.5, "Set it to 0.15, or to 0 to leave it out."),
+            understanding=Range(0, 0.5, "Set it to 0.2, or to 0 to leave it out."),
         )
         if not self.tasks and not self.own_tasks:
             raise InputError(

@@ -23,8 +23,8 @@ from irec_jax.understanding.words import split_request
 TASK = "understanding"
 TEXTS_OF_LOG = 8
 """One of so many records is made from a title or a query of the log, the others from a grammar."""
-NUMBERS_RARELY_SKIPPED = 4
-"""One of so many requests with a number asks for any of its spans, the others for a number."""
+NUMBERS_FIRST = 2
+"""One of so many requests with a number asks for a number, the others for any of its spans."""
 UNKNOWN_WORDS = 3
 """One of so many requests has an unknown word at a random place, as real ones do."""
 _PER_MILLE = 1_000
@@ -83,7 +83,7 @@ class RequestRecords:
         places = sorted(drawn.roles)
         draw = scramble(key)
         numbers = [place for place in places if drawn.words[place] in NUMBER_KINDS]
-        if numbers and draw % NUMBERS_RARELY_SKIPPED:
+        if numbers and draw % NUMBERS_FIRST == 0:
             places = numbers  # they have more roles than values, and more ways to say each
         asked = places[(draw >> 16) % len(places)]
         words = list(drawn.words)
