@@ -63,9 +63,10 @@ class Lexicon:
                 return value
         return None
 
-    def value_named(self, text: str) -> FieldValue | None:
-        """Returns the value that the catalog writes so."""
-        return self._by_text.get(text)
+    def only_value(self, texts: Sequence[str]) -> FieldValue | None:
+        """Returns the only value that the catalog writes as one of `texts`, None for several."""
+        values = [self._by_text[text] for text in texts if text in self._by_text]
+        return values[0] if len(values) == 1 else None
 
     @functools.cached_property
     def _by_text(self) -> dict[str, FieldValue]:

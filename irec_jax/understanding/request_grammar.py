@@ -9,6 +9,7 @@ from importlib import resources
 from typing import Any, NamedTuple
 
 from irec_jax.random_draws import scramble
+from irec_jax.understanding.lexicon import Phrase
 from irec_jax.understanding.roles import Kind, RequestRole
 from irec_jax.understanding.spans import OTHER, PriceLevel, RequestWords
 from irec_jax.understanding.words import split_request
@@ -126,11 +127,10 @@ def parse_grammar(raw: Mapping[str, Any]) -> RequestGrammar:
         {split_request(phrase): number for phrase, number in raw[name].items()}
         for name in ("numbers", "decades")
     )
-    names = {
-        split_request(name): value
-        for value, texts in raw.get("names", {}).items()
-        for name in texts
-    }
+    names: dict[Phrase, tuple[str, ...]] = {}
+    for value, texts in raw.get("names", {}).items():
+        for name in map(split_request, texts):
+            names[name] = (*names.get(name, ()), value)
     known = frozenset(
         word
         for alternatives in parts.values()

@@ -74,7 +74,8 @@ class RequestWords:
         levels: Phrase -> price level.
         numbers: Phrase -> number.
         decades: Phrase -> first year.
-        names: Phrase -> text of a value that a catalog may have in another language.
+        names: Phrase -> texts of values that a catalog may have in other words or another language;
+            the phrase names the value if the catalog has only one of them.
         known: Words of the request grammar; prompts show all others as `OTHER`.
         plain: Phrases that hold a name but mean something else, such as "more expensive than".
     """
@@ -82,7 +83,7 @@ class RequestWords:
     levels: Mapping[Phrase, PriceLevel]
     numbers: Mapping[Phrase, int]
     decades: Mapping[Phrase, int]
-    names: Mapping[Phrase, str]
+    names: Mapping[Phrase, tuple[str, ...]]
     known: frozenset[str]
     plain: frozenset[Phrase] = frozenset()
 
@@ -124,7 +125,7 @@ def _span(
     phrase = tuple(words[start:end])
     if lexicon.has_price and phrase in language.levels:
         return Span(start, end, Kind.LEVEL, language.levels[phrase])
-    if value := lexicon.find(phrase) or lexicon.value_named(language.names.get(phrase, "")):
+    if value := lexicon.find(phrase) or lexicon.only_value(language.names.get(phrase, ())):
         return Span(start, end, KIND_OF_FIELD[value.field], value)
     number = _number(phrase, language)
     if number is None:

@@ -131,7 +131,7 @@ def test_words_of_a_grammar():
     }
     assert words.numbers == {("twenty", "five"): 25}
     assert words.decades == {("nineties",): 1990}
-    assert words.names == {("chop", "stuff"): "Knife set"}
+    assert words.names == {("chop", "stuff"): ("Knife set",)}
     assert words.longest == 2
 
 

@@ -148,8 +148,14 @@ def test_a_level_is_read_before_a_value_of_the_same_words():
 
 
 def test_a_name_of_another_language_names_the_value_of_the_catalog():
-    language = dataclasses.replace(NO_LANGUAGE, names={("手", "机"): "Phone", ("灯",): "Lamp"})
-    for text, expected in [("手机", [PHONE]), ("灯", []), ("手 机 phone case", [PHONE, CASE])]:
+    names = {
+        ("手", "机"): ("Phone", "Mobile"),
+        ("灯",): ("Lamp",),
+        ("shell",): (CASE.text, PHONE.text),
+    }
+    language = dataclasses.replace(NO_LANGUAGE, names=names)
+    cases = [("手机", [PHONE]), ("灯", []), ("手 机 phone case", [PHONE, CASE]), ("shell", [])]
+    for text, expected in cases:
         spans = find_spans(split_request(text), LEXICON, language)
         assert [span.value for span in spans] == expected
 
