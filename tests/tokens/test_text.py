@@ -153,7 +153,8 @@ def test_trained_codec_knows_its_words_and_can_write_any(codec):
     assert 259 < codec.size <= 640
     assert len(codec.encode("Waterproof bamboo kettle")) < 8
     for text in ("Waterproof bamboo kettle", "東京 🏔 Ünïcödé", "{braces} #17 (2019)"):
-        assert codec.decode(codec.encode(text)) == text
+        assert codec.decode(codec.encode(text)) == text.casefold()
+        assert codec.encode(text.upper()) == codec.encode(text), "in any case"
 
 
 @given(
