@@ -9,6 +9,7 @@ Result:  sequential recommendation Recall@10 .221, NDCG@10 .117; product search 
          4,507 queries for these 1,000 users, none rejected. Recall@10 of BM25 (ties count half):
          6.4 % [5.4, 7.4] with its specific queries, 1.8 % [1.3, 2.4] with its vague ones, 12.3 %
          [11.5, 13.3] with the specific queries that these users typed, 1.0 % by chance
+         (measured with a vocabulary that distinguished case)
 """
 
 import dataclasses
@@ -27,6 +28,8 @@ experiment = dataclasses.replace(
             TaskName.ITEM_TO_QUERY,
         ),
         teacher="metadata",
+        understanding=0.0,
     ),
     tokens=dataclasses.replace(EXPERIMENT.tokens, target_length=48),
+    train=dataclasses.replace(EXPERIMENT.train, steps=6_000),
 )
