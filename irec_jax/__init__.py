@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from irec_jax.api.compare_runs import compare
+    from irec_jax.api.evaluate_requests import evaluate_requests
     from irec_jax.api.evaluate_run import evaluate
     from irec_jax.api.tune_run import tune
     from irec_jax.decoding.config import DecodeConfig
@@ -59,6 +60,7 @@ _MODULES = {
     "UnderstandingMode": "irec_jax.recommendation.request_understanding",
     "compare": "irec_jax.api.compare_runs",
     "evaluate": "irec_jax.api.evaluate_run",
+    "evaluate_requests": "irec_jax.api.evaluate_requests",
     "load_log": "irec_jax.log.dataset",
     "tune": "irec_jax.api.tune_run",
 }
@@ -82,6 +84,7 @@ __all__ = [
     "__version__",
     "compare",
     "evaluate",
+    "evaluate_requests",
     "load_log",
     "tune",
 ]
