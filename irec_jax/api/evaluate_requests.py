@@ -42,8 +42,8 @@ def evaluate_requests(run: PathLike[str] | str, suite: str) -> SuiteReport:
 
     Args:
         run: The folder that `tune` wrote.
-        suite: The name of a suite of this package (`shop_en`, `movies_en`, `beauty_en`), or the
-            path of a TOML file.
+        suite: The name of a suite of this package (`shop_en`, `shop_zh`,
+            `movies_en`, `beauty_en`), or the path of a TOML file.
 
     Raises:
         InputError: The suite or the run cannot be read, or they do not fit each other.

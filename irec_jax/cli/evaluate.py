@@ -36,8 +36,8 @@ class Evaluate:
         max_requests: Size of a random sample of the requests of each task; 0 for all requests.
         ablations: Also evaluate the model without the query, with the query of another user,
             with held-out templates, and in its other languages.
-        requests: Instead, ask the requests of a suite (shop_en, movies_en, beauty_en, or the path
-            of a TOML file) and grade the first five answers by the condition of each request.
+        requests: Instead, ask the requests of a suite (shop_en, shop_zh, movies_en, beauty_en,
+            or the path of a TOML file) and grade the first five answers of each by its condition.
     """
 
     folder: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]

@@ -75,6 +75,8 @@ class Recommend:
         )
         if answer.understood is not None:
             print_status(f"understood: {answer.understood}")
+            if len(answer) < self.k:
+                print_status(f"{len(answer)} items meet this")
         for warning in answer.warnings:
             print_status(f"warning: {warning.message}")
         console = Console()

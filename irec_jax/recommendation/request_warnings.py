@@ -66,7 +66,8 @@ def request_warnings(
         warnings.append(RequestWarning(WarningKind.UNTRAINED_TASK, message))
     letters = [letter for letter in request.instruction if letter.isalnum()]
     unknown = [letter for letter in letters if not _is_known(letter, writer)]
-    if letters and len(unknown) >= UNKNOWN_SHARE * len(letters):
+    is_read = understood is not None and any(c.is_hard for c in understood.constraints)
+    if letters and len(unknown) >= UNKNOWN_SHARE * len(letters) and not is_read:
         shown = "".join(dict.fromkeys(unknown))[:10]
         message = f"the run does not know most letters of the instruction, such as {shown}"
         warnings.append(RequestWarning(WarningKind.UNKNOWN_LETTERS, message))

@@ -57,14 +57,14 @@ def selected(catalog: pl.DataFrame, where: str) -> int:
 
 
 def test_suites_of_the_package():
-    assert SUITES == ["beauty_en", "movies_en", "shop_en"]
+    assert SUITES == ["beauty_en", "movies_en", "shop_en", "shop_zh"]
 
 
 @pytest.mark.parametrize("name", SUITES)
 def test_a_suite_of_the_package_is_sound(name: str):
     suite = read_suite(name)
     assert suite.name == name
-    assert suite.language == "en"
+    assert suite.language == suite.name.rpartition("_")[2]
     assert len(suite.requests) >= 60
     texts = [request.text for request in suite.requests]
     assert len(set(texts)) == len(texts)
@@ -76,8 +76,9 @@ def test_a_suite_of_the_package_is_sound(name: str):
         assert not request.warning or request.warning in warnings
 
 
-def test_conditions_of_the_shop_are_met_by_some_items(shop: pl.DataFrame):
-    for request in read_suite("shop_en").requests:
+@pytest.mark.parametrize("name", ["shop_en", "shop_zh"])
+def test_conditions_of_the_shop_are_met_by_some_items(name: str, shop: pl.DataFrame):
+    for request in read_suite(name).requests:
         if request.where:
             assert TOP <= selected(shop, request.where) < shop.height, request
 
