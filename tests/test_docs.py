@@ -35,7 +35,7 @@ WITHOUT_BLOCKS = {
 }
 LONG = {
     *("adapters", "extending", "instruction-sets", "many-hosts", "planning", "pretrained"),
-    *("quickstart", "scaling-up", "your-own-log"),
+    *("quickstart", "requests", "scaling-up", "your-own-log"),
 }
 BLOCK = re.compile(r"^```(python|bash)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
