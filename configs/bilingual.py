@@ -18,6 +18,9 @@ from irec_jax.instructions.built_in_tasks import NAMED_TASKS
 
 experiment = dataclasses.replace(
     EXPERIMENT,
-    instructions=dataclasses.replace(EXPERIMENT.instructions, packs=("en", "zh")),
+    instructions=dataclasses.replace(
+        EXPERIMENT.instructions, packs=("en", "zh"), understanding=0.3
+    ),
+    train=dataclasses.replace(EXPERIMENT.train, steps=10_000),
     evaluation=EvaluationConfig(tasks=NAMED_TASKS, max_requests=2_000),
 )

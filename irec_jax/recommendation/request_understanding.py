@@ -94,7 +94,8 @@ class RequestReader:
         self._prompt = grammar.prompt
         # Words that came into the grammar later were never trained on.
         known = lexicon.grammars[language]
-        self._words = dataclasses.replace(grammar.words, known=known)
+        compounds = frozenset(c for c in grammar.words.compounds if "".join(c) in known)
+        self._words = dataclasses.replace(grammar.words, known=known, compounds=compounds)
         self._speller = None
         if language in DICTIONARIES:
             self._speller = Speller(lexicon, self._words, dictionary(language))

@@ -65,8 +65,21 @@ class RequestGrammar:
             state = _Draws(key)
             self._expand("request", RequestRole.WANTED, state, (words, roles))
             if roles and {Kind(words[place]) for place in roles} <= kinds:
-                return DrawnRequest(tuple(words), roles)
+                return self._merged(words, roles)
             key = scramble(key)
+
+    def _merged(self, words: list[str], roles: dict[int, RequestRole]) -> DrawnRequest:
+        """Joins compounds between the spans, as prompts show them."""
+        made: list[str] = []
+        places: dict[int, RequestRole] = {}
+        start = 0
+        for place in [*sorted(roles), len(words)]:
+            made += self.words.merged(words[start:place])
+            if place in roles:
+                places[len(made)] = roles[place]
+                made.append(words[place])
+            start = place + 1
+        return DrawnRequest(tuple(made), places)
 
     def _expand(
         self,
@@ -137,7 +150,9 @@ def parse_grammar(raw: Mapping[str, Any]) -> RequestGrammar:
         for alternative in alternatives
         for word in _checked(alternative, parts)
     )
-    words = RequestWords(levels, numbers, decades, names, known, plain)
+    compounds = frozenset(map(split_request, raw.get("compounds", ())))
+    known |= {"".join(compound) for compound in compounds}
+    words = RequestWords(levels, numbers, decades, names, known, plain, compounds)
     return RequestGrammar(raw["language"], raw["prompt"], words, parts)
 
 

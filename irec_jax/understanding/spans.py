@@ -77,6 +77,7 @@ class RequestWords:
         names: Phrase -> texts of values that a catalog may have in other words or another language;
             the phrase names the value if the catalog has only one of them.
         known: Words of the request grammar; prompts show all others as `OTHER`.
+        compounds: Words of several ideographs, which prompts show as one word.
         plain: Phrases that hold a name but mean something else, such as "more expensive than".
     """
 
@@ -86,6 +87,22 @@ class RequestWords:
     names: Mapping[Phrase, tuple[str, ...]]
     known: frozenset[str]
     plain: frozenset[Phrase] = frozenset()
+    compounds: frozenset[Phrase] = frozenset()
+
+    def merged(self, words: Sequence[str]) -> list[str]:
+        """Joins the compounds in a run of words, from left to right, the longest first."""
+        if not self.compounds:
+            return list(words)
+        longest = max(map(len, self.compounds))
+        merged: list[str] = []
+        start = 0
+        while start < len(words):
+            for end in range(min(start + longest, len(words)), start, -1):
+                if end == start + 1 or tuple(words[start:end]) in self.compounds:
+                    break
+            merged.append("".join(words[start:end]))
+            start = end
+        return merged
 
     @property
     def longest(self) -> int:
@@ -184,7 +201,7 @@ def spans_prompt(
 def _plain(words: Sequence[str], language: RequestWords) -> list[str]:
     """Returns words as prompts show them; a run of unknown words is one `OTHER`."""
     shown: list[str] = []
-    for word in words:
+    for word in language.merged(words):
         base = base_form(word) if is_letters(word) else word
         known = word if word in language.known else base if base in language.known else OTHER
         if known != OTHER or shown[-1:] != [OTHER]:

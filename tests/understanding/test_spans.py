@@ -273,3 +273,15 @@ def test_a_prompt_has_every_span_in_order_and_one_mark(words: list[str]):
 def test_every_field_has_a_kind_of_its_own():
     assert set(KIND_OF_FIELD) == set(Field)
     assert len(set(KIND_OF_FIELD.values())) == len(Field)
+
+
+def test_compounds_are_shown_as_one_word_and_the_longest_first():
+    compounds = frozenset({("有", "没", "有"), ("没", "有"), ("不", "要")})
+    known = frozenset({"有没有", "没有", "有", "不要", "的"})
+    language = dataclasses.replace(NO_LANGUAGE, known=known, compounds=compounds)
+    assert language.merged(("有", "没", "有", "没", "有", "不", "要", "的")) == [
+        *("有没有", "没有", "不要", "的")
+    ]
+    words = split_request("有没有phone的不要")
+    spans = find_spans(words, LEXICON, language)
+    assert spans_prompt(words, spans, 0, language) == "有没有 <asked> <category> 的 不要"
