@@ -23,6 +23,9 @@ from irec_jax.understanding.words import is_letters, split_request
 HARD_PROBABILITY = 0.8
 """A role that is less probable stays soft; docs/decisions/0203-understanding.md has figures."""
 
+MAX_SPANS = 16
+"""Spans of a request that are read; a pasted page would give a condition that is too long."""
+
 ScorePrompts = Callable[[Sequence[str]], Float[np.ndarray, "prompts roles"]]
 """Log-probabilities of the answers `ROLES` to prompts."""
 
@@ -109,7 +112,7 @@ class RequestReader:
             if not self._speller.is_foreign(words):
                 words, corrections = self._speller.correct(words)
                 unknown = self._speller.unknown(words)
-        spans = find_spans(words, self._lexicon, self._words)
+        spans = find_spans(words, self._lexicon, self._words)[:MAX_SPANS]
         constraints = self._constraints(words, spans)
         condition = hard_condition(constraints, self._catalog)
         letters = sum(map(is_letters, words))

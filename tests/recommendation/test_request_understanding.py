@@ -11,7 +11,7 @@ from irec_jax.cli.main import main
 from irec_jax.errors import InputError
 from irec_jax.log.simulate import SimulateConfig
 from irec_jax.recommendation.request_extras import Extras
-from irec_jax.recommendation.request_understanding import ROLES, Understanding
+from irec_jax.recommendation.request_understanding import MAX_SPANS, ROLES, Understanding
 from irec_jax.recommendation.request_warnings import WarningKind
 from irec_jax.run_checksums import Sources, write_checksums
 from irec_jax.understanding.lexicon import LEXICON_FILE
@@ -132,6 +132,12 @@ def test_requests_that_cannot_be_met_are_warned_of(text, kind, recommender):
     answer = recommender.recommend(instruction=text, k=3)
     assert kind in [warning.kind for warning in answer.warnings]
     assert len(answer) == 3, "it answers all the same"
+
+
+def test_a_pasted_page_is_answered(recommender):
+    page = " ".join(["a navy lamp by Torvald under 900 dollars and a tent , not red ."] * 300)
+    assert len(understood(recommender, page).constraints) == MAX_SPANS
+    assert len(recommender.recommend(instruction=page, k=1)) == 1
 
 
 def test_a_correction_is_said_and_used(recommender):
