@@ -24,7 +24,7 @@ MIN_COUNT = 5
 MIN_PRECISION = 0.95
 """Share of a phrase's occurrences that have the value."""
 NAME_PRECISION = 0.5
-"""The same for the value's own name: in most texts the word "simple" is not a brand."""
+"""The same for the own name of a brand: in most texts the word "simple" is none."""
 CLOSED_SHARE = 0.9
 """A part of a longer phrase is not used alone if this share of it is in that phrase."""
 EDGE_LIFT = 2.0
@@ -161,14 +161,21 @@ def _misleading(
     texts: Iterable[tuple[Sequence[str], int]],
     values: dict[FieldValue, list[int]],
 ) -> set[Phrase]:
-    """Returns names that mostly occur in texts of items without the value, longer names apart."""
+    """Returns names of brands that mostly occur in texts of other items, longer names apart.
+
+    Categories and attributes keep their names: "a war film" is one, whatever titles hold "war".
+    """
     having = {phrase: frozenset(values[value]) for phrase, value in names.items()}
     inside, total = collections.Counter[Phrase](), collections.Counter[Phrase]()
     for words, item in texts:
         for phrase in longest_matches(words, names):
             total[phrase] += 1
             inside[phrase] += item in having[phrase]
-    return {phrase for phrase, count in total.items() if inside[phrase] < NAME_PRECISION * count}
+    return {
+        phrase
+        for phrase, count in total.items()
+        if names[phrase].field is Field.BRAND and inside[phrase] < NAME_PRECISION * count
+    }
 
 
 def longest_matches(words: Sequence[str], names: Collection[Phrase]) -> Iterator[Phrase]:
