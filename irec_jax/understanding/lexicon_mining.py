@@ -163,7 +163,7 @@ def _misleading(
 ) -> set[Phrase]:
     """Returns names of brands that mostly occur in texts of other items, longer names apart.
 
-    Categories and attributes keep their names: "a war film" is one, whatever titles hold "war".
+    Categories and attributes keep their names, although "war" is in titles of other films too.
     """
     having = {phrase: frozenset(values[value]) for phrase, value in names.items()}
     inside, total = collections.Counter[Phrase](), collections.Counter[Phrase]()
