@@ -24,7 +24,7 @@ MIN_COUNT = 5
 MIN_PRECISION = 0.95
 """Share of a phrase's occurrences that have the value."""
 NAME_PRECISION = 0.5
-"""The same for the own name of a brand: in most texts the word "simple" is none."""
+"""The same for the own name of a brand: in most texts the word "simple" is not a brand."""
 CLOSED_SHARE = 0.9
 """A part of a longer phrase is not used alone if this share of it is in that phrase."""
 EDGE_LIFT = 2.0
