@@ -49,6 +49,10 @@ def _key(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
 
 
+# For plans without a slow response: on a busy machine a quick timeout could end a good request.
+PATIENT = {"timeout_s": 30.0}
+
+
 def config_for(server: ChatServer, **settings) -> ChatConfig:
     return ChatConfig(base_url=server.url, **{**QUICK, **settings})
 
@@ -221,7 +225,7 @@ def test_equal_requests_of_two_users_are_paid_once(make, titles, tmp_path: Path)
     twins = make([[0, 1, 2, 3], [0, 1, 2, 3]], titles)
     scope = RequestScope(languages=("en",), events=0)
     with serve(delay=0.05) as server:
-        config = config_for(server, concurrency=6)
+        config = config_for(server, concurrency=6, **PATIENT)
         results, ledger = teach(twins, config, tmp_path / "a.jsonl", scope)
     assert len(server.requests) * 2 == len(results) == 6
     assert ledger.counts.cached == 3
@@ -239,7 +243,7 @@ def test_a_wrong_key_stops_at_once(
         monkeypatch.delenv("OPENAI_API_KEY")
     with serve() as server:
         with pytest.raises(InputError, match="answers 401") as caught:
-            teach(split, config_for(server, concurrency=3), tmp_path / "answers.jsonl")
+            teach(split, config_for(server, concurrency=3, **PATIENT), tmp_path / "answers.jsonl")
         assert len(server.requests) <= 3
         assert "OPENAI_API_KEY" in str(caught.value)
         assert ("is not set" in str(caught.value)) != known
@@ -277,11 +281,11 @@ def test_a_permanent_fault_stops_the_run_and_keeps_responses(
     path = tmp_path / "answers.jsonl"
     with serve(lambda number: "" if number < 9 else fault) as server:
         with pytest.raises(InputError, match=message) as caught:
-            teach(split, config_for(server, concurrency=1, **settings), path)
+            teach(split, config_for(server, concurrency=1, **PATIENT, **settings), path)
         assert KEY not in str(caught.value)
         assert f"kept in {path}" in str(caught.value)
         server.plan = lambda number: ""
-        results, ledger = teach(split, config_for(server), path)
+        results, ledger = teach(split, config_for(server, **PATIENT), path)
         assert ledger.counts.cached == 9
         assert all(result.text for result in results)
         assert total(ledger.spent) == sum(server.billed)
