@@ -18,11 +18,12 @@ from irec_jax.evaluation.request_suite import (
     grade_suite,
     read_suite,
 )
-from irec_jax.experiment.materials import prepare
 from irec_jax.experiment.run_config import load_run
 from irec_jax.files import write_text
 from irec_jax.instructions.built_in_tasks import PRODUCT_SEARCH
 from irec_jax.instructions.forms import Ranker, Request
+from irec_jax.log.dataset import load_log
+from irec_jax.log.split import split_log
 from irec_jax.recommendation.recommender import Recommender
 from irec_jax.recommendation.request_extras import Extras
 from irec_jax.recommendation.request_understanding import UnderstandingMode
@@ -53,7 +54,7 @@ def evaluate_requests(run: PathLike[str] | str, suite: str) -> SuiteReport:
     experiment = load_run(run)
     refuse_missing_log(run, experiment.data.folder)
     recommender = Recommender.load(run)
-    split = prepare(experiment, run).split
+    split = split_log(load_log(experiment.data), experiment.data, experiment.seed)
     rng = np.random.default_rng([experiment.seed, len(requests.requests)])
     language = requests.language
     answerers: dict[str, Answerer] = {

@@ -76,7 +76,7 @@ class Recommend:
         if answer.understood is not None:
             print_status(f"understood: {answer.understood}")
             if len(answer) < self.k:
-                print_status(f"{len(answer)} items meet this")
+                print_status(f"items that meet this: {len(answer)}")
         for warning in answer.warnings:
             print_status(f"warning: {warning.message}")
         console = Console()

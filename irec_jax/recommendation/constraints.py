@@ -54,12 +54,12 @@ class Constraint:
     is_hard: bool
 
     def __str__(self) -> str:
-        negation = "not " if self.role is RequestRole.EXCLUDED else ""
+        negation = "not" if self.role is RequestRole.EXCLUDED else ""
         match self.value:
             case FieldValue(field, text):
-                return " ".join(filter(None, [negation.strip(), _FIELD_NAMES[field], text]))
+                return " ".join(filter(None, [negation, _FIELD_NAMES[field], text]))
             case PriceLevel(is_low):
-                return f"{negation}{'low' if is_low else 'high'} price"
+                return f"{negation} {'low' if is_low else 'high'} price".strip()
             case Number(value, years):
                 number = f"{value:g}{'s' if years > 1 else ''}"
                 return f"{'year' if years else 'price'} {_BOUNDS.get(self.role, '')} {number}"

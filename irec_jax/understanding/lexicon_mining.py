@@ -31,21 +31,25 @@ EDGE_LIFT = 2.0
 """How much likelier a value is with the first and the last word of a phrase than without."""
 CHANCE = 0.01
 """Expected number of phrases that fit a value by chance."""
-MAX_QUERIES = 50_000
+MAX_TEXTS = 50_000
+"""Titles, and queries, that are read; of more, every n-th one."""
 
 
 @functools.lru_cache(maxsize=2)
 def mine_lexicon(split: Split) -> Lexicon:
     """Finds the lexicon of a split from its catalog and the queries before training events."""
     catalog = split.catalog
-    texts = [(split_request(title), item) for item, title in enumerate(catalog["title"])]
+    titles = [(title, item) for item, title in enumerate(catalog["title"])]
     asked = [
         (query, item)
         for query, item, role in zip(split.queries, split.items.tolist(), split.roles, strict=True)
         if query and role == Role.TRAIN
     ]
-    step = max(1, len(asked) // MAX_QUERIES)
-    texts += [(split_request(query), item) for query, item in asked[::step]]
+    texts = [
+        (split_request(text), item)
+        for listed in (titles, asked)
+        for text, item in listed[:: max(1, len(listed) // MAX_TEXTS)]
+    ]
     values = field_values(catalog)
     counts = _phrase_counts(texts)
     mined = _mined(counts, values, catalog.height)

@@ -1,6 +1,7 @@
 """Spans: the words of a request that name a value, a number or a price level."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -93,7 +94,7 @@ class RequestWords:
         """Joins the compounds in a run of words, from left to right, the longest first."""
         if not self.compounds:
             return list(words)
-        longest = max(map(len, self.compounds))
+        longest = self._longest_compound
         merged: list[str] = []
         start = 0
         while start < len(words):
@@ -104,7 +105,11 @@ class RequestWords:
             start = end
         return merged
 
-    @property
+    @functools.cached_property
+    def _longest_compound(self) -> int:
+        return max(map(len, self.compounds))
+
+    @functools.cached_property
     def longest(self) -> int:
         """Words of the longest phrase."""
         tables = (self.levels, self.numbers, self.decades, self.plain, self.names)

@@ -142,9 +142,7 @@ def test_a_pasted_page_is_answered(recommender):
 
 def test_a_correction_is_said_and_used(recommender):
     found = understood(recommender, "a watrproof lamp")
-    assert str(found) == "category lamp; waterproof; read 'watrproof' as 'waterproof'" or (
-        str(found) == "waterproof; category lamp; read 'watrproof' as 'waterproof'"
-    )
+    assert str(found) == "waterproof; category lamp; read 'watrproof' as 'waterproof'"
     assert found.text == "a waterproof lamp"
 
 
@@ -182,6 +180,13 @@ def test_the_commands_say_what_was_understood(run, capsys):
     assert "understood: " in capsys.readouterr().err
     assert main([*arguments, "--understanding", "off"]) == 0
     assert "understood: " not in capsys.readouterr().err
+
+
+def test_the_command_says_how_many_items_meet_the_conditions(recommender, run, capsys):
+    lamps = int(recommender.catalog.mask("categories contains 'lamp'").sum())
+    for k, expected in ((lamps + 1, True), (lamps, False)):
+        assert main(["recommend", str(run), "--instruction", "a lamp", "-k", str(k)]) == 0
+        assert (f"items that meet this: {lamps}" in capsys.readouterr().err) == expected
 
 
 def test_a_suite_is_asked_from_the_command_line(run, tmp_path, capsys):
