@@ -4,7 +4,7 @@ Prepare: irec data prepare movietweetings PATH --out data/movietweetings
 Command: irec tune configs/movietweetings_tiny.py && irec evaluate runs/movietweetings_tiny
 Device:  2 CPU cores (AMD EPYC)
 Time:    77 seconds
-Result:  Recall@10 .2301 [.218, .243], NDCG@10 .1222 [.115, .130] (full ranking, test); windowed
+Result:  Recall@10 .2222 [.210, .234], NDCG@10 .1203 [.113, .128] (full ranking, test); windowed
          Markov .2257 / .1259, popularity .1461 / .0738
 """
 
